@@ -1,0 +1,231 @@
+"""Strict YAML: plain data only, every value with its place in the file.
+
+The tree is built from libyaml's events, not with a YAML loader: depth and size are bounded before anything recurses,
+anchors, aliases, tags and duplicate keys are refused, and scalars follow the YAML 1.2 core schema (`off` is a word and
+`010` is ten), so that a table means the same to every reader.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import yaml
+
+from ccl_dispatch.runtime.errors import DocumentError
+
+MAX_BYTES = 4 * 1024 * 1024
+MAX_DEPTH = 16
+
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_INT = re.compile(r"[-+]?[0-9]+")
+_FLOAT = re.compile(r"[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?")
+_WORDS = {"true": True, "false": False, "null": None, "~": None, "": None}
+_MAX_DIGITS = 30
+
+
+class Node(NamedTuple):
+    """A value of the document: `value` is a dict of Nodes, a list of Nodes, or a scalar."""
+
+    value: Any
+    line: int
+    key: str
+    source: str
+
+    def plain(self) -> Any:
+        """The value without places: dicts, lists and scalars."""
+        if isinstance(self.value, dict):
+            return {key: child.plain() for key, child in self.value.items()}
+        if isinstance(self.value, list):
+            return [child.plain() for child in self.value]
+        return self.value
+
+
+def parse(
+    text: str, source: str, error: type[DocumentError] = DocumentError, *, max_bytes: int = MAX_BYTES
+) -> Node:
+    """The tree of one YAML document.
+
+    Args:
+        text: the document.
+        source: its file name, for messages.
+        error: the class to raise.
+        max_bytes: longer documents are refused unread.
+
+    Raises:
+        DocumentError: (as `error`) not YAML, too large, too deep, or with anchors, aliases, tags or duplicate keys.
+    """
+    if len(text) > max_bytes:
+        raise error(f"{len(text)} characters, more than the {max_bytes} that are read", source=source)
+    try:
+        return _build(text, source, error)
+    except yaml.YAMLError as problem:
+        mark = getattr(problem, "problem_mark", None)
+        what = getattr(problem, "problem", None) or str(problem)
+        raise error(f"not YAML: {what}", source=source, line=mark.line + 1 if mark else 0) from None
+    except RecursionError:
+        raise error("nested too deep", source=source) from None
+
+
+def _build(text: str, source: str, error: type[DocumentError]) -> Node:
+    # One frame per open collection: the container's Node and, for a mapping, the key that waits for its value.
+    stack: list[tuple[Node, list[tuple[str, int]]]] = []
+    root: Node | None = None
+
+    def place(value: Any, line: int) -> Node:
+        nonlocal root
+        if not stack:
+            if root is not None:
+                raise error("more than one document in the file", source=source, line=line)
+            root = Node(value, line, "", source)
+            return root
+        parent, pending = stack[-1]
+        if isinstance(parent.value, list):
+            node = Node(value, line, f"{parent.key}[{len(parent.value)}]", source)
+            parent.value.append(node)
+            return node
+        if not pending:
+            if not isinstance(value, str):
+                raise error(f"a key must be a word, found {value!r}", source=source, line=line, key=parent.key)
+            path = f"{parent.key}.{value}" if parent.key else value
+            if value in parent.value:
+                raise error("key given twice", source=source, line=line, key=path, fix="Keep one of the two")
+            pending.append((value, line))
+            return parent
+        name, _ = pending.pop()
+        node = Node(value, line, f"{parent.key}.{name}" if parent.key else name, source)
+        parent.value[name] = node
+        return node
+
+    for event in yaml.parse(text, Loader=_LOADER):
+        kind = type(event)
+        if kind is yaml.ScalarEvent:
+            line = event.start_mark.line + 1
+            if event.anchor or event.tag:
+                raise error("anchors and tags are not allowed", source=source, line=line, fix="Write the value out")
+            place(_scalar(event.value, source, line, error) if event.implicit[0] else event.value, line)
+        elif kind is yaml.MappingStartEvent or kind is yaml.SequenceStartEvent:
+            line = event.start_mark.line + 1
+            if event.anchor or event.tag:
+                raise error("anchors and tags are not allowed", source=source, line=line, fix="Write the value out")
+            if len(stack) >= MAX_DEPTH:
+                raise error(f"nested deeper than {MAX_DEPTH} levels", source=source, line=line)
+            stack.append((place({} if kind is yaml.MappingStartEvent else [], line), []))
+        elif kind is yaml.MappingEndEvent or kind is yaml.SequenceEndEvent:
+            stack.pop()
+        elif kind is yaml.AliasEvent:
+            line = event.start_mark.line + 1
+            raise error("aliases are not allowed", source=source, line=line, fix="Write the value out")
+    if root is None:
+        raise error("the file is empty", source=source)
+    return root
+
+
+def _scalar(text: str, source: str, line: int, error: type[DocumentError]) -> Any:
+    if text in _WORDS:
+        return _WORDS[text]
+    if _INT.fullmatch(text):
+        if len(text) > _MAX_DIGITS:
+            raise error(f"a number of {len(text)} digits", source=source, line=line, fix="Write a smaller number")
+        return int(text)
+    if _FLOAT.fullmatch(text):
+        return float(text)
+    return text
+
+
+class Reader:
+    """A mapping of the document, read key by key; an unknown key is an error that names the nearest valid one."""
+
+    def __init__(self, node: Node, allowed: Iterable[str], error: type[DocumentError]) -> None:
+        self.error = error
+        self.node = node
+        if not isinstance(node.value, dict):
+            raise self.fail(node, f"found {describe(node)}, expected a mapping", f"Give the keys {', '.join(allowed)}")
+        names = tuple(allowed)
+        for name, child in node.value.items():
+            if name not in names:
+                raise self.fail(child, "unknown key", nearest(name, names))
+
+    def fail(self, node: Node, problem: str, fix: str = "") -> DocumentError:
+        """The error for `node`, to be raised by the caller."""
+        return self.error(problem, source=node.source, line=node.line, key=node.key, fix=fix)
+
+    def get(self, key: str) -> Node | None:
+        """The value under `key`, or None when the key is absent."""
+        child: Node | None = self.node.value.get(key)
+        return child
+
+    def need(self, key: str) -> Node:
+        """The value under `key`; an absent key is an error."""
+        child = self.get(key)
+        if child is None:
+            path = f"{self.node.key}.{key}" if self.node.key else key
+            raise self.error("missing", source=self.node.source, line=self.node.line, key=path, fix="Add it")
+        return child
+
+    def text(self, node: Node) -> str:
+        """A non-empty string."""
+        if not isinstance(node.value, str) or not node.value:
+            raise self.fail(node, f"found {describe(node)}, expected text")
+        return node.value
+
+    def choice(self, node: Node, choices: Iterable[str]) -> str:
+        """One of `choices`."""
+        options = tuple(choices)
+        if node.value not in options:
+            raise self.fail(
+                node, f"found {describe(node)}, expected one of {', '.join(options)}", nearest(str(node.value), options)
+            )
+        return str(node.value)
+
+    def integer(self, node: Node, minimum: int | None = None, maximum: int | None = None) -> int:
+        """A whole number within the bounds, both included."""
+        if not isinstance(node.value, int) or isinstance(node.value, bool):
+            raise self.fail(node, f"found {describe(node)}, expected a whole number")
+        self._bounds(node, node.value, minimum, maximum)
+        return node.value
+
+    def number(self, node: Node, minimum: float | None = None, maximum: float | None = None) -> float:
+        """A finite number within the bounds, both included."""
+        if not isinstance(node.value, (int, float)) or isinstance(node.value, bool):
+            raise self.fail(node, f"found {describe(node)}, expected a number")
+        if node.value - node.value != 0:
+            raise self.fail(node, f"found {node.value}, expected a finite number")
+        self._bounds(node, node.value, minimum, maximum)
+        return float(node.value)
+
+    def items(self, node: Node) -> list[Node]:
+        """A list, as its nodes."""
+        if not isinstance(node.value, list):
+            raise self.fail(node, f"found {describe(node)}, expected a list")
+        return node.value
+
+    def _bounds(self, node: Node, value: float, minimum: float | None, maximum: float | None) -> None:
+        if minimum is not None and value < minimum:
+            raise self.fail(node, f"found {value}, expected at least {minimum}")
+        if maximum is not None and value > maximum:
+            raise self.fail(node, f"found {value}, expected at most {maximum}")
+
+
+def describe(node: Node) -> str:
+    """What stands at `node`, in words and bounded in length."""
+    if isinstance(node.value, dict):
+        return "a mapping"
+    if isinstance(node.value, list):
+        return "a list"
+    if node.value is None:
+        return "nothing"
+    text = repr(node.value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def nearest(word: str, options: Iterable[str]) -> str:
+    """"Did you mean ...?" for a mistyped word, or the list of what there is."""
+    import difflib  # only on the way to an error: it costs 7 ms to import
+
+    names = tuple(options)
+    close = difflib.get_close_matches(word[:80], names, n=1, cutoff=0.5)
+    if close:
+        return f"Did you mean {close[0]!r}?"
+    return f"Valid here: {', '.join(names)}" if names else ""
