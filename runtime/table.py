@@ -1,0 +1,122 @@
+"""What a table says, as plain immutable values. Reading it from YAML is `schema.py`'s work, deciding is `dispatch.py`'s."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from ccl_dispatch.runtime.vocabulary import Cell
+
+SCHEMA = "ccl-dispatch/table/v1"
+SIZE_UNIT = "per_rank_input_bytes"
+
+# Why a band uses its backend: it is faster than `against` beyond doubt; no candidate is proven to gain `min_gain`;
+# or every candidate is excluded there.
+BAND_REASONS = ("faster", "tie", "excluded")
+EXCLUSION_REASONS = ("wrong_output", "unsupported", "crashed", "hung", "raised")
+
+
+class Platform(NamedTuple):
+    """What a table is valid for. An empty string or a zero says "unknown"; `settings` are environment variables."""
+
+    device_type: str
+    architecture: str
+    device: str
+    device_count: int
+    link: str
+    versions: Mapping[str, str]
+    settings: Mapping[str, str]
+
+
+class Policy(NamedTuple):
+    """`min_gain`: the least T(baseline)/T(candidate) - 1 that a candidate must prove, with `confidence` (0 to 1)."""
+
+    min_gain: float
+    confidence: float
+    timing: str
+
+
+class Band(NamedTuple):
+    """A run of sizes with one backend; the first band starts at the cell's `measured_from`.
+
+    `gain` is T(against)/T(use) - 1 over the band's points, `interval` its bounds at the policy's confidence.
+    """
+
+    up_to: int
+    use: str
+    why: str
+    against: str | None
+    gain: float | None
+    interval: tuple[float, float] | None
+    points: int
+    samples: int
+
+
+class Crossover(NamedTuple):
+    """The size `at` between two bands and the measured sizes `low` and `high` that it is known to lie between."""
+
+    at: int
+    low: int
+    high: int
+    below: str
+    above: str
+
+
+class Tie(NamedTuple):
+    """Measured sizes from `low` to `high` at which `backend` is proven to lie within min_gain of the baseline."""
+
+    backend: str
+    low: int
+    high: int
+
+
+class Exclusion(NamedTuple):
+    """`backend` may not be used at the measured sizes from `low` to `high`, and why."""
+
+    backend: str
+    reason: str
+    low: int
+    high: int
+    detail: str
+
+
+class Override(NamedTuple):
+    """One exact size (of a workload shape) whose own measurement disagrees with its band."""
+
+    size: int
+    shape: tuple[int, ...]
+    use: str
+    against: str
+    gain: float
+    interval: tuple[float, float]
+    samples: int
+
+
+class CellTable(NamedTuple):
+    """One cell's answer. Outside `measured_from`..`measured_to` (both included) the baseline is used."""
+
+    cell: Cell
+    measured_from: int
+    measured_to: int
+    bands: tuple[Band, ...]
+    crossovers: tuple[Crossover, ...]
+    ties: tuple[Tie, ...]
+    exclusions: tuple[Exclusion, ...]
+    overrides: tuple[Override, ...]
+    regret_estimate: float | None
+
+
+class Table(NamedTuple):
+    """A whole table. `evidence` is plain data for readers; no decision depends on it."""
+
+    name: str
+    generated_by: str
+    provenance: str
+    baseline: str
+    candidates: tuple[str, ...]
+    platform: Platform
+    policy: Policy
+    cells: tuple[CellTable, ...]
+    evidence: Mapping[str, Any]
+    digest: str
+    source: str

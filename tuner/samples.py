@@ -1,0 +1,96 @@
+"""What measuring gives and everything after it reads: the samples of one point. Plain data that JSON keeps."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ccl_dispatch.runtime.vocabulary import Cell
+
+
+@dataclass(frozen=True)
+class PointExclusion:
+    """Why `backend` has no samples at a point: a reason of `runtime.table.EXCLUSION_REASONS`, and the detail."""
+
+    backend: str
+    reason: str
+    detail: str
+
+
+@dataclass(frozen=True)
+class PointResult:
+    """The samples of one point (one size in one cell).
+
+    Attributes:
+        size: per-rank input bytes.
+        latencies_us: per backend one latency per repetition, in microseconds per call, of the slowest rank. Index i of
+            every backend belongs to the same repetition when the lengths agree (they may differ in imported data).
+        exclusions: backends that could not be timed here.
+        executions: per backend how often its collective ran, checks and warm-up included.
+        calls_per_sample: per backend the calls that one repetition averages over.
+        collective_seconds: time in collectives and their barriers (virtual when replayed).
+        wall_seconds: time that the point took from being asked for to being answered (virtual when replayed).
+        stopped_by: what ended the repetitions (`settled`, `samples`, `seconds`, `excluded`, `imported`).
+        rank_medians_us: per backend and rank the median latency: shows a slow rank.
+        shape: the workload shape that the point stands for, empty for a size of the grid.
+        measured_at: ISO 8601 time in UTC, empty when replayed.
+    """
+
+    cell: Cell
+    size: int
+    latencies_us: Mapping[str, tuple[float, ...]]
+    exclusions: tuple[PointExclusion, ...] = ()
+    executions: Mapping[str, int] = field(default_factory=dict)
+    calls_per_sample: Mapping[str, int] = field(default_factory=dict)
+    collective_seconds: float = 0.0
+    wall_seconds: float = 0.0
+    stopped_by: str = ""
+    rank_medians_us: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    shape: tuple[int, ...] = ()
+    measured_at: str = ""
+
+    def log_ratios(self, baseline: str, candidate: str) -> list[float]:
+        """log(T_baseline / T_candidate) per repetition: positive where the candidate is faster."""
+        pairs = zip(self.latencies_us.get(baseline, ()), self.latencies_us.get(candidate, ()), strict=False)
+        return [math.log(slow / fast) for slow, fast in pairs]
+
+    def to_json(self) -> dict[str, Any]:
+        """The result as JSON data; `from_json` gives it back unchanged."""
+        return {
+            "cell": list(self.cell),
+            "size": self.size,
+            "latencies_us": {name: list(values) for name, values in self.latencies_us.items()},
+            "exclusions": [[e.backend, e.reason, e.detail] for e in self.exclusions],
+            "executions": dict(self.executions),
+            "calls_per_sample": dict(self.calls_per_sample),
+            "collective_seconds": self.collective_seconds,
+            "wall_seconds": self.wall_seconds,
+            "stopped_by": self.stopped_by,
+            "rank_medians_us": {name: list(values) for name, values in self.rank_medians_us.items()},
+            "shape": list(self.shape),
+            "measured_at": self.measured_at,
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> PointResult:
+        """The result that `to_json` wrote."""
+        return cls(
+            cell=Cell(*data["cell"]),
+            size=data["size"],
+            latencies_us=_tuples(data["latencies_us"]),
+            exclusions=tuple(PointExclusion(*item) for item in data["exclusions"]),
+            executions=dict(data["executions"]),
+            calls_per_sample=dict(data["calls_per_sample"]),
+            collective_seconds=data["collective_seconds"],
+            wall_seconds=data["wall_seconds"],
+            stopped_by=data["stopped_by"],
+            rank_medians_us=_tuples(data["rank_medians_us"]),
+            shape=tuple(data["shape"]),
+            measured_at=data["measured_at"],
+        )
+
+
+def _tuples(lists: Mapping[str, Sequence[float]]) -> dict[str, tuple[float, ...]]:
+    return {name: tuple(values) for name, values in lists.items()}
