@@ -1,0 +1,160 @@
+"""Verdicts from few, heavy-tailed samples that stay right although they are looked at after every one of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+# With min_gain 0 the tie band is a single point that no interval can lie in. Half a percent is below what a published
+# latency table resolves and what two runs of one library agree on, so that more samples would refine nothing of use.
+RESOLUTION = 0.005
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A median and the bounds that it is known to lie within; -inf and inf while there are too few samples."""
+
+    median: float
+    low: float
+    high: float
+
+    @property
+    def finite(self) -> bool:
+        """Whether both bounds are known."""
+        return math.isfinite(self.low) and math.isfinite(self.high)
+
+
+def median(values: Sequence[float]) -> float:
+    """The middle of `values`, or the mean of the two middle ones.
+
+    Raises:
+        ValueError: there are no values.
+    """
+    if not values:
+        raise ValueError("the median of no values does not exist; give at least one")
+    ordered = sorted(values)
+    half = len(ordered) // 2
+    return ordered[half] if len(ordered) % 2 else (ordered[half - 1] + ordered[half]) / 2
+
+
+def median_interval(values: Sequence[float], confidence: float) -> Interval:
+    """The median of `values` and a confidence sequence for the true one: it holds at every sample count at once.
+
+    Under "m is the median" the number of samples below m is a sum of fair coin flips. The likelihood of the flips
+    under a coin whose bias is drawn from Beta(1/2, 1/2), over that under a fair coin, is a martingale that starts at 1,
+    so that by Ville's inequality it ever reaches 1/alpha with a probability of at most alpha. The interval is every m
+    whose ratio is below 1/alpha; as the ratio depends on a count alone, its ends are order statistics. A sample equal
+    to m may count on either side, which only widens the interval.
+
+    Source: H. Robbins, Statistical methods related to the law of the iterated logarithm, Ann. Math. Stat. 41 (1970);
+    for quantiles S. R. Howard and A. Ramdas, Sequential estimation of quantiles, Bernoulli 28 (2022).
+
+    Assumption: each sample is equally likely to lie above or below the true median given the ones before it. Nothing
+    else is asked of the distribution: no moments, no symmetry, and it may change from sample to sample. Samples whose
+    sides come in runs (drift of the ratio itself) break it; pairing baseline and candidate takes common drift out.
+
+    Args:
+        values: the samples, in any order and unit.
+        confidence: 1 - alpha, between 0 and 1.
+
+    Raises:
+        ValueError: there are no values, or the confidence is not between 0 and 1.
+    """
+    rank = _outer_rank(len(values), confidence)
+    middle = median(values)
+    if rank < 0:
+        return Interval(middle, -math.inf, math.inf)
+    ordered = sorted(values)
+    return Interval(middle, ordered[rank], ordered[-1 - rank])
+
+
+@lru_cache(maxsize=256)
+def fewest_samples(confidence: float) -> int:
+    """The least number of samples with which `median_interval` has finite bounds (7 at 95 %)."""
+    count = 1
+    while _outer_rank(count, confidence) < 0:
+        count += 1
+    return count
+
+
+@lru_cache(maxsize=65536)
+def _outer_rank(count: int, confidence: float) -> int:
+    """The 0-based rank of the lower bound among `count` sorted samples, -1 while there is none."""
+    if not 0 < confidence < 1:
+        raise ValueError(f"a confidence of {confidence} was given; it must lie between 0 and 1")
+    limit = -math.log(1 - confidence)
+    # The ratio falls as the smaller of the two counts rises to the middle: find the first count that is not excluded.
+    low, high = 0, count // 2 + 1
+    while low < high:
+        middle = (low + high) // 2
+        if middle <= count // 2 and _log_ratio(count, middle) >= limit:
+            low = middle + 1
+        else:
+            high = middle
+    # Counts 0 .. low-1 below m are excluded, so the bound is the sample of rank `low`; with none excluded there is none.
+    return low if low > 0 else -1
+
+
+def _log_ratio(count: int, below: int) -> float:
+    """Log likelihood ratio of `below` among `count` flips: Beta(1/2, 1/2)-mixed coin against a fair one."""
+    above = count - below
+    return (
+        count * math.log(2)
+        + math.lgamma(below + 0.5)
+        + math.lgamma(above + 0.5)
+        - math.lgamma(count + 1)
+        - math.log(math.pi)
+    )
+
+
+@dataclass(frozen=True)
+class StopRule:
+    """When the repetitions of a point may end.
+
+    Attributes:
+        threshold: log(1 + min_gain), the least log-ratio that a candidate must prove.
+        confidence: of all verdicts at the point together.
+        candidates: how many are judged at the point; each gets its share of 1 - confidence (Bonferroni).
+        min_samples: repetitions before the first verdict.
+        max_samples: repetitions after which the point ends in any case.
+    """
+
+    threshold: float
+    confidence: float
+    candidates: int
+    min_samples: int
+    max_samples: int
+
+    def settled(self, log_ratios: Mapping[str, Sequence[float]]) -> str | None:
+        """The word for `stopped_by`: `settled`, `samples`, or None to go on.
+
+        A candidate is settled when its interval excludes the threshold (it is proven to earn min_gain, or proven not
+        to), when the interval lies in the tie band from -threshold to +threshold, or when it is narrower than
+        `RESOLUTION`. May be asked after every repetition.
+
+        Args:
+            log_ratios: per candidate log(T_baseline / T_candidate) of each repetition; candidates that could not be
+                timed here are left out. Without any the point is settled.
+        """
+        if not log_ratios:
+            return "settled"
+        counts = [len(values) for values in log_ratios.values()]
+        fewest = min(counts)
+        if fewest >= self.min_samples and fewest > 0 and all(map(self._is_settled, log_ratios.values())):
+            return "settled"
+        return "samples" if fewest >= self.max_samples else None
+
+    def _is_settled(self, values: Sequence[float]) -> bool:
+        interval = median_interval(values, shared_confidence(self.confidence, self.candidates))
+        if interval.low > self.threshold or interval.high < self.threshold:
+            return True
+        if -self.threshold <= interval.low and interval.high <= self.threshold:
+            return True
+        return interval.high - interval.low < RESOLUTION
+
+
+def shared_confidence(confidence: float, claims: int) -> float:
+    """The confidence of each of `claims` claims so that all hold together with `confidence` (Bonferroni)."""
+    return 1 - (1 - confidence) / max(claims, 1)
