@@ -93,8 +93,8 @@ def _outer_rank(count: int, confidence: float) -> int:
             low = middle + 1
         else:
             high = middle
-    # Counts 0 .. low-1 below m are excluded, so the bound is the sample of rank `low`; with none excluded there is none.
-    return low if low > 0 else -1
+    # Up to low-1 samples at or below m exclude it, and the sample of 1-based rank `low` is the first m with more.
+    return low - 1
 
 
 def _log_ratio(count: int, below: int) -> float:
