@@ -1,0 +1,75 @@
+# Everything that is done often, each from a fresh clone: `make tune`, `make test`. `make help` lists the rest.
+PYTHON ?= python3
+# auto: a torch that $(PYTHON) sees is kept and used (ROCm containers); 0: the environment gets a torch of its own.
+SYSTEM_SITE ?= auto
+VENV ?= .venv
+CONFIG ?= configs/cpu.yaml
+OUT ?= runs/cpu
+PYTEST_ARGS ?=
+
+BIN := $(VENV)/bin
+TUNE_READY := $(VENV)/.ready-tune
+DEV_READY := $(VENV)/.ready-dev
+LINKS := build/typing/ccl_dispatch
+REQUIRED := pyproject.toml requirements/constraints.txt requirements/venv.py
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PIP_ROOT_USER_ACTION := ignore
+export PIP_NO_INPUT := 1
+export SYSTEM_SITE
+# Only the installed package is meant, never a folder that happens to be on somebody's path.
+unexport PYTHONPATH
+
+.DEFAULT_GOAL := help
+.PHONY: help tune test lint types pytest format dev clean distclean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo "Variables: PYTHON=$(PYTHON)  SYSTEM_SITE=$(SYSTEM_SITE)  VENV=$(VENV)  CONFIG=$(CONFIG)  OUT=$(OUT)  PYTEST_ARGS="
+
+tune: $(TUNE_READY) ## measure this machine, write a table, show it and some lookups
+	$(BIN)/ccl-dispatch sweep $(CONFIG) --out $(OUT)/table.yaml
+	$(BIN)/ccl-dispatch show $(OUT)/table.yaml
+	@echo "== a small call, one in the middle, one out of the measured range"
+	$(BIN)/ccl-dispatch explain $(OUT)/table.yaml --shape 1,64 --dtype float32 --world-size 2 --mode eager
+	$(BIN)/ccl-dispatch explain $(OUT)/table.yaml --shape 4,32320 --dtype bfloat16 --world-size 4 --mode eager
+	$(BIN)/ccl-dispatch explain $(OUT)/table.yaml --shape 8192,8192 --dtype bfloat16 --world-size 4 --mode eager
+
+test: lint pytest ## set up, then lint, types and tests
+
+lint: $(DEV_READY) types ## ruff's rules, ruff's format, types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(DEV_READY) $(LINKS) ## mypy --strict
+	$(BIN)/mypy
+
+pytest: $(DEV_READY) ## the tests alone; PYTEST_ARGS="-k name" chooses
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+format: $(DEV_READY) ## write ruff's format and its safe mends
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+dev: $(DEV_READY) ## the environment for developing, in $(VENV)
+
+clean: ## remove what is built and cached; the environment and runs/ stay
+	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -path ./$(VENV) -prune -o -type d -name __pycache__ -exec rm -rf {} +
+
+distclean: clean ## and the environment
+	rm -rf $(VENV)
+
+$(TUNE_READY): $(REQUIRED)
+	@$(PYTHON) requirements/venv.py $(VENV) tune
+	@touch $@
+
+$(DEV_READY): $(REQUIRED) requirements/dev.txt
+	@$(PYTHON) requirements/venv.py $(VENV) dev
+	@touch $@ $(TUNE_READY)
+
+# The packages under their import names, for tools that do not know setuptools' package-dir.
+$(LINKS): Makefile
+	@mkdir -p $@
+	@for name in configs runtime tables tuner; do ln -sfn ../../../$$name $@/$$name; done
+	@touch $@
