@@ -9,6 +9,7 @@ to that torch's version. Otherwise torch and all else come in the versions of co
 from __future__ import print_function
 
 import os
+import shutil
 import subprocess
 import sys
 
@@ -30,7 +31,7 @@ def main():
             "ccl-dispatch needs Python %d.%d or later; %s is %s. Name another one: make PYTHON=python3.12"
             % (OLDEST + (sys.executable, found))
         )
-    venv, purpose = sys.argv[1:]
+    venv, purpose = os.path.abspath(sys.argv[1]), sys.argv[2]
     python = os.path.join(venv, "bin", "python")
     borrowed = torch_of(sys.executable) if os.environ.get("SYSTEM_SITE", "auto") != "0" else ""
     if not os.path.exists(python):
@@ -40,7 +41,7 @@ def main():
 
 def torch_of(python):
     """The version of the torch that `python` sees, empty when there is none."""
-    # From another folder than the caller's, so that a folder named torch there is not taken for the package.
+    # From a folder in which nothing is named torch: `python -c` looks in the working folder first.
     done = subprocess.run([python, "-c", ASK_TORCH], cwd=HERE, stdout=subprocess.PIPE, universal_newlines=True)
     return done.stdout.strip() if done.returncode == 0 else ""
 
@@ -54,6 +55,7 @@ def make_venv(venv, python, borrowed):
     options = ["--system-site-packages"] if borrowed else []
     done = subprocess.run([sys.executable, "-m", "venv"] + options + [venv])
     if done.returncode != 0:
+        shutil.rmtree(venv, ignore_errors=True)  # half an environment would pass for a whole one at the next call
         sys.exit("%s -m venv failed. On Debian and Ubuntu, install the package python3-venv." % sys.executable)
     if borrowed and torch_of(python) != borrowed:
         # The calling Python is itself in a virtual environment: --system-site-packages means the one below it.
