@@ -1,0 +1,68 @@
+"""The runtime of ccl-dispatch: load a table, ask which backend a call should use, install it on a communicator.
+
+Importing this imports PyYAML and a handful of standard modules, never torch; what a process does not use is not imported.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ccl_dispatch.runtime.errors import (
+    CclDispatchError,
+    DocumentError,
+    NoTableError,
+    PlatformMismatchError,
+    TableError,
+)
+from ccl_dispatch.runtime.load import load_table
+from ccl_dispatch.runtime.table import Platform, Table
+
+if TYPE_CHECKING:
+    from ccl_dispatch.runtime.dispatch import Dispatcher
+    from ccl_dispatch.runtime.explanation import Explanation, explain
+    from ccl_dispatch.runtime.installation import Installation, install, uninstall
+    from ccl_dispatch.runtime.platform import Verdict, match
+    from ccl_dispatch.runtime.probe import this_platform
+
+__all__ = [
+    "CclDispatchError",
+    "Dispatcher",
+    "DocumentError",
+    "Explanation",
+    "Installation",
+    "NoTableError",
+    "Platform",
+    "PlatformMismatchError",
+    "Table",
+    "TableError",
+    "Verdict",
+    "explain",
+    "install",
+    "load_table",
+    "match",
+    "this_platform",
+    "uninstall",
+]
+
+_LAZY = {
+    "Dispatcher": "dispatch",
+    "Explanation": "explanation",
+    "explain": "explanation",
+    "Installation": "installation",
+    "install": "installation",
+    "uninstall": "installation",
+    "Verdict": "platform",
+    "match": "platform",
+    "this_platform": "probe",
+}
+
+
+def __getattr__(name: str) -> Any:
+    module = _LAZY.get(name)
+    if module is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    value = getattr(import_module(f"{__name__}.{module}"), name)
+    globals()[name] = value
+    return value

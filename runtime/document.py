@@ -130,7 +130,10 @@ def _scalar(text: str, source: str, line: int, error: type[DocumentError]) -> An
             raise error(f"a number of {len(text)} digits", source=source, line=line, fix="Write a smaller number")
         return int(text)
     if _FLOAT.fullmatch(text):
-        return float(text)
+        number = float(text)
+        if number - number != 0:
+            raise error(f"a number too large to keep: {text[:40]}", source=source, line=line)
+        return number
     return text
 
 

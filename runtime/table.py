@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ccl_dispatch.runtime.vocabulary import Cell
+
+if TYPE_CHECKING:
+    from ccl_dispatch.runtime.dispatch import Dispatcher
+    from ccl_dispatch.runtime.explanation import Explanation
 
 SCHEMA = "ccl-dispatch/table/v1"
 SIZE_UNIT = "per_rank_input_bytes"
@@ -120,3 +124,25 @@ class Table(NamedTuple):
     evidence: Mapping[str, Any]
     digest: str
     source: str
+
+    def dispatcher(self, collective: str, world_size: int) -> Dispatcher:
+        """The compiled lookups of one collective at one world size; a cell that is not in the table is the baseline's."""
+        from ccl_dispatch.runtime.dispatch import Dispatcher
+
+        return Dispatcher(self, collective, world_size)
+
+    def explain(
+        self,
+        collective: str,
+        world_size: int,
+        size: int,
+        *,
+        dtype: object = "bfloat16",
+        mode: str = "eager",
+        dim: str = "first",
+        shape: tuple[int, ...] | None = None,
+    ) -> Explanation:
+        """Why a call of `size` per-rank input bytes uses what it uses (see `runtime.explanation`)."""
+        from ccl_dispatch.runtime.explanation import explain
+
+        return explain(self, collective, world_size, size, dtype=dtype, mode=mode, dim=dim, shape=shape)

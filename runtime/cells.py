@@ -1,0 +1,200 @@
+"""One cell of a table: its bands and what stands beside them, read strictly and checked against each other."""
+
+from __future__ import annotations
+
+from ccl_dispatch.runtime.document import Node, Reader
+from ccl_dispatch.runtime.errors import TableError
+from ccl_dispatch.runtime.table import (
+    BAND_REASONS,
+    EXCLUSION_REASONS,
+    Band,
+    CellTable,
+    Crossover,
+    Exclusion,
+    Override,
+    Tie,
+)
+from ccl_dispatch.runtime.vocabulary import COLLECTIVES, DIMS, ITEMSIZE, MODES, Cell
+
+# Far above what any sweep gives; it keeps the checks that compare every item with every band from running for minutes.
+MAX_ITEMS = 1000
+MAX_SIZE = 2**63 - 1
+MAX_RANKS = 2**31 - 1
+
+
+def read_cell(node: Node, backends: tuple[str, ...], baseline: str) -> CellTable:
+    """The cell at `node`; `backends` are the names that the table declares, `baseline` among them.
+
+    Raises:
+        TableError: a value is wrong, or two of them contradict each other.
+    """
+    reader = Reader(node, (*Cell._fields, *CellTable._fields[1:]), TableError)
+    start = reader.integer(reader.need("measured_from"), 1, MAX_SIZE)
+    end = reader.integer(reader.need("measured_to"), start, MAX_SIZE)
+    bands = _bands(reader, backends, baseline, start, end)
+    exclusions = tuple(_exclusion(child, backends) for child in _list(reader, "exclusions"))
+    _check_exclusions(reader, bands, exclusions, start)
+    regret = reader.need("regret_estimate")
+    return CellTable(
+        cell=Cell(
+            collective=reader.choice(reader.need("collective"), COLLECTIVES),
+            mode=reader.choice(reader.need("mode"), MODES),
+            dim=reader.choice(reader.need("dim"), DIMS),
+            dtype=reader.choice(reader.need("dtype"), ITEMSIZE),
+            world_size=reader.integer(reader.need("world_size"), 1, MAX_RANKS),
+        ),
+        measured_from=start,
+        measured_to=end,
+        bands=bands,
+        crossovers=tuple(_crossover(child, bands) for child in _list(reader, "crossovers")),
+        ties=tuple(_tie(child, backends) for child in _list(reader, "ties")),
+        exclusions=exclusions,
+        overrides=_overrides(reader, backends, exclusions, start, end),
+        regret_estimate=None if regret.value is None else reader.number(regret, minimum=0),
+    )
+
+
+def _list(reader: Reader, key: str) -> list[Node]:
+    nodes = reader.items(reader.need(key))
+    if len(nodes) > MAX_ITEMS:
+        raise reader.fail(reader.need(key), f"{len(nodes)} entries, at most {MAX_ITEMS} are read")
+    return nodes
+
+
+def _bands(reader: Reader, backends: tuple[str, ...], baseline: str, start: int, end: int) -> tuple[Band, ...]:
+    nodes = _list(reader, "bands")
+    if not nodes:
+        raise reader.fail(reader.need("bands"), "no bands", "Give at least one, up to measured_to")
+    bands: list[Band] = []
+    for node in nodes:
+        inner = Reader(node, Band._fields, TableError)
+        band = _band(inner, backends, baseline)
+        at = inner.need("up_to")
+        if bands and band.up_to <= bands[-1].up_to:
+            raise inner.fail(at, f"found {band.up_to}, expected more than the band before, {bands[-1].up_to}")
+        if band.up_to < start:
+            raise inner.fail(at, f"found {band.up_to}, expected at least measured_from, {start}")
+        if bands and (band.use, band.why) == (bands[-1].use, bands[-1].why):
+            raise inner.fail(node, f"the band before is also {band.use} ({band.why})", "Make one band of the two")
+        bands.append(band)
+    if bands[-1].up_to != end:
+        at = Reader(nodes[-1], Band._fields, TableError).need("up_to")
+        raise reader.fail(at, f"found {bands[-1].up_to}, expected the last band to end at measured_to, {end}")
+    return tuple(bands)
+
+
+def _band(reader: Reader, backends: tuple[str, ...], baseline: str) -> Band:
+    use = reader.choice(reader.need("use"), backends)
+    why = reader.choice(reader.need("why"), BAND_REASONS)
+    proof = reader.need if why == "faster" else reader.get
+    against, gain, interval = proof("against"), proof("gain"), proof("interval")
+    band = Band(
+        up_to=reader.integer(reader.need("up_to"), 1, MAX_SIZE),
+        use=use,
+        why=why,
+        against=None if against is None else reader.choice(against, backends),
+        gain=None if gain is None else _gain(reader, gain),
+        interval=None if interval is None else _interval(reader, interval),
+        points=reader.integer(reader.need("points"), 0),
+        samples=reader.integer(reader.need("samples"), 0),
+    )
+    if band.against == use:
+        raise reader.fail(reader.need("against"), f"{use!r} is compared with itself", "Name the other backend")
+    if why != "faster" and use != baseline:
+        raise reader.fail(
+            reader.need("use"), f"found {use!r} for why: {why}, expected the baseline {baseline!r}", "Use the baseline"
+        )
+    return band
+
+
+def _gain(reader: Reader, node: Node) -> float:
+    gain = reader.number(node)
+    if gain <= -1:
+        raise reader.fail(node, f"found {gain}, expected more than -1: it is a ratio of times less one")
+    return gain
+
+
+def _interval(reader: Reader, node: Node) -> tuple[float, float]:
+    nodes = reader.items(node)
+    if len(nodes) != 2:
+        raise reader.fail(node, f"found {len(nodes)} numbers, expected the two bounds of an interval")
+    low, high = _gain(reader, nodes[0]), _gain(reader, nodes[1])
+    if low > high:
+        raise reader.fail(node, f"found [{low}, {high}], expected the lower bound first")
+    return low, high
+
+
+def _span(reader: Reader) -> tuple[int, int]:
+    low = reader.integer(reader.need("low"), 1, MAX_SIZE)
+    return low, reader.integer(reader.need("high"), low, MAX_SIZE)
+
+
+def _crossover(node: Node, bands: tuple[Band, ...]) -> Crossover:
+    reader = Reader(node, Crossover._fields, TableError)
+    low, high = _span(reader)
+    at = reader.integer(reader.need("at"), low, high)
+    below, above = reader.text(reader.need("below")), reader.text(reader.need("above"))
+    for first, second in zip(bands, bands[1:]):
+        if low <= first.up_to <= high and (first.use, second.use) == (below, above) and below != above:
+            return Crossover(at, low, high, below, above)
+    raise reader.fail(node, f"no two bands go from {below!r} to {above!r} between {low} and {high}", "Compare `bands`")
+
+
+def _tie(node: Node, backends: tuple[str, ...]) -> Tie:
+    reader = Reader(node, Tie._fields, TableError)
+    return Tie(reader.choice(reader.need("backend"), backends), *_span(reader))
+
+
+def _exclusion(node: Node, backends: tuple[str, ...]) -> Exclusion:
+    reader = Reader(node, Exclusion._fields, TableError)
+    backend = reader.choice(reader.need("backend"), backends)
+    detail = reader.need("detail")
+    if not isinstance(detail.value, str):
+        raise reader.fail(detail, "expected text", "Put it in quotes")
+    return Exclusion(
+        backend, reader.choice(reader.need("reason"), EXCLUSION_REASONS), *_span(reader), detail=detail.value
+    )
+
+
+def _check_exclusions(reader: Reader, bands: tuple[Band, ...], exclusions: tuple[Exclusion, ...], start: int) -> None:
+    """Refuse a band that uses a backend at a size at which the same cell says that it may not be used."""
+    for index, exclusion in enumerate(exclusions):
+        first = start
+        for band in bands:
+            if band.use == exclusion.backend and first <= exclusion.high and exclusion.low <= band.up_to:
+                raise reader.fail(
+                    reader.need("exclusions").value[index],
+                    f"{exclusion.backend!r} is excluded here ({exclusion.reason}), "
+                    f"but the band from {first} to {band.up_to} uses it",
+                    "Rebuild the table with `ccl-dispatch build`",
+                )
+            first = band.up_to + 1
+
+
+def _overrides(
+    reader: Reader, backends: tuple[str, ...], exclusions: tuple[Exclusion, ...], start: int, end: int
+) -> tuple[Override, ...]:
+    overrides: dict[int, Override] = {}
+    for node in _list(reader, "overrides"):
+        inner = Reader(node, Override._fields, TableError)
+        at = inner.need("size")
+        size = inner.integer(at, start, end)
+        if size in overrides:
+            raise inner.fail(at, f"size {size} is overridden twice", "Keep one of the two")
+        use = inner.choice(inner.need("use"), backends)
+        against = inner.choice(inner.need("against"), backends)
+        if use == against:
+            raise inner.fail(inner.need("against"), f"{use!r} is compared with itself", "Name the other backend")
+        for exclusion in exclusions:
+            if exclusion.backend == use and exclusion.low <= size <= exclusion.high:
+                raise inner.fail(inner.need("use"), f"{use!r} is excluded at {size} ({exclusion.reason})")
+        overrides[size] = Override(
+            size=size,
+            shape=tuple(inner.integer(child, 0, MAX_SIZE) for child in inner.items(inner.need("shape"))),
+            use=use,
+            against=against,
+            gain=_gain(inner, inner.need("gain")),
+            interval=_interval(inner, inner.need("interval")),
+            samples=inner.integer(inner.need("samples"), 0),
+        )
+    return tuple(overrides.values())

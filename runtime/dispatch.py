@@ -1,0 +1,121 @@
+"""The lookup in a serving process: a table's cells compiled to plain tuples, and one bisection per decision.
+
+A decision depends on its arguments and on the table alone, never on time, environment or rank, so equal tables decide
+alike on every rank.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol
+
+from ccl_dispatch.runtime.table import CellTable, Table
+from ccl_dispatch.runtime.vocabulary import dtype_name
+
+if TYPE_CHECKING:
+
+    class Select(Protocol):
+        """`Dispatcher.select` as a type."""
+
+        def __call__(self, size: int, dtype: object = ..., mode: str = ..., dim: str = ...) -> str:
+            """The backend for a call of `size` per-rank input bytes."""
+
+
+# Upper ends of runs of sizes, rising, and the backend of each run; the last name is for everything above.
+Compiled = tuple[tuple[int, ...], tuple[str, ...]]
+
+
+class Dispatcher:
+    """The lookups of one collective at one world size.
+
+    `select(size, dtype="bfloat16", mode="eager", dim="first")` names the backend for a call of `size` per-rank input
+    bytes; `dtype` is a torch dtype or its name. Where the table holds nothing (unknown dtype, mode or dim, a size that
+    was not measured, zero or negative) it names the baseline; it raises nothing.
+    """
+
+    __slots__ = ("_cells", "baseline", "collective", "select", "world_size")
+
+    select: Select
+
+    def __init__(self, table: Table, collective: str, world_size: int) -> None:
+        self.baseline = table.baseline
+        self.collective = collective
+        self.world_size = world_size
+        self._cells: dict[tuple[object, str, str], Compiled] = {
+            (cell.cell.dtype, cell.cell.mode, cell.cell.dim): compile_cell(cell, table.baseline)
+            for cell in table.cells
+            if cell.cell.collective == collective and cell.cell.world_size == world_size
+        }
+        self.select = _selector(self._cells, table.baseline)
+
+    def bind(self, dtype: object = "bfloat16", mode: str = "eager", dim: str = "first") -> Callable[[int], str]:
+        """The lookup of one cell: a callable from per-rank input bytes to the backend's name."""
+        edges, uses = self._cells.get((dtype_name(dtype), mode, dim), ((), (self.baseline,)))
+        return _lookup(edges, uses)
+
+
+def compile_cell(cell: CellTable, baseline: str) -> Compiled:
+    """The cell's bands and overrides as one run of rising sizes, with the baseline on both sides of what was measured."""
+    edges = [cell.measured_from - 1]
+    uses = [baseline]
+
+    def run(up_to: int, use: str) -> None:
+        if up_to <= edges[-1]:
+            return
+        if use == uses[-1]:
+            edges[-1] = up_to
+        else:
+            edges.append(up_to)
+            uses.append(use)
+
+    overrides = sorted(cell.overrides)
+    for band in cell.bands:
+        while overrides and overrides[0].size <= band.up_to:
+            override = overrides.pop(0)
+            run(override.size - 1, band.use)
+            run(override.size, override.use)
+        run(band.up_to, band.use)
+    if uses[-1] == baseline:
+        edges.pop()
+    else:
+        uses.append(baseline)
+    return tuple(edges), tuple(uses)
+
+
+def _lookup(edges: tuple[int, ...], uses: tuple[str, ...]) -> Callable[[int], str]:
+    # The names are bound as defaults: a local is read faster than a closure's cell or a global.
+    if not edges:
+        return lambda size, use=uses[0]: use  # type: ignore[misc]
+    if len(edges) == 2 and uses[0] == uses[2]:
+        # By far the most common cell has one run of the candidate; two comparisons beat a call of bisect.
+        return lambda size, low=edges[0], high=edges[1], inside=uses[1], outside=uses[0]: (  # type: ignore[misc]
+            inside if low < size <= high else outside
+        )
+    return lambda size, edges=edges, uses=uses, find=bisect_left: uses[find(edges, size)]  # type: ignore[misc]
+
+
+def _selector(cells: dict[tuple[object, str, str], Compiled], baseline: str) -> Select:
+    find = bisect_left
+
+    def select(size: int, dtype: object = "bfloat16", mode: str = "eager", dim: str = "first") -> str:
+        try:
+            edges, uses = cells[dtype, mode, dim]
+        except (KeyError, TypeError):
+            return other(size, dtype, mode, dim)
+        return uses[find(edges, size)]
+
+    def other(size: int, dtype: object, mode: str, dim: str) -> str:
+        name = dtype_name(dtype)
+        try:
+            compiled = cells.get((name, mode, dim))
+        except TypeError:
+            return baseline
+        if compiled is None:
+            return baseline
+        if type(dtype).__module__ == "torch":
+            # A torch dtype is one object for the life of the process: from now on it is found at once.
+            cells[dtype, mode, dim] = compiled
+        return compiled[1][find(compiled[0], size)]
+
+    return select

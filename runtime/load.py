@@ -1,0 +1,55 @@
+"""Finding and reading a table file."""
+
+from __future__ import annotations
+
+import os
+
+from ccl_dispatch.runtime.document import MAX_BYTES
+from ccl_dispatch.runtime.errors import TableError
+from ccl_dispatch.runtime.schema import read_table
+from ccl_dispatch.runtime.table import Table
+
+
+def load_table(path: str | os.PathLike[str] | None = None) -> Table:
+    """The table in the file `path`, or without one the table for this machine.
+
+    A path is read and nothing else: whether its table fits this machine is not asked. Without a path the table is that
+    of `$CCL_DISPATCH_TABLE` when the variable is set, else the one that fits this machine best among the files of the
+    search path and the tables in the package (see `runtime.find`).
+
+    Raises:
+        TableError: the file is missing, unreadable or not a valid table.
+        PlatformMismatchError: the table of `$CCL_DISPATCH_TABLE` was made for another platform.
+        NoTableError: no table fits, or several fit equally well.
+    """
+    if path is None:
+        from ccl_dispatch.runtime.find import find_table
+
+        return find_table()
+    return read_file(os.fspath(path))
+
+
+def read_file(path: str) -> Table:
+    """The table in the file `path`.
+
+    Raises:
+        TableError: the file is missing, unreadable or not a valid table.
+    """
+    try:
+        with open(path, "rb") as file:
+            data = file.read(MAX_BYTES + 1)
+    except IsADirectoryError:
+        raise TableError(
+            "this is a folder, expected a table file", source=path, fix="Name a .yaml file in it"
+        ) from None
+    except FileNotFoundError:
+        raise TableError("there is no such file", source=path, fix="Check the path") from None
+    except (OSError, ValueError) as problem:
+        raise TableError(f"can't be read: {problem}", source=path) from None
+    if len(data) > MAX_BYTES:
+        raise TableError(f"larger than the {MAX_BYTES} bytes that are read", source=path, fix="This is no table")
+    try:
+        return read_table(data.decode("utf-8"), path)
+    except UnicodeDecodeError as problem:
+        line = data.count(b"\n", 0, problem.start) + 1
+        raise TableError("not UTF-8", source=path, line=line, fix="Save it as UTF-8") from None
