@@ -1,0 +1,33 @@
+"""The names of the backends and where their classes are. Classes are imported when asked for: some need a GPU build."""
+
+from __future__ import annotations
+
+import importlib
+
+from ccl_dispatch.runtime.document import nearest
+from ccl_dispatch.runtime.errors import UsageError
+from ccl_dispatch.tuner.backends.base import Backend
+
+BACKENDS = {
+    "gloo": "ccl_dispatch.tuner.backends.gloo:GlooBackend",
+    "shm": "ccl_dispatch.tuner.backends.shm:ShmBackend",
+}
+
+
+def check_name(name: str) -> None:
+    """Raise UsageError, with the nearest name there is, unless `name` is a backend."""
+    if name not in BACKENDS:
+        raise UsageError(f"there is no backend {name!r}. {nearest(name, BACKENDS)}")
+
+
+def backend_class(name: str) -> type[Backend]:
+    """The class of a backend.
+
+    Raises:
+        UsageError: no such backend.
+        ImportError: what it needs is not installed.
+    """
+    check_name(name)
+    module, _, attribute = BACKENDS[name].partition(":")
+    found: type[Backend] = getattr(importlib.import_module(module), attribute)
+    return found

@@ -1,0 +1,139 @@
+"""The measuring of one point: warm up, interleave, look, stop. The same code runs on every rank, and for a replay."""
+
+from __future__ import annotations
+
+import math
+import random
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+from ccl_dispatch.tuner.backends.base import Backend
+from ccl_dispatch.tuner.measure.messages import MeasureSettings, PointRequest, Timings
+from ccl_dispatch.tuner.measure.team import EXCHANGE_SLOTS, Team
+
+# A stream of calls has to be a stream, also where one call takes long.
+STREAM_CALLS = 8
+FIRST_BLOCK = 4
+MAX_CALLS = 256
+
+# What rank 0 decides after a block: a positive number is the length of the next one, these end the point.
+_SETTLED, _SAMPLES, _SECONDS = 0, -1, -2
+_WORDS = {_SETTLED: "settled", _SAMPLES: "samples", _SECONDS: "seconds"}
+
+
+def time_point(
+    team: Team, backends: Mapping[str, Backend], request: PointRequest, settings: MeasureSettings
+) -> Timings:
+    """Warm `backends` up and repeat them, interleaved in random order, until the stop rule of rank 0 ends it.
+
+    Every backend is prepared for the point. One repetition runs each backend once: a barrier, then one timed region of
+    `calls` calls. Ranks exchange their times block by block; a repetition counts as its slowest rank.
+    """
+    names = list(backends)
+    region = _isolated_region if settings.timing == "isolated" else _stream_region
+    timings = Timings(
+        calls={},
+        latencies={name: [] for name in names},
+        by_rank={name: [[] for _ in range(team.world_size)] for name in names},
+        executions=dict.fromkeys(names, 0),
+    )
+    _warm_up(team, backends, settings, timings)
+    order = random.Random(f"{settings.seed}/{request.number}")
+    began = team.clock()
+    decision = min(FIRST_BLOCK, _longest_block(names))
+    while decision > 0:
+        seconds: list[float] = []
+        for _ in range(decision):
+            spent = dict.fromkeys(names, 0.0)
+            for name in order.sample(names, len(names)):
+                team.enter(name)
+                before = team.clock()
+                spent[name] = region(team, backends[name].run, timings.calls[name])
+                timings.busy += team.clock() - before
+                timings.executions[name] += timings.calls[name]
+                team.enter("")
+            seconds += [spent[name] / timings.calls[name] for name in names]
+        decision = team.decide(seconds, lambda rows: _judge(rows, names, timings, settings, team.clock() - began))
+    timings.stopped_by = _WORDS[decision]
+    return timings
+
+
+def _judge(
+    rows: list[list[float]], names: Sequence[str], timings: Timings, settings: MeasureSettings, elapsed: float
+) -> int:
+    """Rank 0: take in the block of every rank; the length of the next block, or what ends the point."""
+    for start in range(0, len(rows[0]), len(names)):
+        for index, name in enumerate(names):
+            each = [row[start + index] for row in rows]
+            timings.latencies[name].append(max(each))
+            for rank, value in enumerate(each):
+                timings.by_rank[name][rank].append(value)
+    if elapsed >= settings.max_seconds:
+        return _SECONDS
+    baseline = timings.latencies[settings.baseline]
+    ratios = {
+        name: [math.log(slow / fast) for slow, fast in zip(baseline, timings.latencies[name], strict=True)]
+        for name in names
+        if name != settings.baseline
+    }
+    word = settings.rule.settled(ratios)
+    if word == "samples":
+        return _SAMPLES
+    if word == "settled" and elapsed >= settings.min_seconds:
+        return _SETTLED
+    # Looking costs two barriers and a sort, so look less often as samples gather: an eighth more each time, or so.
+    return min(len(baseline) // 8 + 1, _longest_block(names), settings.rule.max_samples - len(baseline))
+
+
+def _longest_block(names: Sequence[str]) -> int:
+    return max(1, EXCHANGE_SLOTS // len(names))
+
+
+def _warm_up(team: Team, backends: Mapping[str, Backend], settings: MeasureSettings, timings: Timings) -> None:
+    """Run every backend `warmup` times, in turn, and let rank 0 choose the calls per region from the fastest."""
+    fastest = dict.fromkeys(backends, math.inf)
+    for _ in range(max(1, settings.warmup)):
+        for name, backend in backends.items():
+            team.enter(name)
+            before = team.clock()
+            fastest[name] = min(fastest[name], _isolated_region(team, backend.run, 1))
+            timings.busy += team.clock() - before
+            timings.executions[name] += 1
+            team.enter("")
+    for name, seconds in fastest.items():
+        timings.calls[name] = team.decide(
+            [seconds], lambda rows: _calls(max(row[0] for row in rows), team.region_seconds, settings.timing)
+        )
+
+
+def _calls(seconds: float, region_seconds: float, timing: str) -> int:
+    """Calls per region, for a call that takes `seconds` on the slowest rank."""
+    wanted = max(1, min(MAX_CALLS, math.ceil(region_seconds / max(seconds, 1e-9))))
+    return wanted if timing == "isolated" else max(STREAM_CALLS, wanted)
+
+
+def _isolated_region(team: Team, run: Callable[[], None], calls: int) -> float:
+    """Seconds of `calls` calls, each begun at a barrier: what one call costs when nothing overlaps it."""
+    clock, barrier = team.clock, team.barrier
+    total = 0.0
+    for _ in range(calls):
+        barrier()
+        start = clock()
+        run()
+        total += clock() - start
+    return total
+
+
+def _stream_region(team: Team, run: Callable[[], None], calls: int) -> float:
+    """Seconds of a stream of `calls` calls that begins at a barrier."""
+    clock = team.clock
+    team.barrier()
+    start = clock()
+    for _ in range(calls):
+        run()
+    return clock() - start
+
+
+def utc_now() -> str:
+    """The time of day in UTC, ISO 8601, to the second: for evidence, never for measuring."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())

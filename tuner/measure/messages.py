@@ -1,0 +1,107 @@
+"""What parent and workers tell each other: plain values, without torch, so that the parent can do without it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ccl_dispatch.tuner.backends.base import Point
+from ccl_dispatch.tuner.statistics import StopRule
+
+
+@dataclass(frozen=True)
+class MeasureSettings:
+    """How points are measured; the same for a whole sweep.
+
+    Attributes:
+        timing: `isolated`, each call starts from a barrier and is complete before the next; or `back_to_back`, a stream
+            of calls.
+        rule: when repetitions may end.
+        min_seconds: repetitions go on at least that long, so that book-keeping never outweighs measuring.
+        max_seconds: repetitions end after that long, settled or not.
+        warmup: calls per backend and point before the first repetition.
+        timeout: seconds after which a point counts as hung.
+        seed: of the random order of backends.
+    """
+
+    baseline: str
+    candidates: tuple[str, ...]
+    timing: str
+    rule: StopRule
+    min_seconds: float
+    max_seconds: float
+    warmup: int
+    timeout: float
+    seed: int
+
+    @property
+    def backends(self) -> tuple[str, ...]:
+        """All names, the baseline first."""
+        return (self.baseline, *self.candidates)
+
+
+@dataclass(frozen=True)
+class PointRequest:
+    """Measure `point`; `number` makes the random order of this point its own; `without` are candidates left out."""
+
+    point: Point
+    number: int
+    without: tuple[str, ...] = ()
+
+
+@dataclass
+class Timings:
+    """What the repetitions of a point gave, as one rank sees it; complete on rank 0 only.
+
+    Attributes:
+        latencies: per backend the seconds per call of the slowest rank, one per repetition.
+        by_rank: per backend one list of repetitions per rank.
+        busy: seconds in collectives and their barriers, on this rank.
+    """
+
+    calls: dict[str, int]
+    latencies: dict[str, list[float]]
+    by_rank: dict[str, list[list[float]]]
+    executions: dict[str, int]
+    stopped_by: str = ""
+    busy: float = 0.0
+
+
+@dataclass
+class RankReport:
+    """What one rank has to say about a point. `unsupported` and `wrong` hold a reason per backend.
+
+    `agreed_unsupported` and `agreed_wrong` are what holds for all ranks together: a no on one rank is a no.
+    """
+
+    unsupported: dict[str, str] = field(default_factory=dict)
+    wrong: dict[str, str] = field(default_factory=dict)
+    agreed_unsupported: tuple[str, ...] = ()
+    agreed_wrong: tuple[str, ...] = ()
+    timings: Timings | None = None
+    check_executions: dict[str, int] = field(default_factory=dict)
+    check_seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class WorkerSetup:
+    """The first message to a worker: who it is and what the sweep measures.
+
+    `largest` is the largest per-rank input in bytes, `options` each backend's mapping from the config.
+    """
+
+    rank: int
+    parent: int
+    world_sizes: tuple[int, ...]
+    largest: int
+    settings: MeasureSettings
+    options: Mapping[str, Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Failure:
+    """What a worker sends instead of an answer when it raised: the exception in one line, and all of it."""
+
+    summary: str
+    trace: str

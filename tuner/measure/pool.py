@@ -1,0 +1,232 @@
+"""The parent's side: starts the workers once, sends them points, and knows who is at fault when no answer comes."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from multiprocessing import connection
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any
+
+from ccl_dispatch.runtime.errors import MeasuringError
+from ccl_dispatch.tuner.measure.board import Board
+from ccl_dispatch.tuner.measure.messages import Failure, MeasureSettings, PointRequest, RankReport, WorkerSetup
+from ccl_dispatch.tuner.shared_memory.segment import Segment
+
+START_SECONDS = 180.0
+# Ranks that a failed one leaves behind get that long to answer as well: all failing alike is worth knowing.
+_GRACE_SECONDS = 1.0
+_LOG_TAIL = 2000
+
+
+class WorkerFault(MeasuringError):
+    """A point that no answer came to.
+
+    Attributes:
+        reason: `crashed` (a worker's process ended), `hung` (no answer in time) or `raised` (an exception).
+        backend: what the ranks were running, empty when they ran none: then the harness or the machine is at fault.
+    """
+
+    def __init__(self, reason: str, rank: int, backend: str, detail: str, log: Path) -> None:
+        self.reason = reason
+        self.rank = rank
+        self.backend = backend
+        self.detail = detail
+        doing = f"while running {backend}" if backend else "while running no backend"
+        tail = _tail(log)
+        super().__init__(
+            f"rank {rank} {reason} {doing}: {detail}. Its log is {log}" + (f", which ends:\n{tail}" if tail else "")
+        )
+
+
+@dataclass
+class _Worker:
+    process: subprocess.Popen[bytes]
+    channel: connection.Connection
+    log: Path
+
+
+class WorkerPool:
+    """Workers for the largest of `world_sizes`; smaller ones are sub-groups of the same processes. A context manager.
+
+    Args:
+        largest: the largest per-rank input in bytes.
+        options: per backend its mapping from the config.
+        log_folder: where each rank's standard error goes (`rank0.log`, ...), appended.
+    """
+
+    def __init__(
+        self,
+        world_sizes: Sequence[int],
+        largest: int,
+        settings: MeasureSettings,
+        options: Mapping[str, Mapping[str, Any]],
+        log_folder: Path,
+    ) -> None:
+        self._world_sizes = tuple(sorted(world_sizes))
+        self._largest = largest
+        self._settings = settings
+        self._options = options
+        self._log_folder = log_folder
+        self._workers: list[_Worker] = []
+        self._board: Board | None = None
+
+    def __enter__(self) -> WorkerPool:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def start(self) -> None:
+        """Start the workers and return when all of them are ready.
+
+        Raises:
+            WorkerFault: one of them did not get there.
+        """
+        self._log_folder.mkdir(parents=True, exist_ok=True)
+        segment = Segment.create(Board.bytes_needed(self._world_sizes))
+        self._board = Board(segment, self._world_sizes)
+        self._board.initialise()
+        try:
+            for rank in range(max(self._world_sizes)):
+                self._workers.append(self._spawn(rank, segment))
+            deadline = time.monotonic() + START_SECONDS
+            port = self._answers(self._workers[:1], deadline)[0]
+            for worker in self._workers[1:]:
+                worker.channel.send(port)
+            self._answers(self._workers, deadline)
+        except BaseException:
+            self.kill()
+            raise
+        finally:
+            segment.close_fd()
+
+    def measure(self, request: PointRequest) -> list[RankReport]:
+        """Have the ranks of the point's world size measure it; their reports, rank 0 first.
+
+        Raises:
+            WorkerFault: no answer; the workers are gone then, and the next call starts new ones.
+        """
+        if not self._workers:
+            self.start()
+        team = self._workers[: request.point.cell.world_size]
+        try:
+            for worker in team:
+                with contextlib.suppress(OSError):  # a dead worker shows when its answer is awaited
+                    worker.channel.send(request)
+            return self._answers(team, time.monotonic() + self._settings.timeout)
+        except BaseException:
+            self.kill()
+            raise
+
+    def close(self) -> None:
+        """Ask the workers to end, and end those that don't."""
+        for worker in self._workers:
+            with contextlib.suppress(OSError):
+                worker.channel.send(None)
+        deadline = time.monotonic() + 5.0
+        for worker in self._workers:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                worker.process.wait(max(0.0, deadline - time.monotonic()))
+        self.kill()
+
+    def kill(self) -> None:
+        """End the workers at once."""
+        for worker in self._workers:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(worker.process.pid, signal.SIGKILL)
+        for worker in self._workers:
+            worker.process.wait()
+            worker.channel.close()
+        self._workers = []
+
+    def _spawn(self, rank: int, segment: Segment) -> _Worker:
+        ours, theirs = socket.socketpair()
+        log = self._log_folder / f"rank{rank}.log"
+        with theirs, log.open("ab") as output:
+            process = _start_process(theirs.fileno(), segment.fd, output)
+        channel = connection.Connection(ours.detach())
+        setup = WorkerSetup(rank, os.getpid(), self._world_sizes, self._largest, self._settings, self._options)
+        worker = _Worker(process, channel, log)
+        with contextlib.suppress(OSError):
+            channel.send(setup)
+        return worker
+
+    def _answers(self, workers: Sequence[_Worker], deadline: float) -> list[Any]:
+        """One answer of each worker, in order.
+
+        Raises:
+            WorkerFault: one ended, raised, or did not answer by the deadline.
+        """
+        answers: dict[int, Any] = {}
+        faults: dict[int, tuple[str, str]] = {}
+        while len(answers) + len(faults) < len(workers):
+            waiting = {w.channel: rank for rank, w in enumerate(workers) if rank not in answers and rank not in faults}
+            ready = connection.wait(list(waiting), max(0.0, deadline - time.monotonic()))
+            if not ready:
+                break
+            for channel in ready:
+                rank = waiting[channel]  # type: ignore[index]
+                try:
+                    answer = workers[rank].channel.recv()
+                except (EOFError, OSError):
+                    faults[rank] = ("crashed", _ending(workers[rank].process))
+                    deadline = min(deadline, time.monotonic() + _GRACE_SECONDS)
+                    continue
+                if isinstance(answer, Failure):
+                    faults[rank] = ("raised", answer.summary)
+                    deadline = min(deadline, time.monotonic() + _GRACE_SECONDS)
+                else:
+                    answers[rank] = answer
+        if len(answers) == len(workers):
+            return [answers[rank] for rank in range(len(workers))]
+        raise self._fault(workers, answers, faults)
+
+    def _fault(
+        self, workers: Sequence[_Worker], answers: Mapping[int, Any], faults: Mapping[int, tuple[str, str]]
+    ) -> WorkerFault:
+        """Who is at fault: a rank that ended before one that raised before one that only waits for them."""
+        running = self._board.running(self._settings.backends) if self._board else [""] * len(workers)
+        if faults:
+            rank = min(faults, key=lambda rank: (faults[rank][0] != "crashed", rank))
+            reason, detail = faults[rank]
+            return WorkerFault(reason, rank, running[rank], detail, workers[rank].log)
+        silent = [rank for rank in range(len(workers)) if rank not in answers]
+        # A candidate that hangs on one rank leaves the others waiting for it, perhaps elsewhere.
+        busy = [rank for rank in silent if running[rank] not in ("", self._settings.baseline)] or silent
+        detail = f"no answer within the time limit from rank {', '.join(map(str, silent))}"
+        return WorkerFault("hung", busy[0], running[busy[0]], detail, workers[busy[0]].log)
+
+
+def _start_process(channel: int, board: int, output: IO[bytes]) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "ccl_dispatch.tuner.measure.worker", str(channel), str(board)]
+    # A session of its own: the terminal's Ctrl-C reaches the parent alone, and killing the group takes grandchildren.
+    return subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, pass_fds=(channel, board), start_new_session=True
+    )
+
+
+def _ending(process: subprocess.Popen[bytes]) -> str:
+    try:
+        code = process.wait(_GRACE_SECONDS)
+    except subprocess.TimeoutExpired:
+        return "it closed its channel"
+    if code < 0:
+        return f"its process was ended by {signal.Signals(-code).name}"
+    return f"its process ended with exit code {code}"
+
+
+def _tail(log: Path) -> str:
+    with contextlib.suppress(OSError):
+        return log.read_bytes()[-_LOG_TAIL:].decode("utf-8", "replace").strip()
+    return ""

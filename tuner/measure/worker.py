@@ -1,0 +1,119 @@
+"""A worker: one rank, one process, started once per sweep. `python -m ccl_dispatch.tuner.measure.worker FD BOARD_FD`.
+
+It sets itself up from the first message, then measures the points that it is sent. Whatever it raises goes back to the
+parent as text. It dies with the parent, whatever happens to that.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import datetime
+import os
+import signal
+import socket
+import sys
+import traceback
+from collections.abc import Mapping
+from multiprocessing.connection import Connection
+
+import torch
+import torch.distributed as dist
+
+from ccl_dispatch.tuner.backends.base import Backend, BackendContext
+from ccl_dispatch.tuner.backends.registry import backend_class
+from ccl_dispatch.tuner.measure.board import Board, BoardTeam
+from ccl_dispatch.tuner.measure.check import Pattern
+from ccl_dispatch.tuner.measure.messages import Failure, PointRequest, WorkerSetup
+from ccl_dispatch.tuner.measure.point import PointRunner
+from ccl_dispatch.tuner.shared_memory.segment import Segment
+
+_PR_SET_PDEATHSIG = 1
+_LOOPBACK = "127.0.0.1"
+
+
+def die_with_parent(parent: int) -> None:
+    """Have the kernel kill this process when its parent ends; end at once when that has happened already."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        sys.exit("the parent is gone")
+
+
+def connect(channel: Connection, setup: WorkerSetup) -> None:
+    """Join the other workers in one gloo process group over a TCPStore of rank 0, on the loopback interface."""
+    # Host names often resolve to an address that the container doesn't have; all ranks are on this host.
+    os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+    timeout = datetime.timedelta(seconds=setup.settings.timeout + 60)
+    ranks = max(setup.world_sizes)
+    if setup.rank == 0:
+        # The store takes over a port that is bound already: nobody else can get it in between.
+        listener = socket.socket()
+        listener.bind((_LOOPBACK, 0))
+        listener.listen(ranks)
+        port = listener.getsockname()[1]
+        store = dist.TCPStore(
+            _LOOPBACK, port, ranks, is_master=True, timeout=timeout, wait_for_workers=False, master_listen_fd=listener.detach()
+        )
+        channel.send(port)
+    else:
+        store = dist.TCPStore(_LOOPBACK, channel.recv(), ranks, is_master=False, timeout=timeout, wait_for_workers=False)
+    dist.init_process_group("gloo", store=store, rank=setup.rank, world_size=ranks, timeout=timeout)
+
+
+def make_runners(setup: WorkerSetup, board: Board) -> dict[int, PointRunner]:
+    """For every world size that this rank belongs to: its sub-group, its backends, its runner."""
+    settings = setup.settings
+    pattern = Pattern(setup.largest, settings.seed)
+    runners = {}
+    for world_size in setup.world_sizes:
+        group = dist.new_group(list(range(world_size)), backend="gloo")  # collective over all ranks, members or not
+        if setup.rank >= world_size:
+            continue
+        team = BoardTeam(board, setup.rank, world_size, settings.backends, settings.timeout)
+        backends: dict[str, Backend] = {}
+        for name in settings.backends:
+            team.enter(name)
+            context = BackendContext(group, setup.rank, world_size, "cpu", setup.options.get(name, {}))
+            backends[name] = backend_class(name)(context)
+            team.enter("")
+        runners[world_size] = PointRunner(team, backends, pattern, settings)
+    return runners
+
+
+def serve(channel: Connection, runners: Mapping[int, PointRunner]) -> None:
+    """Answer requests until the parent says stop (None) or is gone."""
+    while True:
+        try:
+            request: PointRequest | None = channel.recv()
+        except (EOFError, OSError):
+            return
+        if request is None:
+            return
+        channel.send(runners[request.point.cell.world_size].measure(request))
+
+
+def main(arguments: list[str]) -> int:
+    """Entry point: the descriptors of the channel to the parent and of the board."""
+    channel = Connection(int(arguments[0]))
+    setup: WorkerSetup = channel.recv()
+    die_with_parent(setup.parent)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    torch.set_num_threads(1)  # ranks stand for devices: one does not take another's core
+    try:
+        board = Board(Segment.attach(int(arguments[1])), setup.world_sizes)
+        connect(channel, setup)
+        runners = make_runners(setup, board)
+        channel.send("ready")
+        serve(channel, runners)
+    except Exception as problem:  # noqa: BLE001 - all of it is told to the parent, which judges
+        print(traceback.format_exc(), file=sys.stderr, flush=True)
+        channel.send(Failure(f"{type(problem).__name__}: {problem}", traceback.format_exc()))
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    # Leaving without the interpreter's clean-up: nothing is worth waiting for a process group that has no peers left.
+    code = main(sys.argv[1:])
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
