@@ -11,7 +11,7 @@ BIN := $(VENV)/bin
 TUNE_READY := $(VENV)/.ready-tune
 DEV_READY := $(VENV)/.ready-dev
 LINKS := build/typing/ccl_dispatch
-REQUIRED := pyproject.toml requirements/constraints.txt requirements/venv.py
+REQUIRED := pyproject.toml requirements/constraints.txt requirements/environment.py
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_ROOT_USER_ACTION := ignore
@@ -21,7 +21,8 @@ export SYSTEM_SITE
 unexport PYTHONPATH
 
 .DEFAULT_GOAL := help
-.PHONY: help tune test lint types pytest format dev clean distclean
+.NOTPARALLEL:
+.PHONY: help tune test lint ruff types pytest format dev clean distclean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,12 +38,14 @@ tune: $(TUNE_READY) ## measure this machine, write a table, show it and some loo
 
 test: lint pytest ## set up, then lint, types and tests
 
-lint: $(DEV_READY) types ## ruff's rules, ruff's format, types
+lint: ruff types ## ruff's rules, ruff's format, types
+
+ruff: $(DEV_READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
 types: $(DEV_READY) $(LINKS) ## mypy --strict
-	$(BIN)/mypy
+	$(BIN)/mypy $(LINKS) $(wildcard tests benchmarks)
 
 pytest: $(DEV_READY) ## the tests alone; PYTEST_ARGS="-k name" chooses
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
@@ -61,11 +64,11 @@ distclean: clean ## and the environment
 	rm -rf $(VENV)
 
 $(TUNE_READY): $(REQUIRED)
-	@$(PYTHON) requirements/venv.py $(VENV) tune
+	@$(PYTHON) requirements/environment.py $(VENV) tune
 	@touch $@
 
 $(DEV_READY): $(REQUIRED) requirements/dev.txt
-	@$(PYTHON) requirements/venv.py $(VENV) dev
+	@$(PYTHON) requirements/environment.py $(VENV) dev
 	@touch $@ $(TUNE_READY)
 
 # The packages under their import names, for tools that do not know setuptools' package-dir.

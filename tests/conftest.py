@@ -1,0 +1,57 @@
+"""What holds for every test: it leaves no process behind."""
+
+from __future__ import annotations
+
+import ctypes
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+_PR_SET_CHILD_SUBREAPER = 36  # <linux/prctl.h>
+_GRACE_SECONDS = 3.0
+# Python starts these once and keeps them until the interpreter ends.
+_HELPERS = (b"multiprocessing.resource_tracker", b"multiprocessing.forkserver")
+
+
+def pytest_configure() -> None:
+    """Make orphaned grandchildren ours, so that they are seen as well as children."""
+    ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+@pytest.fixture(autouse=True)
+def _no_process_left() -> Iterator[None]:
+    """Fail a test whose processes outlive it by more than a short grace."""
+    before = _running_children()
+    yield
+    deadline = time.monotonic() + _GRACE_SECONDS
+    while (left := _running_children() - before) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    if left:
+        named = ", ".join(f"{pid} ({_command(pid).decode(errors='replace')})" for pid in sorted(left))
+        pytest.fail(f"processes left behind: {named}")
+
+
+def _running_children() -> set[int]:
+    """Process ids of all children that have not ended, but for Python's own helpers."""
+    found = set()
+    for task in Path("/proc/self/task").iterdir():
+        for pid in _read(task / "children").split():
+            # The third field of stat, after the name in brackets, is the state; Z has ended and waits to be asked for.
+            state = _read(Path(f"/proc/{int(pid)}/stat")).rpartition(b") ")[2][:1]
+            if state not in (b"", b"Z", b"X") and not any(helper in _command(int(pid)) for helper in _HELPERS):
+                found.add(int(pid))
+    return found
+
+
+def _command(pid: int) -> bytes:
+    return _read(Path(f"/proc/{pid}/cmdline")).replace(b"\0", b" ").strip()
+
+
+def _read(path: Path) -> bytes:
+    """The contents of a file in /proc, empty when its thread or process is gone."""
+    try:
+        return path.read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return b""
