@@ -1,0 +1,215 @@
+"""What a sweep config says, as plain frozen values. `config.py` reads them from YAML."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from ccl_dispatch.runtime.vocabulary import Cell
+from ccl_dispatch.tuner.sizes import shape_size, size_grid
+
+
+@dataclass(frozen=True)
+class SizeRange:
+    """The sizes to tune, in per-rank input bytes, both ends included, and how many of the grid lie in one octave."""
+
+    minimum: int
+    maximum: int
+    per_octave: int = 4
+
+
+@dataclass(frozen=True)
+class WorkloadShape:
+    """One rank's input `shape` that the workload is known to use, measured exactly; `weight` is its relative share.
+
+    `world_size` and `mode` are None when it occurs in all of them.
+    """
+
+    shape: tuple[int, ...]
+    dtype: str
+    weight: float = 1.0
+    world_size: int | None = None
+    mode: str | None = None
+
+    @property
+    def size(self) -> int:
+        """Per-rank input bytes."""
+        return shape_size(self.shape, self.dtype)
+
+    def occurs_in(self, cell: Cell) -> bool:
+        """Whether calls of this shape fall into `cell`."""
+        return (
+            self.dtype == cell.dtype and self.world_size in {None, cell.world_size} and self.mode in {None, cell.mode}
+        )
+
+
+@dataclass(frozen=True)
+class MeasureConfig:
+    """How a point is measured.
+
+    Attributes:
+        min_samples: repetitions before a point may be settled.
+        max_samples: repetitions at most.
+        min_seconds: repetitions go on at least that long, so that book-keeping never outweighs measuring.
+        max_seconds: repetitions end after that long, settled or not.
+        warmup: calls per backend before the first repetition.
+        timeout: seconds after which a point counts as hung.
+    """
+
+    min_samples: int = 12
+    max_samples: int = 400
+    min_seconds: float = 0.03
+    max_seconds: float = 1.5
+    warmup: int = 3
+    timeout: float = 60.0
+
+
+@dataclass(frozen=True)
+class PolicyConfig:
+    """`min_gain`: the least T(baseline)/T(candidate) - 1 that a candidate must prove, with `confidence` (0 to 1)."""
+
+    min_gain: float = 0.03
+    confidence: float = 0.95
+
+
+@dataclass(frozen=True)
+class BudgetConfig:
+    """What ends a sweep, whichever comes first; None sets no limit.
+
+    Attributes:
+        regret: estimated mean slowdown of the table against the best backend (0.005 is half a percent).
+        seconds: wall time.
+        executions: runs of a collective, all backends together, warm-up included.
+    """
+
+    regret: float | None = None
+    seconds: float | None = None
+    executions: int | None = None
+
+
+@dataclass(frozen=True)
+class ReplayConfig:
+    """A measurement file that stands in for the machine.
+
+    Attributes:
+        file: the path that was opened.
+        sha256: of the file's bytes, in hexadecimal.
+        where: column to value; only rows that match are there.
+        noise: standard deviation of the log of each latency.
+        outliers: share of latencies slowed by a further |N(0, 1)| in log.
+        seed: of noise, outliers and the choice among repeats.
+        ranges: the cells that can be tuned from the file, each with the lowest and highest size (bytes) at which the
+            baseline and at least one candidate are measured, within the config's `sizes`.
+    """
+
+    file: str
+    sha256: str
+    where: Mapping[str, str]
+    noise: float
+    outliers: float
+    seed: int
+    ranges: Mapping[Cell, tuple[int, int]]
+
+
+@dataclass(frozen=True)
+class SweepConfig:
+    """A sweep: what is compared, where, how it is measured, and when it is enough. Sizes are per-rank input bytes."""
+
+    name: str
+    collective: str
+    baseline: str
+    candidates: tuple[str, ...]
+    world_sizes: tuple[int, ...]
+    dtypes: tuple[str, ...]
+    modes: tuple[str, ...]
+    dims: tuple[str, ...]
+    timing: str
+    sizes: SizeRange
+    workload: tuple[WorkloadShape, ...] = ()
+    measure: MeasureConfig = field(default_factory=MeasureConfig)
+    policy: PolicyConfig = field(default_factory=PolicyConfig)
+    budget: BudgetConfig = field(default_factory=BudgetConfig)
+    backends: Mapping[str, Mapping[str, str | int | float | bool]] = field(default_factory=dict)
+    replay: ReplayConfig | None = None
+    seed: int = 0
+    source: str = "<config>"
+
+    def cells(self) -> tuple[Cell, ...]:
+        """The cells to tune; with `replay`, those of them that the file can serve."""
+        product = itertools.product(self.modes, self.dims, self.dtypes, self.world_sizes)
+        cells = (Cell(self.collective, *values) for values in product)
+        return tuple(cell for cell in cells if self.replay is None or cell in self.replay.ranges)
+
+    def grid(self, cell: Cell) -> tuple[int, ...]:
+        """The sizes of the grid in one of `cells()`, rising; with `replay`, within what the file has for the cell."""
+        low, high = self.sizes.minimum, self.sizes.maximum
+        if self.replay is not None:
+            low, high = self.replay.ranges[cell]
+        return size_grid(low, high, self.sizes.per_octave)
+
+    def workload_of(self, cell: Cell) -> tuple[WorkloadShape, ...]:
+        """The workload shapes that occur in `cell`, in the order of the config."""
+        return tuple(entry for entry in self.workload if entry.occurs_in(cell))
+
+    def identity(self) -> dict[str, Any]:
+        """All that decides what this sweep's samples mean, as JSON data: two configs with one identity share a study.
+
+        Left out: the name, the budget, and where files lie. Lists that are sets (world sizes, dtypes and the like) are
+        sorted; the order of candidates stays, it decides between equals.
+        """
+        replay = None
+        if self.replay is not None:
+            replay = {
+                "sha256": self.replay.sha256,
+                "where": dict(sorted(self.replay.where.items())),
+                "noise": self.replay.noise,
+                "outliers": self.replay.outliers,
+                "seed": self.replay.seed,
+            }
+        workload = [{**asdict(entry), "shape": list(entry.shape)} for entry in self.workload]
+        return {
+            "collective": self.collective,
+            "baseline": self.baseline,
+            "candidates": list(self.candidates),
+            "world_sizes": sorted(self.world_sizes),
+            "dtypes": sorted(self.dtypes),
+            "modes": sorted(self.modes),
+            "dims": sorted(self.dims),
+            "timing": self.timing,
+            "sizes": asdict(self.sizes),
+            "workload": sorted(workload, key=lambda entry: json.dumps(entry, sort_keys=True)),
+            "measure": asdict(self.measure),
+            "policy": asdict(self.policy),
+            "backends": {name: dict(sorted(options.items())) for name, options in sorted(self.backends.items())},
+            "replay": replay,
+            "seed": self.seed,
+        }
+
+
+def config_digest(config: SweepConfig) -> str:
+    """`sha256:` and the hexadecimal digest of the config's identity."""
+    text = json.dumps(config.identity(), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
+
+
+def differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
+    """One line for each key in which two identities differ: `measure.warmup: 3 against 5`, the value of `a` first."""
+    lines: list[str] = []
+    _compare(a, b, "", lines)
+    return lines
+
+
+def _compare(a: Any, b: Any, key: str, lines: list[str]) -> None:
+    if isinstance(a, Mapping) and isinstance(b, Mapping):
+        for name in sorted({*a, *b}):
+            _compare(a.get(name), b.get(name), f"{key}.{name}" if key else name, lines)
+    elif a != b or type(a) is not type(b):
+        lines.append(f"{key}: {_shown(a)} against {_shown(b)}")
+
+
+def _shown(value: Any) -> str:
+    return "nothing" if value is None else json.dumps(value, ensure_ascii=False)

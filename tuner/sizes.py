@@ -1,0 +1,48 @@
+"""Sizes along a cell's curve: per-rank input bytes, spread evenly on a log scale."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from ccl_dispatch.runtime.document import nearest
+from ccl_dispatch.runtime.vocabulary import ITEMSIZE
+
+# AITER, and the 16-byte loads and stores of custom kernels in general, take multiples of it only.
+ALIGNMENT = 16
+
+
+def size_grid(minimum: int, maximum: int, per_octave: int, align: int = ALIGNMENT) -> tuple[int, ...]:
+    """Sizes from `minimum` to `maximum` bytes, rising, unique, multiples of `align`, evenly spread on a log scale.
+
+    Both ends are included when they are multiples of `align`; an end that is not is moved inwards to the next one. Steps
+    are equal in log, at most a factor of 2 ** (1 / per_octave) before rounding to `align`; small sizes, where that
+    rounding merges neighbours, step by `align`.
+
+    Raises:
+        ValueError: a bound, `per_octave` or `align` below 1, or no multiple of `align` between the bounds.
+    """
+    if min(minimum, maximum, per_octave, align) < 1:
+        raise ValueError(
+            f"size_grid({minimum}, {maximum}, per_octave={per_octave}, align={align}): every value must be at least 1"
+        )
+    first, last = -(-minimum // align) * align, maximum // align * align
+    if first > last:
+        raise ValueError(f"no multiple of {align} B lies between {minimum} B and {maximum} B")
+    # The tolerance keeps a whole number of octaves whole when log2 gives 17.000000000000004.
+    steps = math.ceil(math.log2(last / first) * per_octave - 1e-9)
+    inner = (first * (last / first) ** (step / steps) for step in range(1, steps))
+    return tuple(sorted({first, last, *(round(size / align) * align for size in inner)}))
+
+
+def shape_size(shape: Sequence[int], dtype: str) -> int:
+    """Bytes of one rank's input of `shape`.
+
+    Raises:
+        ValueError: an unknown dtype, or a dimension below 1.
+    """
+    if dtype not in ITEMSIZE:
+        raise ValueError(f"unknown dtype {dtype!r}. {nearest(dtype, ITEMSIZE)}")
+    if any(dimension < 1 for dimension in shape):
+        raise ValueError(f"shape {list(shape)} has a dimension below 1")
+    return math.prod(shape) * ITEMSIZE[dtype]
