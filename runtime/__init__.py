@@ -1,6 +1,6 @@
 """The runtime of ccl-dispatch: load a table, ask which backend a call should use, install it on a communicator.
 
-Importing this imports PyYAML and a handful of standard modules, never torch; what a process does not use is not imported.
+Importing this imports PyYAML and a handful of standard modules, never torch, and nothing that is not used.
 """
 
 from __future__ import annotations

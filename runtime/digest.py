@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from typing import Any
 
 from ccl_dispatch.runtime.table import SCHEMA, SIZE_UNIT, Band, CellTable, Platform, Table
+
+try:
+    # What hashlib falls back to, and what `random` uses: hashlib itself loads OpenSSL, a tenth of the whole import.
+    from _sha2 import sha256  # type: ignore[import-not-found,unused-ignore]
+except ImportError:
+    try:
+        from _sha256 import sha256  # type: ignore[import-not-found,unused-ignore]
+    except ImportError:
+        from hashlib import sha256
 
 UNKNOWN = "unknown"
 
@@ -22,7 +30,7 @@ def digest_of(document: Mapping[str, Any]) -> str:
     """
     meaning = {key: _canonical(value) for key, value in document.items() if key not in _NOT_DIGESTED}
     text = json.dumps(meaning, sort_keys=True, separators=(",", ":"))
-    return f"sha256:{hashlib.sha256(text.encode('ascii')).hexdigest()}"
+    return f"sha256:{sha256(text.encode('ascii')).hexdigest()}"
 
 
 def _canonical(value: Any) -> Any:

@@ -56,7 +56,7 @@ class Dispatcher:
 
 
 def compile_cell(cell: CellTable, baseline: str) -> Compiled:
-    """The cell's bands and overrides as one run of rising sizes, with the baseline on both sides of what was measured."""
+    """The cell's bands and overrides as runs of rising sizes, with the baseline on both sides of the measured."""
     edges = [cell.measured_from - 1]
     uses = [baseline]
 

@@ -7,7 +7,6 @@ anchors, aliases, tags and duplicate keys are refused, and scalars follow the YA
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
@@ -19,8 +18,9 @@ MAX_BYTES = 4 * 1024 * 1024
 MAX_DEPTH = 16
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-_INT = re.compile(r"[-+]?[0-9]+")
-_FLOAT = re.compile(r"[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?")
+# No regular expressions here: compiling two of them costs a tenth of the whole import.
+_NUMBER_STARTS = frozenset("0123456789+-.")
+_NUMBER_CHARS = frozenset("0123456789+-.eE")
 _WORDS = {"true": True, "false": False, "null": None, "~": None, "": None}
 _MAX_DIGITS = 30
 
@@ -93,7 +93,8 @@ def _build(text: str, source: str, error: type[DocumentError]) -> Node:
                 raise error("key given twice", source=source, line=line, key=path, fix="Keep one of the two")
             pending.append((value, line))
             return parent
-        name, _ = pending.pop()
+        # The key's line, not the value's: a mapping or list begins a line later than the key that a message is about.
+        name, line = pending.pop()
         node = Node(value, line, f"{parent.key}.{name}" if parent.key else name, source)
         parent.value[name] = node
         return node
@@ -125,16 +126,20 @@ def _build(text: str, source: str, error: type[DocumentError]) -> Node:
 def _scalar(text: str, source: str, line: int, error: type[DocumentError]) -> Any:
     if text in _WORDS:
         return _WORDS[text]
-    if _INT.fullmatch(text):
-        if len(text) > _MAX_DIGITS:
-            raise error(f"a number of {len(text)} digits", source=source, line=line, fix="Write a smaller number")
-        return int(text)
-    if _FLOAT.fullmatch(text):
+    if text[0] not in _NUMBER_STARTS or not _NUMBER_CHARS.issuperset(text):
+        return text
+    try:
+        digits = text[1:] if text[0] in "+-" else text
+        if digits.isdecimal():
+            if len(text) > _MAX_DIGITS:
+                raise error(f"a number of {len(text)} digits", source=source, line=line, fix="Write a smaller number")
+            return int(text)
         number = float(text)
-        if number - number != 0:
-            raise error(f"a number too large to keep: {text[:40]}", source=source, line=line)
-        return number
-    return text
+    except ValueError:
+        return text
+    if number - number != 0:
+        raise error(f"a number too large to keep: {text[:40]}", source=source, line=line)
+    return number
 
 
 class Reader:

@@ -1,4 +1,4 @@
-"""What a table says, as plain immutable values. Reading it from YAML is `schema.py`'s work, deciding is `dispatch.py`'s."""
+"""What a table says, as plain immutable values. `schema.py` reads it from YAML, `dispatch.py` decides by it."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ class Table(NamedTuple):
     source: str
 
     def dispatcher(self, collective: str, world_size: int) -> Dispatcher:
-        """The compiled lookups of one collective at one world size; a cell that is not in the table is the baseline's."""
+        """The compiled lookups of one collective at one world size."""
         from ccl_dispatch.runtime.dispatch import Dispatcher
 
         return Dispatcher(self, collective, world_size)

@@ -1,4 +1,4 @@
-"""A table as its file: one canonical text, made to be read in a review, and written so that no reader sees half of it."""
+"""A table as its file: one canonical text, made to be read in a review, and written in one step."""
 
 from __future__ import annotations
 
