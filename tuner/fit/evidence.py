@@ -1,0 +1,57 @@
+"""What the samples of a run of points prove about one candidate against the baseline."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ccl_dispatch.tuner.fit.points import FitPoint
+from ccl_dispatch.tuner.statistics import Interval, fewest_samples, median_interval, shared_confidence
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """The typical log-ratio over a run of points with its interval, and what it rests on."""
+
+    interval: Interval
+    points: int
+    samples: int
+
+
+def band_evidence(points: Sequence[FitPoint], candidate: str, confidence: float) -> Evidence:
+    """The evidence on `candidate` over those of `points` at which it was measured (at least one).
+
+    Two readings of the same samples, each a distribution-free confidence sequence:
+
+    - by point: the weighted mean of the points' medians; its bounds are the weighted means of the points' bounds at
+      1 - alpha/points, which hold together (union bound). Sharp where the curve is steep and points have many samples.
+    - pooled: the median of all samples of the run. Sharp where points have few samples.
+
+    Where the sample counts allow both, each gets half of alpha and the one that lies further from zero speaks; where
+    the counts allow only one, it gets all of alpha. Which ones are possible depends on counts, never on values.
+    """
+    ratios = [(point.octaves, point.ratios[candidate].samples) for point in points if candidate in point.ratios]
+    pool = [value for _, samples in ratios for value in samples]
+    half = shared_confidence(confidence, 2)
+    each = shared_confidence(half, len(ratios))
+    count = len(pool)
+    if len(ratios) == 1 or min(len(samples) for _, samples in ratios) < fewest_samples(each):
+        return Evidence(median_interval(pool, confidence), len(ratios), count)
+    pooled = median_interval(pool, half)
+    by_point = _weighted_mean([(weight, median_interval(samples, each)) for weight, samples in ratios])
+    sharper = max((by_point, pooled), key=lambda interval: max(interval.low, -interval.high))
+    return Evidence(sharper, len(ratios), count)
+
+
+def _weighted_mean(intervals: Sequence[tuple[float, Interval]]) -> Interval:
+    total = math.fsum(weight for weight, _ in intervals)
+
+    def mean(values: Sequence[float]) -> float:
+        return math.fsum(w * v for (w, _), v in zip(intervals, values, strict=True)) / total
+
+    return Interval(
+        mean([interval.median for _, interval in intervals]),
+        mean([interval.low for _, interval in intervals]),
+        mean([interval.high for _, interval in intervals]),
+    )
