@@ -1,0 +1,205 @@
+"""What a user gets from a wheel: every package, PyYAML and nothing else, and never another torch."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import importlib.metadata
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+FOLDERS = ("configs", "runtime", "tables", "tuner")
+ROCM_TORCH = "2.9.0+rocm7.0"
+
+
+@pytest.fixture(scope="session")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel of this checkout, built from a copy: a build leaves folders behind that the next one would pack."""
+    source = tmp_path_factory.mktemp("source")
+    for name in FOLDERS:
+        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for path in (ROOT / "pyproject.toml", ROOT / "LICENSE", *ROOT.glob("*.md")):
+        shutil.copy(path, source)
+    out = tmp_path_factory.mktemp("wheel")
+    _run(sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", str(out), str(source))
+    (built,) = out.iterdir()
+    return built
+
+
+@pytest.fixture(scope="session")
+def pristine(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A virtual environment as it is made, to be copied."""
+    folder = tmp_path_factory.mktemp("pristine") / "venv"
+    _run(sys.executable, "-m", "venv", str(folder))
+    return folder
+
+
+@pytest.fixture
+def bare(pristine: Path, tmp_path: Path) -> Path:
+    """The interpreter of a fresh virtual environment: pip and what came with it."""
+    return shutil.copytree(pristine, tmp_path / "bare", symlinks=True) / "bin" / "python"
+
+
+@pytest.fixture(scope="session")
+def shelf(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Stand-ins for what the extra asks for, in place of the registry: among them a torch newer than any installed."""
+    folder = tmp_path_factory.mktemp("shelf")
+    for name, version in (("torch", "99.0"), ("optuna", "99.0"), ("rich", "99.0"), ("PyYAML", "99.0")):
+        _write_wheel(folder, name, version)
+    return folder
+
+
+def test_the_wheel_holds_every_module_of_the_checkout(wheel: Path) -> None:
+    """A module that is in the checkout is in the wheel under ccl_dispatch: no sub-package was forgotten."""
+    packed = set(zipfile.ZipFile(wheel).namelist())
+    modules = {f"ccl_dispatch/{path.relative_to(ROOT)}" for name in FOLDERS for path in (ROOT / name).rglob("*.py")}
+    folders = sorted({str(Path(module).parent).replace("/", ".") for module in modules - packed})
+    assert not folders, f"add to [tool.setuptools] packages in pyproject.toml: {folders}"
+
+
+def test_the_wheel_holds_the_data_beside_the_modules(wheel: Path) -> None:
+    """Configs, tables and the markers that say "typed" travel with the code."""
+    packed = set(zipfile.ZipFile(wheel).namelist())
+    data = {
+        f"ccl_dispatch/{path.relative_to(ROOT)}"
+        for name in FOLDERS
+        for path in (ROOT / name).rglob("*")
+        if path.name == "py.typed" or (path.suffix == ".yaml" and name in ("configs", "tables"))
+    }
+    assert {f"ccl_dispatch/{name}/py.typed" for name in FOLDERS} <= data
+    assert data <= packed, f"add to [tool.setuptools.package-data] in pyproject.toml: {sorted(data - packed)}"
+
+
+def test_the_wheel_puts_nothing_generic_into_site_packages(wheel: Path) -> None:
+    """Whatever is unpacked lies in ccl_dispatch, which has no __init__ of its own, or in the distribution's records."""
+    packed = zipfile.ZipFile(wheel).namelist()
+    assert {name.split("/")[0] for name in packed} == {"ccl_dispatch", f"ccl_dispatch-{_version()}.dist-info"}
+    assert "ccl_dispatch/__init__.py" not in packed
+
+
+def test_without_extras_only_pyyaml_is_required(wheel: Path) -> None:
+    """`pip install ccl-dispatch` brings PyYAML alone; the extra `tuner` has the rest, torch without a pin."""
+    required = _metadata(wheel).get_all("Requires-Dist") or []
+    assert [line for line in required if "extra ==" not in line] == ["PyYAML>=6.0"]
+    extra = sorted(line.split(";")[0].strip() for line in required if "extra ==" in line)
+    assert [line.split(">=")[0] for line in extra] == ["optuna", "rich", "torch"]
+    assert not any(mark in line for line in extra for mark in ("==", "<", "~", "@"))
+
+
+def test_the_wheel_alone_serves_the_runtime(wheel: Path, bare: Path) -> None:
+    """With the wheel and PyYAML and nothing else, every module of the runtime and the tables' folder are there."""
+    site_packages = _site_packages(bare)
+    _run(str(bare), "-m", "pip", "install", "-q", "--no-index", "--no-deps", str(wheel))
+    for file in importlib.metadata.files("PyYAML") or []:
+        if ".." not in file.parts and file.suffix != ".pyc":
+            target = site_packages / file
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(str(file.locate()), target)
+    paths = sorted((ROOT / "runtime").rglob("*.py"))
+    modules = ["ccl_dispatch." + ".".join(path.relative_to(ROOT).with_suffix("").parts) for path in paths]
+    code = (
+        "import importlib, importlib.util, importlib.resources as r, sys\n"
+        f"for name in {modules!r}: importlib.import_module(name.removesuffix('.__init__'))\n"
+        "assert r.files('ccl_dispatch.tables').joinpath('__init__.py').is_file()\n"
+        "for name in ('torch', 'optuna', 'rich'): assert importlib.util.find_spec(name) is None, name\n"
+        "assert not [name for name in sys.modules if name.startswith('ccl_dispatch.tuner')]\n"
+        "print(sys.modules['ccl_dispatch.runtime'].__file__)"
+    )
+    assert _run(str(bare), "-I", "-c", code).strip().startswith(str(site_packages))
+    assert "No broken requirements" in _run(str(bare), "-m", "pip", "check")
+
+
+def test_the_command_is_there(wheel: Path) -> None:
+    """The wheel brings the command `ccl-dispatch` and no other."""
+    entries = _read(wheel, "entry_points.txt").split()
+    assert entries == ["[console_scripts]", "ccl-dispatch", "=", "ccl_dispatch.tuner.cli:main"]
+
+
+@pytest.mark.parametrize(("installed", "after"), [(ROCM_TORCH, ROCM_TORCH), (None, "99.0")])
+def test_an_installed_torch_stays(wheel: Path, bare: Path, shelf: Path, installed: str | None, after: str) -> None:
+    """A ROCm build of torch is left in place by `[tuner]`, though a newer one is on offer, which is taken when there is
+    no torch.
+    """
+    if installed:
+        _place_distribution(_site_packages(bare), "torch", installed)
+    _run(str(bare), "-m", "pip", "install", "-q", "--no-index", "--find-links", str(shelf), f"{wheel}[tuner]")
+    found = _run(str(bare), "-c", "import importlib.metadata as m; print(m.version('torch'), m.version('optuna'))")
+    assert found.split() == [after, "99.0"]
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_make_borrows_the_torch_of_its_python(bare: Path, tmp_path: Path, *, there: bool) -> None:
+    """The environment that `make` makes sees a torch of the calling Python, also when that is itself an environment's,
+    and knows that the torch is borrowed; without one it borrows nothing.
+    """
+    if there:
+        _place_distribution(_site_packages(bare), "torch", ROCM_TORCH)
+    code = (
+        f"import sys; sys.path.insert(0, {str(ROOT / 'requirements')!r}); import environment as e\n"
+        f"venv = {str(tmp_path / 'venv')!r}\n"
+        "e.make_venv(venv, e.torch_of(sys.executable)[0]); print('borrowed:', e.borrowed_torch(venv))"
+    )
+    assert _run(str(bare), "-c", code).splitlines()[-1].strip() == f"borrowed: {ROCM_TORCH if there else ''}".strip()
+
+
+def _run(*command: str) -> str:
+    """Standard output of a command that must do its work, with no pip setting of this machine but its registry."""
+    environ = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PIP_CONSTRAINT")}
+    environ |= {"PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_NO_INPUT": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environ, check=False)
+    assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+def _site_packages(python: Path) -> Path:
+    return Path(_run(str(python), "-c", "import sysconfig; print(sysconfig.get_paths()['purelib'])").strip())
+
+
+def _read(wheel: Path, name: str) -> str:
+    return zipfile.ZipFile(wheel).read(f"ccl_dispatch-{_version()}.dist-info/{name}").decode()
+
+
+def _metadata(wheel: Path) -> importlib.metadata.PackageMetadata:
+    with zipfile.ZipFile(wheel) as archive:
+        path = zipfile.Path(archive, f"ccl_dispatch-{_version()}.dist-info/")
+        return importlib.metadata.PathDistribution(path).metadata
+
+
+def _version() -> str:
+    return importlib.metadata.version("ccl-dispatch")
+
+
+def _place_distribution(site_packages: Path, name: str, version: str) -> None:
+    """An installed distribution without content, as far as pip can tell."""
+    records = site_packages / f"{name}-{version}.dist-info"
+    records.mkdir()
+    (records / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+    (records / "INSTALLER").write_text("pip\n")
+    (records / "RECORD").write_text(f"{name}/__init__.py,,\n{records.name}/METADATA,,\n{records.name}/RECORD,,\n")
+    (site_packages / name).mkdir()
+    (site_packages / name / "__init__.py").touch()
+
+
+def _write_wheel(folder: Path, name: str, version: str) -> None:
+    """A wheel without content."""
+    records = f"{name}-{version}.dist-info"
+    files = {
+        f"{records}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n",
+        f"{records}/WHEEL": "Wheel-Version: 1.0\nGenerator: tests\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+    }
+    rows = [f"{path},sha256={_digest(text)},{len(text)}" for path, text in files.items()]
+    with zipfile.ZipFile(folder / f"{name}-{version}-py3-none-any.whl", "w") as archive:
+        for path, text in files.items():
+            archive.writestr(path, text)
+        archive.writestr(f"{records}/RECORD", "\n".join([*rows, f"{records}/RECORD,,"]) + "\n")
+
+
+def _digest(text: str) -> str:
+    return base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest()).rstrip(b"=").decode()
