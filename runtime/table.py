@@ -15,8 +15,9 @@ SCHEMA = "ccl-dispatch/table/v1"
 SIZE_UNIT = "per_rank_input_bytes"
 
 # Why a band uses its backend: it is faster than `against` beyond doubt; no candidate is proven to gain `min_gain`;
-# or every candidate is excluded there.
-BAND_REASONS = ("faster", "tie", "excluded")
+# or every candidate is excluded there. `likely` is a candidate that is ahead by its samples without proof: only with
+# min_gain 0, where nothing has to be earned.
+BAND_REASONS = ("faster", "tie", "excluded", "likely")
 EXCLUSION_REASONS = ("wrong_output", "unsupported", "crashed", "hung", "raised")
 
 

@@ -89,7 +89,7 @@ def build_bands(
         if labels[start] == baseline:
             bands.append(_baseline_band(up_to, run, baseline, curves, threshold, confidence))
         else:
-            bands.append(_candidate_band(up_to, run, labels[start], baseline, confidence))
+            bands.append(_candidate_band(up_to, run, labels[start], baseline, threshold, confidence))
     return tuple(bands), tuple(crossovers)
 
 
@@ -103,8 +103,10 @@ def crossing(
     baseline: str,
     threshold: float,
 ) -> int:
-    """The last size of `below` between the neighbouring points `low` and `high`: where the lead of `below` over `above`,
-    linear in log size between the two points, falls to zero; rounded down to `ALIGNMENT`, within [low, high).
+    """The last size of `below` between the neighbouring points `low` and `high`.
+
+    There the lead of `below` over `above`, linear in log size between the two points, falls to zero; rounded down to
+    `ALIGNMENT`, within [low, high).
 
     Without a crossing to interpolate (a backend is not measured at one of the points, or the curves do not change
     sides) a candidate ends at, or begins with, its own point: nothing is claimed for it beyond that.
@@ -132,10 +134,13 @@ def _lead(
     return values[0] - values[1]
 
 
-def _candidate_band(up_to: int, run: Sequence[FitPoint], candidate: str, baseline: str, confidence: float) -> Band:
+def _candidate_band(
+    up_to: int, run: Sequence[FitPoint], candidate: str, baseline: str, threshold: float, confidence: float
+) -> Band:
     evidence = band_evidence(run, candidate, confidence)
     gain, interval = as_gain(evidence.interval)
-    return Band(up_to, candidate, "faster", baseline, gain, interval, evidence.points, evidence.samples)
+    why = "faster" if evidence.interval.low > threshold else "likely"
+    return Band(up_to, candidate, why, baseline, gain, interval, evidence.points, evidence.samples)
 
 
 def _baseline_band(
