@@ -42,9 +42,7 @@ class Node(NamedTuple):
         return self.value
 
 
-def parse(
-    text: str, source: str, error: type[DocumentError] = DocumentError, *, max_bytes: int = MAX_BYTES
-) -> Node:
+def parse(text: str, source: str, error: type[DocumentError] = DocumentError, *, max_bytes: int = MAX_BYTES) -> Node:
     """The tree of one YAML document.
 
     Args:
@@ -99,6 +97,7 @@ def _build(text: str, source: str, error: type[DocumentError]) -> Node:
         parent.value[name] = node
         return node
 
+    event: Any  # which fields it has depends on its kind
     for event in yaml.parse(text, Loader=_LOADER):
         kind = type(event)
         if kind is yaml.ScalarEvent:
@@ -229,7 +228,7 @@ def describe(node: Node) -> str:
 
 
 def nearest(word: str, options: Iterable[str]) -> str:
-    """"Did you mean ...?" for a mistyped word, or the list of what there is."""
+    """What to write instead of a mistyped word ("Did you mean ...?"), or the list of what there is."""
     import difflib  # only on the way to an error: it costs 7 ms to import
 
     names = tuple(options)
