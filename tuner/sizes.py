@@ -15,9 +15,9 @@ ALIGNMENT = 16
 def size_grid(minimum: int, maximum: int, per_octave: int, align: int = ALIGNMENT) -> tuple[int, ...]:
     """Sizes from `minimum` to `maximum` bytes, rising, unique, multiples of `align`, evenly spread on a log scale.
 
-    Both ends are included when they are multiples of `align`; an end that is not is moved inwards to the next one. Steps
-    are equal in log, at most a factor of 2 ** (1 / per_octave) before rounding to `align`; small sizes, where that
-    rounding merges neighbours, step by `align`.
+    Both ends are included when they are multiples of `align`; an end that is not is moved inwards to the next one.
+    Steps are equal in log, at most a factor of 2 ** (1 / per_octave), before sizes are rounded to `align` and small
+    ones that fall together are merged.
 
     Raises:
         ValueError: a bound, `per_octave` or `align` below 1, or no multiple of `align` between the bounds.

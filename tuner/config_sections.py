@@ -1,0 +1,139 @@
+"""The parts of a config that stand on their own: workload, measure, policy, budget, and options of backends."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, replace
+from typing import TypeVar
+
+from ccl_dispatch.runtime.document import Node, Reader, describe
+from ccl_dispatch.runtime.errors import ConfigError
+from ccl_dispatch.runtime.vocabulary import ITEMSIZE, MODES
+from ccl_dispatch.tuner.config_model import BudgetConfig, MeasureConfig, PolicyConfig, SweepConfig, WorkloadShape
+
+MAX_COUNT = 10**9
+MAX_DIMENSION = 2**40
+
+_Value = TypeVar("_Value", str, int)
+
+
+def read_workload(node: Node | None, config: SweepConfig) -> tuple[WorkloadShape, ...]:
+    """The shapes of `workload`, each in a dtype, mode and world size that `config` tunes."""
+    entries: dict[WorkloadShape, float] = {}
+    for item in () if node is None else items_of(node):
+        reader = Reader(item, [field.name for field in fields(WorkloadShape)], ConfigError)
+        dtype, weight, world_size, mode = (reader.get(key) for key in ("dtype", "weight", "world_size", "mode"))
+        dtype = reader.need("dtype") if dtype is None else dtype
+        # Without its weight: one shape with two weights is a contradiction, not two entries.
+        entry = WorkloadShape(
+            shape=_shape(reader, reader.need("shape")),
+            dtype=_tuned(reader, dtype, reader.choice(dtype, ITEMSIZE), config.dtypes, "dtypes"),
+            world_size=None
+            if world_size is None
+            else _tuned(reader, world_size, reader.integer(world_size), config.world_sizes, "world_sizes"),
+            mode=None if mode is None else _tuned(reader, mode, reader.choice(mode, MODES), config.modes, "modes"),
+        )
+        if entry in entries:
+            raise reader.fail(item, "this shape is given twice", "Keep one of the two and add up their weights")
+        entries[entry] = 1.0 if weight is None else above(reader, weight, 0)
+    return tuple(replace(entry, weight=weight) for entry, weight in entries.items())
+
+
+def read_measure(node: Node | None) -> MeasureConfig:
+    """The `measure` mapping, over the defaults."""
+    values = MeasureConfig()
+    if node is None:
+        return values
+    reader = Reader(node, [field.name for field in fields(MeasureConfig)], ConfigError)
+    for key, least in (("min_samples", 2), ("max_samples", 2), ("warmup", 0)):
+        if (child := reader.get(key)) is not None:
+            values = replace(values, **{key: reader.integer(child, minimum=least, maximum=MAX_COUNT)})
+    for key in ("min_seconds", "max_seconds", "timeout"):
+        if (child := reader.get(key)) is not None:
+            number = reader.number(child, minimum=0) if key == "min_seconds" else above(reader, child, 0)
+            values = replace(values, **{key: number})
+    for unit in ("samples", "seconds"):
+        least, most = getattr(values, f"min_{unit}"), getattr(values, f"max_{unit}")
+        if least > most:
+            where = reader.get(f"max_{unit}") or reader.need(f"min_{unit}")
+            raise reader.fail(where, f"min_{unit} is {least:g} and max_{unit} {most:g}", f"Raise max_{unit}")
+    return values
+
+
+def read_policy(node: Node | None) -> PolicyConfig:
+    """The `policy` mapping, over the defaults: min_gain from 0 to below 1, confidence between 0.5 and 1."""
+    values = PolicyConfig()
+    if node is None:
+        return values
+    reader = Reader(node, [field.name for field in fields(PolicyConfig)], ConfigError)
+    if (child := reader.get("min_gain")) is not None:
+        values = replace(values, min_gain=_below(reader, child, reader.number(child, minimum=0), 1))
+    if (child := reader.get("confidence")) is not None:
+        values = replace(values, confidence=_below(reader, child, above(reader, child, 0.5), 1))
+    return values
+
+
+def read_budget(node: Node | None) -> BudgetConfig:
+    """The `budget` mapping; what it leaves out is not limited."""
+    if node is None:
+        return BudgetConfig()
+    reader = Reader(node, [field.name for field in fields(BudgetConfig)], ConfigError)
+    regret, seconds, executions = (reader.get(key) for key in ("regret", "seconds", "executions"))
+    return BudgetConfig(
+        regret=None if regret is None else above(reader, regret, 0),
+        seconds=None if seconds is None else above(reader, seconds, 0),
+        executions=None if executions is None else reader.integer(executions, minimum=1),
+    )
+
+
+def read_options(node: Node | None, names: Sequence[str]) -> Mapping[str, Mapping[str, str | int | float | bool]]:
+    """The `backends` mapping: for some of `names` a mapping of scalars, which the backend itself reads."""
+    if node is None:
+        return {}
+    options: dict[str, dict[str, str | int | float | bool]] = {}
+    for name, child in Reader(node, names, ConfigError).node.value.items():
+        keys = tuple(child.value) if isinstance(child.value, dict) else ("options",)
+        reader = Reader(child, keys, ConfigError)
+        for value in child.value.values():
+            if value.value is None or isinstance(value.value, (dict, list)):
+                raise reader.fail(value, f"found {describe(value)}, expected text, a number, true or false")
+        options[name] = {key: value.value for key, value in child.value.items()}
+    return options
+
+
+def items_of(node: Node) -> list[Node]:
+    """The nodes of a list."""
+    if not isinstance(node.value, list):
+        raise ConfigError(f"found {describe(node)}, expected a list", source=node.source, line=node.line, key=node.key)
+    return node.value
+
+
+def above(reader: Reader, node: Node, floor: float) -> float:
+    """A finite number greater than `floor`."""
+    value = reader.number(node)
+    if value <= floor:
+        raise reader.fail(node, f"found {node.value}, expected more than {floor:g}")
+    return value
+
+
+def _below(reader: Reader, node: Node, value: float, ceiling: float) -> float:
+    if value >= ceiling:
+        raise reader.fail(node, f"found {node.value}, expected less than {ceiling:g}")
+    return value
+
+
+def _tuned(reader: Reader, node: Node, value: _Value, tuned: Sequence[_Value], key: str) -> _Value:
+    if value not in tuned:
+        raise reader.fail(
+            node,
+            f"{value} is not tuned: `{key}` has {', '.join(map(str, tuned))}",
+            f"Add it to `{key}` or take this shape out",
+        )
+    return value
+
+
+def _shape(reader: Reader, node: Node) -> tuple[int, ...]:
+    shape = tuple(reader.integer(item, minimum=1, maximum=MAX_DIMENSION) for item in reader.items(node))
+    if not shape:
+        raise reader.fail(node, "found an empty list, expected dimensions such as [4, 32320]")
+    return shape
