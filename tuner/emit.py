@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 import os
 import re
-import tempfile
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,6 +13,7 @@ from ccl_dispatch.runtime.errors import OutputError
 from ccl_dispatch.runtime.schema import read_table
 from ccl_dispatch.runtime.table import Band, CellTable, Platform, Table
 from ccl_dispatch.runtime.units import format_size
+from ccl_dispatch.tuner.files import write_in_one_step
 
 SIGNIFICANT_DIGITS = 4
 
@@ -210,42 +209,10 @@ def write_table(table: Table, path: str | os.PathLike[str]) -> Table:
     text = render(seal(table))
     checked = read_table(text, target)
     try:
-        _replace(target, text)
+        write_in_one_step(target, text)
     except OSError as problem:
         raise OutputError(
             f"{target}: the table can't be written: {problem.strerror or problem}. What was there before is untouched, and "
             "the samples are safe in the study's storage: make room or name another file, then use `ccl-dispatch build`"
         ) from problem
     return checked
-
-
-def _replace(target: str, text: str) -> None:
-    folder = os.path.dirname(os.path.abspath(target))
-    # The same folder, so that replacing is one rename in one file system.
-    handle, temporary = tempfile.mkstemp(prefix=f".{os.path.basename(target)}.", suffix=".part", dir=folder)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-            file.flush()
-            # mkstemp makes a file for its owner alone; a table is for every reader that the umask allows.
-            os.fchmod(file.fileno(), 0o666 & ~_umask())
-            os.fsync(file.fileno())
-        os.replace(temporary, target)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
-        raise
-    # The rename itself is kept through a power cut only when the folder is synchronised too. It has already
-    # happened, so a file system that can't do that is no reason to call the table unwritten.
-    with contextlib.suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-
-
-def _umask() -> int:
-    mask = os.umask(0o077)
-    os.umask(mask)
-    return mask

@@ -9,13 +9,15 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Mapping
+import os
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from ccl_dispatch.runtime.document import nearest
-from ccl_dispatch.runtime.errors import MeasurementFileError
+from ccl_dispatch.runtime.errors import MeasurementFileError, OutputError
 from ccl_dispatch.runtime.vocabulary import COLLECTIVES, DIMS, ITEMSIZE, MODES, Cell, dtype_name
+from ccl_dispatch.tuner.files import write_in_one_step
 from ccl_dispatch.tuner.sizes import shape_size
 
 COLUMNS = ("collective", "mode", "dtype", "world_size", "shape", "bytes", "backend", "latency_us")
@@ -131,6 +133,31 @@ def parse_measurements(data: bytes, source: str, where: Mapping[str, str] | None
     if not rows:
         raise MeasurementFileError("there is no row after the header", source=source)
     return Measurements(source, _one_platform(_filtered(rows, where or {}, header, source), source))
+
+
+def write_measurements(rows: Iterable[Row], path: str | Path) -> None:
+    """Write the rows as a CSV file that `read_measurements` gives back unchanged; in one step, never a part.
+
+    Further columns come first, in alphabetical order; `dim` is a column when a row has another than `first`.
+
+    Raises:
+        OutputError: the file can't be written; what was there before is untouched.
+    """
+    rows = tuple(rows)
+    further = sorted({name for row in rows for name in row.extra})
+    dims = ["dim"] if any(row.cell.dim != DIMS[0] for row in rows) else []
+    columns = [*further, *COLUMNS[:2], *dims, *COLUMNS[2:]]
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows([row.column(name) for name in columns] for row in rows)
+    try:
+        write_in_one_step(os.fspath(path), text.getvalue())
+    except OSError as problem:
+        raise OutputError(
+            f"{path}: the measurements can't be written: {problem.strerror or problem}. What was there before is "
+            "untouched: make room or name another file"
+        ) from problem
 
 
 def _decode(data: bytes, source: str) -> str:
