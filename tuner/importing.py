@@ -31,8 +31,8 @@ def import_measurements(measurements: Measurements, baseline: str, candidates: S
                 points.append(PointResult(cell, size, {baseline: tuple(latencies), **compared}, stopped_by="imported"))
     if not points:
         raise UsageError(
-            f"{measurements.source}: at no size are {baseline!r} and {' or '.join(map(repr, candidates))} both measured "
-            "in one cell. Name another baseline or other candidates"
+            f"{measurements.source}: at no size of a cell are {baseline!r} and one of {', '.join(candidates)} both "
+            "measured. Name another baseline or other candidates"
         )
     return points
 
@@ -40,14 +40,14 @@ def import_measurements(measurements: Measurements, baseline: str, candidates: S
 def left_out(measurements: Measurements, points: Sequence[PointResult]) -> list[str]:
     """One line for each cell and backend with rows that `points` have not taken up, for whoever imports to read."""
     taken = {(point.cell, name, point.size) for point in points for name in point.latencies_us}
+    chosen = {name for _, name, _ in taken}
     lines = []
     for cell, curves in measurements.by_cell().items():
         for name, sizes in curves.items():
             count = sum(1 for size in sizes if (cell, name, size) not in taken)
             if count:
-                lines.append(
-                    f"{cell.name}: {name} left out at {count} of {len(sizes)} sizes: nothing to compare it with"
-                )
+                why = "nothing to compare it with" if name in chosen else "neither the baseline nor a candidate"
+                lines.append(f"{cell.name}: {name} left out at {count} of {len(sizes)} sizes: {why}")
     return lines
 
 

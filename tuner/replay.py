@@ -1,4 +1,4 @@
-"""Measured latencies, served again: at measured sizes as they are, between them interpolated, beyond them not at all."""
+"""Measured latencies served again: at measured sizes as they are, between them interpolated, beyond them none."""
 
 from __future__ import annotations
 
@@ -65,7 +65,8 @@ class ReplayCurves:
             return f"{self._source} has no measurement of {cell.name}"
         sizes = self._sizes.get((cell, backend))
         if sizes is None:
-            return f"{self._source} has no measurement of {backend!r} in {cell.name}. {nearest(backend, self._curves[cell])}"
+            hint = nearest(backend, self._curves[cell])
+            return f"{self._source} has no measurement of {backend!r} in {cell.name}. {hint}"
         if sizes[0] <= size <= sizes[-1]:
             return None
         if len(sizes) == 1:
