@@ -213,6 +213,7 @@ def write_table(table: Table, path: str | os.PathLike[str]) -> Table:
     except OSError as problem:
         raise OutputError(
             f"{target}: the table can't be written: {problem.strerror or problem}. What was there before is "
-            "untouched, and the samples are safe in the study's storage: make room or name another file, then use `ccl-dispatch build`"
+            "untouched, and the samples are safe in the study's storage: make room or name another file, then use "
+            "`ccl-dispatch build`"
         ) from problem
     return checked
