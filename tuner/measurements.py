@@ -148,9 +148,10 @@ def write_measurements(rows: Iterable[Row], path: str | Path) -> None:
     dims = ["dim"] if any(row.cell.dim != DIMS[0] for row in rows) else []
     columns = [*further, *COLUMNS[:2], *dims, *COLUMNS[2:]]
     text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows([row.column(name) for name in columns] for row in rows)
+    lines = [columns, *([row.column(name) for name in columns] for row in rows)]
+    # Before Python 3.13 the writer doesn't know that a carriage return inside a field needs quotes.
+    returns = any("\r" in value for line in lines for value in line)
+    csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_ALL if returns else csv.QUOTE_MINIMAL).writerows(lines)
     try:
         write_in_one_step(os.fspath(path), text.getvalue())
     except OSError as problem:
