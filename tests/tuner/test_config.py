@@ -1,0 +1,463 @@
+"""Sweep configs: what is read, and that whatever is wrong is refused with its place."""
+
+from __future__ import annotations
+
+import copy
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ccl_dispatch.runtime.errors import ConfigError
+from ccl_dispatch.runtime.vocabulary import Cell
+from ccl_dispatch.tuner.config import (
+    BudgetConfig,
+    MeasureConfig,
+    PolicyConfig,
+    SizeRange,
+    SweepConfig,
+    WorkloadShape,
+    config_digest,
+    differences,
+    load_config,
+    parse_config,
+)
+
+REPOSITORY = Path(__file__).parents[2]
+DATA = REPOSITORY / "tests" / "data" / "measurements"
+
+FULL: dict[str, Any] = {
+    "name": "full",
+    "collective": "all_gather",
+    "baseline": "gloo",
+    "candidates": ["shm"],
+    "world_sizes": [2, 4],
+    "dtypes": ["bfloat16", "float32"],
+    "modes": ["eager", "graph"],
+    "dims": ["first", "last"],
+    "timing": "back_to_back",
+    "sizes": {"min": "16 B", "max": 65536, "per_octave": 2},
+    "workload": [
+        {"shape": [4, 320], "dtype": "bfloat16", "weight": 2.0, "world_size": 4, "mode": "graph"},
+        {"shape": [4, 320], "dtype": "bfloat16"},
+    ],
+    "measure": {
+        "min_samples": 5,
+        "max_samples": 50,
+        "min_seconds": 0.0,
+        "max_seconds": 1.0,
+        "warmup": 0,
+        "timeout": 5,
+    },
+    "policy": {"min_gain": 0.05, "confidence": 0.9},
+    "budget": {"regret": 0.01, "seconds": 60, "executions": 1000},
+    "backends": {"shm": {"max_size": "64 MiB"}},
+    "seed": 7,
+}
+REPLAY = {
+    "baseline": "rccl",
+    "candidates": ["quickreduce"],
+    "replay": {"file": "mi300x-all_reduce-rccl-quickreduce.csv", "noise": 0.05, "outliers": 0.01, "seed": 3},
+}
+
+
+def written(data: dict[str, Any]) -> str:
+    return yaml.safe_dump(data, sort_keys=False)
+
+
+def full(**changes: Any) -> SweepConfig:
+    return parse_config(written({**FULL, **changes}), "c.yaml")
+
+
+def replayed(**changes: Any) -> SweepConfig:
+    return parse_config(written({**REPLAY, **changes}), str(DATA / "c.yaml"))
+
+
+def refusal(text: str, source: str = "c.yaml") -> ConfigError:
+    with pytest.raises(ConfigError) as caught:
+        parse_config(text, source)
+    return caught.value
+
+
+def test_every_key_is_read() -> None:
+    """A config that gives every key gives every value, in the units of the code."""
+    assert full() == SweepConfig(
+        name="full",
+        collective="all_gather",
+        baseline="gloo",
+        candidates=("shm",),
+        world_sizes=(2, 4),
+        dtypes=("bfloat16", "float32"),
+        modes=("eager", "graph"),
+        dims=("first", "last"),
+        timing="back_to_back",
+        sizes=SizeRange(16, 65536, 2),
+        workload=(
+            WorkloadShape((4, 320), "bfloat16", 2.0, 4, "graph"),
+            WorkloadShape((4, 320), "bfloat16", 1.0, None, None),
+        ),
+        measure=MeasureConfig(5, 50, 0.0, 1.0, 0, 5.0),
+        policy=PolicyConfig(0.05, 0.9),
+        budget=BudgetConfig(0.01, 60.0, 1000),
+        backends={"shm": {"max_size": "64 MiB"}},
+        replay=None,
+        seed=7,
+        source="c.yaml",
+    )
+
+
+def test_what_is_left_out_has_its_default() -> None:
+    """Seven keys are enough; the name is then the file's."""
+    needed = ("collective", "baseline", "candidates", "world_sizes", "dtypes", "sizes")
+    config = parse_config(written({key: FULL[key] for key in needed}), "some/where/quick.yaml")
+    assert (config.name, config.modes, config.dims, config.timing) == ("quick", ("eager",), ("first",), "isolated")
+    assert (config.measure, config.policy) == (MeasureConfig(12, 400, 0.03, 1.5, 3, 60.0), PolicyConfig(0.03, 0.95))
+    assert (config.budget, config.workload, config.seed) == (BudgetConfig(None, None, None), (), 0)
+    assert parse_config(written({key: FULL[key] for key in needed} | {"sizes": {"min": 16, "max": 32}}), "c").sizes == (
+        SizeRange(16, 32, 4)
+    )
+
+
+@pytest.mark.parametrize("key", ["collective", "baseline", "candidates", "world_sizes", "dtypes", "sizes"])
+def test_a_key_that_is_needed_is_missed(key: str) -> None:
+    """Each key that has no default is an error when absent, and the error names it."""
+    error = refusal(written({name: value for name, value in FULL.items() if name != key}))
+    assert (error.key, error.problem) == (key, "missing")
+
+
+def _mappings(data: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """Where the mappings of `data` are, but for the ones whose keys are free."""
+    children = data.items() if isinstance(data, dict) else enumerate(data) if isinstance(data, list) else ()
+    found = [path] if isinstance(data, dict) else []
+    for key, child in children:
+        if key != "where" and path != ("backends",):
+            found += _mappings(child, (*path, key))
+    return found
+
+
+MAPPINGS = [(FULL, path) for path in _mappings(FULL)] + [(REPLAY, ("replay",))]
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    place=st.sampled_from(MAPPINGS),
+    name=st.from_regex(r"[a-z_]{1,12}", fullmatch=True),
+    value=st.sampled_from([1, "word", [1], {"a": 1}]),
+    at=st.floats(0, 1),
+)
+def test_any_unknown_key_is_refused_with_its_line(
+    place: tuple[dict[str, Any], tuple[Any, ...]], name: str, value: Any, at: float
+) -> None:
+    """Wherever an unknown key stands, whatever its value, the error names its path and the line on which it stands."""
+    base, path = place
+    name = f"{name}_zz"
+    data = copy.deepcopy(base)
+    target: Any = data
+    for step in path:
+        target = target[step]
+    items = list(target.items())
+    items.insert(round(at * len(items)), (name, value))
+    target.clear()
+    target.update(items)
+    text = written(data)
+    error = refusal(text, str(DATA / "c.yaml"))
+    dotted = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in (*path, name)).lstrip(".")
+    line = next(number for number, text in enumerate(text.splitlines(), 1) if f"{name}:" in text)
+    assert (error.problem, error.key, error.line) == ("unknown key", dotted, line)
+    assert "Valid here: " in error.fix or "Did you mean " in error.fix
+
+
+@pytest.mark.parametrize(
+    ("wrong", "right"),
+    [("candiates", "candidates"), ("worldsizes", "world_sizes"), ("budgets", "budget"), ("dtype", "dtypes")],
+)
+def test_a_mistyped_key_is_met_with_the_nearest(wrong: str, right: str) -> None:
+    """The error for a mistyped key names the key that was meant."""
+    data = {wrong if key == right else key: value for key, value in FULL.items()}
+    assert refusal(written(data)).fix == f"Did you mean {right!r}?"
+
+
+def _leaves(data: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    if not isinstance(data, (dict, list)):
+        return [path]
+    children = data.items() if isinstance(data, dict) else enumerate(data)
+    return [path, *(leaf for key, child in children for leaf in _leaves(child, (*path, key)))]
+
+
+# Where a word or a huge number is as good as any other.
+FREE: dict[Any, tuple[str, ...]] = {
+    "word": ("name",),
+    1.5e300: ("weight", "seconds", "regret", "timeout", "max_seconds"),
+}
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    path=st.sampled_from([path for path in _leaves(FULL) if path and path[:2] != ("backends", "shm")]),
+    value=st.sampled_from([True, 1.5e300, [[1]], {"a": [1]}, "", None, -1, "word", float("nan")]),
+)
+def test_any_value_of_a_wrong_type_is_refused_with_its_key(path: tuple[Any, ...], value: Any) -> None:
+    """Whatever value is put anywhere, it is taken as what it is or refused with its line and key."""
+    data = copy.deepcopy(FULL)
+    target: Any = data
+    for step in path[:-1]:
+        target = target[step]
+    target[path[-1]] = value
+    if path[-1] in FREE.get(value if isinstance(value, (str, float)) else "", ()):
+        assert str(value) in str(parse_config(written(data), "c.yaml"))
+        return
+    error = refusal(written(data))
+    assert error.line > 0
+    assert error.key.startswith(str(path[0]))
+
+
+@pytest.mark.parametrize(
+    ("changes", "key", "words"),
+    [
+        ({"candidates": ["gloo"]}, "candidates[0]", "the baseline 'gloo' is also a candidate"),
+        ({"candidates": ["shm", "shm"]}, "candidates[1]", "shm is given twice"),
+        ({"candidates": []}, "candidates", "found an empty list, expected at least one entry"),
+        ({"candidates": "shm"}, "candidates", "found 'shm', expected a list"),
+        ({"candidates": ["smh"]}, "candidates[0]", "Did you mean 'shm'?"),
+        ({"baseline": "glo"}, "baseline", "Did you mean 'gloo'?"),
+        ({"collective": "allgather"}, "collective", "Did you mean 'all_gather'?"),
+        ({"world_sizes": [1]}, "world_sizes[0]", "found 1, expected at least 2"),
+        ({"world_sizes": [2, 2]}, "world_sizes[1]", "2 is given twice"),
+        ({"world_sizes": []}, "world_sizes", "found an empty list"),
+        ({"dtypes": ["bfloat"]}, "dtypes[0]", "Did you mean 'bfloat16'?"),
+        ({"dtypes": ["torch.float32"]}, "dtypes[0]", "Did you mean 'float32'?"),
+        ({"modes": ["graphs"]}, "modes[0]", "Did you mean 'graph'?"),
+        ({"dims": ["lst"]}, "dims[0]", "Did you mean 'last'?"),
+        ({"timing": "isolatd"}, "timing", "Did you mean 'isolated'?"),
+        ({"sizes": {"min": "4 MiB", "max": "16 B"}}, "sizes.min", "min 4 MiB is above max 16 B"),
+        ({"sizes": {"min": 17, "max": 31}}, "sizes.min", "no multiple of 16 B lies from min to max"),
+        ({"sizes": {"min": 8, "max": 64}}, "sizes.min", "found 8 B, expected 16 B to 1024 GiB of per-rank input"),
+        ({"sizes": {"min": 16, "max": "4 MB of"}}, "sizes.max", "'4 MB of' is not a size"),
+        ({"sizes": {"min": 16, "max": 4.5}}, "sizes.max", "found 4.5, expected a size such as 64 KiB"),
+        ({"sizes": {"max": 64}}, "sizes.min", "missing"),
+        ({"sizes": {"min": 16, "max": 64, "per_octave": 0}}, "sizes.per_octave", "found 0, expected at least 1"),
+        ({"policy": {"confidence": 0.5}}, "policy.confidence", "found 0.5, expected more than 0.5"),
+        ({"policy": {"confidence": 1}}, "policy.confidence", "found 1, expected less than 1"),
+        ({"policy": {"min_gain": 1}}, "policy.min_gain", "found 1, expected less than 1"),
+        ({"policy": {"min_gain": -0.1}}, "policy.min_gain", "found -0.1, expected at least 0"),
+        ({"budget": {"regret": 0}}, "budget.regret", "found 0, expected more than 0"),
+        ({"budget": {"executions": 0.5}}, "budget.executions", "found 0.5, expected a whole number"),
+        ({"measure": {"min_samples": 500}}, "measure.min_samples", "min_samples is 500 and max_samples 400"),
+        ({"measure": {"max_samples": 5}}, "measure.max_samples", "min_samples is 12 and max_samples 5"),
+        ({"measure": {"max_seconds": 0.01}}, "measure.max_seconds", "min_seconds is 0.03 and max_seconds 0.01"),
+        ({"measure": {"timeout": 0}}, "measure.timeout", "found 0, expected more than 0"),
+        ({"backends": {"sm": {}}}, "backends.sm", "Did you mean 'shm'?"),
+        ({"backends": {"shm": {"a": [1]}}}, "backends.shm.a", "found a list, expected text, a number, true or false"),
+        ({"backends": {"shm": 3}}, "backends.shm", "found 3, expected a mapping"),
+        ({"workload": [{"shape": [4], "dtype": "float16"}]}, "workload[0].dtype", "float16 is not tuned: `dtypes` has"),
+        (
+            {"workload": [{"shape": [4], "dtype": "float32", "world_size": 8}]},
+            "workload[0].world_size",
+            "8 is not tuned: `world_sizes` has 2, 4",
+        ),
+        (
+            {"workload": [{"shape": [4], "dtype": "float32", "mode": "graph_copy_in"}]},
+            "workload[0].mode",
+            "graph_copy_in is not tuned: `modes` has",
+        ),
+        ({"workload": [{"shape": [4], "dtype": "float32", "weight": 0}]}, "workload[0].weight", "expected more than 0"),
+        ({"workload": [{"shape": [], "dtype": "float32"}]}, "workload[0].shape", "found an empty list"),
+        ({"workload": [{"shape": [4, 0], "dtype": "float32"}]}, "workload[0].shape[1]", "expected at least 1"),
+        ({"workload": [{"shape": [4]}]}, "workload[0].dtype", "missing"),
+        (
+            {"workload": [{"shape": [4], "dtype": "float32"}, {"shape": [4], "dtype": "float32", "weight": 2}]},
+            "workload[1]",
+            "this shape is given twice",
+        ),
+        ({"seed": -1}, "seed", "found -1, expected at least 0"),
+        ({"name": "../table"}, "name", "expected a printable name"),
+    ],
+)
+def test_an_impossible_value_is_refused(changes: dict[str, Any], key: str, words: str) -> None:
+    """Values that no sweep could use are refused with their key, their line and what was expected."""
+    text = written({**FULL, "workload": [], **changes})
+    error = refusal(text)
+    assert words in str(error)
+    assert error.key == key
+    assert str(error).startswith(f"c.yaml:{error.line}: {key}: ")
+    assert error.line > 0
+
+
+def test_cells_are_the_product_and_workload_falls_into_them() -> None:
+    """Modes, dims, dtypes and world sizes are multiplied; a shape occurs where nothing of it disagrees."""
+    config = full()
+    assert len(config.cells()) == len(set(config.cells())) == 16
+    cell = Cell("all_gather", "graph", "first", "bfloat16", 4)
+    assert [entry.weight for entry in config.workload_of(cell)] == [2.0, 1.0]
+    assert [entry.weight for entry in config.workload_of(cell._replace(mode="eager"))] == [1.0]
+    assert config.workload_of(cell._replace(dtype="float32")) == ()
+    assert (config.grid(cell)[0], config.grid(cell)[-1]) == (16, 65536)
+
+
+def test_the_default_config_is_the_one_of_the_issue() -> None:
+    """configs/cpu.yaml compares gloo and shm on two and four ranks, 16 B to 4 MiB, with DeepSeek-R1's logits."""
+    config = load_config(REPOSITORY / "configs" / "cpu.yaml")
+    assert (config.baseline, config.candidates, config.collective) == ("gloo", ("shm",), "all_gather")
+    assert (config.world_sizes, config.dtypes, config.modes) == ((2, 4), ("bfloat16", "float32"), ("eager",))
+    assert config.sizes == SizeRange(16, 4 * 1024**2, 4)
+    assert (4, 32320) in {entry.shape for entry in config.workload}
+
+
+def test_a_replay_takes_what_the_file_has() -> None:
+    """With nothing but names and a file, the cells and sizes are those at which both were measured."""
+    config = replayed()
+    assert (config.collective, config.world_sizes, config.dtypes, config.modes, config.dims) == (
+        "all_reduce",
+        (2, 4, 8),
+        ("float16",),
+        ("eager",),
+        ("first",),
+    )
+    assert config.sizes == SizeRange(32768, 64 * 1024**2, 4)
+    assert config.replay is not None
+    assert (config.replay.noise, config.replay.outliers, config.replay.seed) == (0.05, 0.01, 3)
+
+
+def test_a_replay_keeps_to_what_is_asked_for() -> None:
+    """Given sizes and world sizes bound what the file has, and nothing beyond the file is promised."""
+    config = replayed(world_sizes=[8], sizes={"min": "1 MiB", "max": "1 GiB", "per_octave": 1})
+    (cell,) = config.cells()
+    assert (cell.world_size, config.sizes) == (8, SizeRange(1024**2, 64 * 1024**2, 1))
+    assert config.grid(cell) == tuple(2**power for power in range(20, 27))
+
+
+def test_a_replay_leaves_out_cells_without_a_pair() -> None:
+    """A cell that has no baseline can't be tuned and is no cell of the sweep."""
+    config = replayed(
+        baseline="custom", candidates=["quickreduce"], replay={"file": "mi300-all_reduce-custom-quickreduce.csv"}
+    )
+    assert [cell.dtype for cell in config.cells()] == ["float16"]
+
+
+def test_a_cell_has_the_sizes_common_to_its_pair(tmp_path: Path) -> None:
+    """A cell reaches as far as the baseline and some candidate overlap, and no grid leaves that."""
+    lines = ["collective,mode,dtype,world_size,shape,bytes,backend,latency_us"]
+    for name, low, high in (("base", 16, 4096), ("a", 64, 512), ("b", 256, 8192)):
+        lines += [f"all_gather,,int8,2,,{size},{name},5" for size in (low, high)]
+    lines += [f"all_gather,,int8,4,,{size},{name},5" for name in ("base", "b") for size in (8, 15)]
+    (tmp_path / "m.csv").write_text("\n".join(lines))
+    text = written({"baseline": "base", "candidates": ["a", "b"], "replay": {"file": "m.csv"}})
+    config = parse_config(text, str(tmp_path / "c.yaml"))
+    assert [cell.world_size for cell in config.cells()] == [2], "no multiple of 16 lies in the other cell"
+    grid = config.grid(config.cells()[0])
+    assert (grid[0], grid[-1]) == (64, 4096)
+
+
+@pytest.mark.parametrize(
+    ("changes", "key", "words"),
+    [
+        ({"candidates": ["quickreduse"]}, "candidates[0]", "Did you mean 'quickreduce'?"),
+        ({"collective": "all_gather"}, "collective", "expected one of all_reduce"),
+        ({"world_sizes": [6]}, "world_sizes[0]", "There are 2, 4, 8"),
+        ({"sizes": {"min": "128 MiB", "max": "1 GiB"}}, "replay", "rccl from 32 KiB to 64 MiB"),
+        ({"replay": {"file": "x.csv", "noise": -1}}, "replay.file", "there is no file"),
+        ({"replay": {**REPLAY["replay"], "noise": -1}}, "replay.noise", "found -1, expected at least 0"),
+        ({"replay": {**REPLAY["replay"], "outliers": 1}}, "replay.outliers", "expected a share below 1"),
+        ({"replay": {**REPLAY["replay"], "where": {"platform": ["a"]}}}, "replay.where.platform", "found a list"),
+        ({"replay": {"noise": 0}}, "replay.file", "missing"),
+    ],
+)
+def test_a_replay_that_cannot_be_served_is_refused(changes: dict[str, Any], key: str, words: str) -> None:
+    """What the file does not have is an error at the key that asks for it, with what the file does have."""
+    error = refusal(written({**REPLAY, **changes}), str(DATA / "c.yaml"))
+    assert words in str(error)
+    assert error.key == key
+
+
+def test_a_replayed_file_is_looked_for_in_two_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beside the config first, then in the working directory; an absent file is named in both."""
+    config, work = tmp_path / "configs", tmp_path / "work"
+    config.mkdir()
+    work.mkdir()
+    monkeypatch.chdir(work)
+    name = "mi300x-all_reduce-rccl-quickreduce.csv"
+    text = written({**REPLAY, "replay": {"file": name}})
+    error = refusal(text, str(config / "c.yaml"))
+    assert f"there is no file {config / name} nor {name}" in str(error)
+    (work / name).write_bytes((DATA / name).read_bytes())
+    found = parse_config(text, str(config / "c.yaml")).replay
+    assert found is not None
+    assert found.file == name
+    (config / name).write_bytes((DATA / name).read_bytes())
+    found = parse_config(text, str(config / "c.yaml")).replay
+    assert found is not None
+    assert found.file == str(config / name)
+
+
+def test_identity_is_json_and_leaves_out_name_budget_and_places(tmp_path: Path) -> None:
+    """Two configs that differ in name, budget, spelling or where the file lies share a study."""
+    config = replayed()
+    name = "mi300x-all_reduce-rccl-quickreduce.csv"
+    (tmp_path / "moved.csv").write_bytes((DATA / name).read_bytes())
+    moved = {**REPLAY, "name": "other", "budget": {"seconds": 3}, "world_sizes": [8, 4, 2], "sizes": {"max": "64 MiB"}}
+    moved["replay"] = {**REPLAY["replay"], "file": "moved.csv"}
+    other = parse_config(written(moved), str(tmp_path / "c.yaml"))
+    assert json.loads(json.dumps(config.identity())) == config.identity() == other.identity()
+    assert config_digest(config) == config_digest(other)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"timing": "isolated"},
+        {"world_sizes": [2], "workload": []},
+        {"dims": ["first"]},
+        {"sizes": {"min": 16, "max": 65536, "per_octave": 3}},
+        {"workload": []},
+        {"measure": {"warmup": 1}},
+        {"policy": {"min_gain": 0.04}},
+        {"backends": {"shm": {"max_size": "32 MiB"}}},
+        {"seed": 8},
+    ],
+)
+def test_identity_tells_what_decides_the_samples(change: dict[str, Any]) -> None:
+    """Anything that decides what samples mean changes the digest, and the difference is named by its key."""
+    one, other = full(), full(**change)
+    assert config_digest(one) != config_digest(other)
+    lines = differences(one.identity(), other.identity())
+    assert lines
+    assert all(line.split(":")[0].split(".")[0] in change for line in lines)
+
+
+def test_identity_holds_the_replayed_files_contents(tmp_path: Path) -> None:
+    """One changed latency in the file makes another study of it."""
+    name = "mi300x-all_reduce-rccl-quickreduce.csv"
+    changed = (DATA / name).read_bytes().replace(b"17.15", b"17.16")
+    (tmp_path / name).write_bytes(changed)
+    (line,) = differences(replayed().identity(), parse_config(written(REPLAY), str(tmp_path / "c.yaml")).identity())
+    assert line.startswith("replay.sha256: ")
+
+
+def test_differences_are_lines_for_people() -> None:
+    """Each differing key is one line with both values, nested keys dotted, absent ones said as nothing."""
+    a = {"same": 1, "seed": 0, "measure": {"warmup": 3}, "replay": None}
+    b = {"same": 1, "seed": 1, "measure": {"warmup": 5}, "replay": {"noise": 0.1}}
+    assert differences(a, b) == [
+        "measure.warmup: 3 against 5",
+        'replay: nothing against {"noise": 0.1}',
+        "seed: 0 against 1",
+    ]
+    assert differences(a, a) == []
+
+
+def test_a_file_that_is_no_config_is_refused(tmp_path: Path) -> None:
+    """A missing file, a folder, another encoding, a list and an empty file are errors of this tree."""
+    with pytest.raises(ConfigError, match="No such file"):
+        load_config(tmp_path / "none.yaml")
+    with pytest.raises(ConfigError, match="Is a directory"):
+        load_config(tmp_path)
+    (tmp_path / "c.yaml").write_bytes(b"name: \xff\n")
+    with pytest.raises(ConfigError, match="not UTF-8"):
+        load_config(tmp_path / "c.yaml")
+    assert re.search("found a list, expected a mapping", str(refusal("[1]")))
+    assert "empty" in str(refusal(""))
