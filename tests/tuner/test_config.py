@@ -59,7 +59,7 @@ FULL: dict[str, Any] = {
     "backends": {"shm": {"max_size": "64 MiB"}},
     "seed": 7,
 }
-REPLAY = {
+REPLAY: dict[str, Any] = {
     "baseline": "rccl",
     "candidates": ["quickreduce"],
     "replay": {"file": "mi300x-all_reduce-rccl-quickreduce.csv", "noise": 0.05, "outliers": 0.01, "seed": 3},

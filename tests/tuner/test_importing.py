@@ -1,0 +1,79 @@
+"""Measurements from elsewhere as points of a study."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ccl_dispatch.runtime.errors import UsageError
+from ccl_dispatch.runtime.vocabulary import Cell
+from ccl_dispatch.tuner.importing import import_measurements, left_out
+from ccl_dispatch.tuner.measurements import Measurements, Row, read_measurements
+from ccl_dispatch.tuner.samples import PointResult
+
+DATA = Path(__file__).parents[1] / "data" / "measurements"
+CELL = Cell("all_gather", "eager", "first", "float32", 2)
+
+
+def test_every_pair_of_a_file_becomes_a_point() -> None:
+    """One point for each cell and size, with the repeats in file order and nothing counted as run."""
+    found = read_measurements(DATA / "rtx5090-all_gather-nccl-repeats.csv")
+    points = import_measurements(found, "nccl")
+    curves = found.by_cell()[CELL]
+    assert [point.size for point in points] == list(curves["nccl"])
+    first = points[0]
+    assert first.latencies_us["nccl"] == tuple(curves["nccl"][first.size])
+    assert all(set(point.latencies_us) <= {"nccl", "nccl_simple", "nccl_ll"} for point in points)
+    assert {(point.stopped_by, tuple(point.executions), point.wall_seconds) for point in points} == {
+        ("imported", (), 0.0)
+    }
+    assert [PointResult.from_json(point.to_json()) for point in points] == points
+
+
+def test_named_candidates_are_taken_and_no_others() -> None:
+    """With candidates given, the other backends of the file stay out, and it is said which."""
+    found = read_measurements(DATA / "rtx5090-all_gather-nccl-repeats.csv")
+    points = import_measurements(found, "nccl", ["nccl_simple"])
+    assert {name for point in points for name in point.latencies_us} == {"nccl", "nccl_simple"}
+    assert left_out(found, points) == [
+        f"{CELL.name}: nccl_ll left out at 5 of 5 sizes: neither the baseline nor a candidate"
+    ]
+
+
+def test_what_has_no_counterpart_is_left_out_and_said() -> None:
+    """A cell without the baseline gives no point; its rows are named."""
+    found = read_measurements(DATA / "mi300-all_reduce-custom-quickreduce.csv")
+    points = import_measurements(found, "custom")
+    assert {point.cell.dtype for point in points} == {"float16"}
+    (line,) = left_out(found, points)
+    assert line.startswith(
+        "all_reduce/eager/first/bfloat16/ws4: quickreduce left out at 9 of 9 sizes: nothing to compare"
+    )
+
+
+@pytest.mark.parametrize(
+    ("baseline", "candidates", "words"),
+    [
+        ("ncl", [], "has no backend 'ncl'. Did you mean 'nccl'?"),
+        ("nccl", ["nccl_simpl"], "Did you mean 'nccl_simple'?"),
+        ("nccl", ["nccl"], "a name is given twice"),
+        ("nccl", ["nccl_ll", "nccl_ll"], "a name is given twice"),
+    ],
+)
+def test_wrong_names_are_refused(baseline: str, candidates: list[str], words: str) -> None:
+    """A name that the file does not have is met with the nearest that it has; no name is taken twice."""
+    found = read_measurements(DATA / "rtx5090-all_gather-nccl-repeats.csv")
+    with pytest.raises(UsageError) as caught:
+        import_measurements(found, baseline, candidates)
+    assert words in str(caught.value)
+
+
+def test_a_file_without_a_comparison_is_refused() -> None:
+    """One backend alone, or two that were never measured at the same size, give no point."""
+    alone = Measurements("m.csv", (Row(CELL, "a", 64, 1.0),))
+    with pytest.raises(UsageError, match="measurements of 'a' alone"):
+        import_measurements(alone, "a")
+    apart = Measurements("m.csv", (Row(CELL, "a", 64, 1.0), Row(CELL, "b", 128, 1.0)))
+    with pytest.raises(UsageError, match="at no size of a cell are 'a' and one of b both measured"):
+        import_measurements(apart, "a")
