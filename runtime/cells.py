@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from ccl_dispatch.runtime.document import Node, Reader
 from ccl_dispatch.runtime.errors import TableError
 from ccl_dispatch.runtime.table import (
@@ -134,7 +136,7 @@ def _crossover(node: Node, bands: tuple[Band, ...]) -> Crossover:
     low, high = _span(reader)
     at = reader.integer(reader.need("at"), low, high)
     below, above = reader.text(reader.need("below")), reader.text(reader.need("above"))
-    for first, second in zip(bands, bands[1:], strict=False):
+    for first, second in pairwise(bands):
         if low <= first.up_to <= high and (first.use, second.use) == (below, above) and below != above:
             return Crossover(at, low, high, below, above)
     raise reader.fail(node, f"no two bands go from {below!r} to {above!r} between {low} and {high}", "Compare `bands`")

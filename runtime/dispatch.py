@@ -86,7 +86,7 @@ def compile_cell(cell: CellTable, baseline: str) -> Compiled:
 def _lookup(edges: tuple[int, ...], uses: tuple[str, ...]) -> Callable[[int], str]:
     # The names are bound as defaults: a local is read faster than a closure's cell or a global.
     if not edges:
-        return lambda size, use=uses[0]: use  # type: ignore[misc]
+        return lambda _size, use=uses[0]: use  # type: ignore[misc]
     if len(edges) == 2 and uses[0] == uses[2]:
         # By far the most common cell has one run of the candidate; two comparisons beat a call of bisect.
         return lambda size, low=edges[0], high=edges[1], inside=uses[1], outside=uses[0]: (  # type: ignore[misc]

@@ -65,6 +65,12 @@ class PlatformMismatchError(CclDispatchError):
     exit_code = 1
 
 
+class InstallError(CclDispatchError):
+    """The ranks of a job can't all use one table; in the end every one of them uses the baseline."""
+
+    exit_code = 1
+
+
 class StorageError(CclDispatchError):
     """A study's storage that can't be opened, read or continued."""
 

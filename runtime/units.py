@@ -19,7 +19,9 @@ def parse_size(text: str | int) -> int:
     match = _SIZE.fullmatch(str(text))
     unit = _UNITS.get(match.group(2).upper()) if match else None
     if match is None or unit is None:
-        raise ValueError(f"{text!r} is not a size; write bytes as an int, or a number with B, KiB, MiB, GiB, KB, MB or GB")
+        raise ValueError(
+            f"{text!r} is not a size; write bytes as an int, or a number with B, KiB, MiB, GiB, KB, MB or GB"
+        )
     value = float(match.group(1)) * unit
     if value != int(value):
         raise ValueError(f"{text!r} is {value} bytes, which is not a whole number")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import random
-import time
 from collections.abc import Callable, Mapping, Sequence
 
 from ccl_dispatch.tuner.backends.base import Backend
@@ -132,8 +131,3 @@ def _stream_region(team: Team, run: Callable[[], None], calls: int) -> float:
     for _ in range(calls):
         run()
     return clock() - start
-
-
-def utc_now() -> str:
-    """The time of day in UTC, ISO 8601, to the second: for evidence, never for measuring."""
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())

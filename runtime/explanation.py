@@ -1,0 +1,203 @@
+"""One decision with its reasons: the cell, the band, the evidence, and what would change the answer."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from ccl_dispatch.runtime.dispatch import compile_cell
+from ccl_dispatch.runtime.table import Band, CellTable, Crossover, Exclusion, Override, Table
+from ccl_dispatch.runtime.units import format_size
+from ccl_dispatch.runtime.vocabulary import Cell, dtype_name
+
+
+class Explanation(NamedTuple):
+    """Why a call uses `use`. Sizes are per-rank input bytes.
+
+    Attributes:
+        use: the backend that the dispatcher names.
+        reason: one sentence: what the choice rests on.
+        cell: the cell that the call belongs to, whether the table has it or not.
+        measured: the sizes that the table measured in this cell, None when it has no such cell.
+        band_from: the smallest size of `band`.
+        band: the band that the size lies in, None outside the measured range.
+        override: the exact size's own choice, which goes before the band's.
+        crossover: the crossover whose interval the size lies in: there the choice matters little.
+        exclusions: backends that may not be used at this size, and why.
+        changes: what would change the answer, as sentences.
+    """
+
+    use: str
+    reason: str
+    size: int
+    shape: tuple[int, ...] | None
+    cell: Cell
+    baseline: str
+    measured: tuple[int, int] | None
+    band_from: int | None
+    band: Band | None
+    override: Override | None
+    crossover: Crossover | None
+    exclusions: tuple[Exclusion, ...]
+    changes: tuple[str, ...]
+    table: str
+    provenance: str
+    digest: str
+
+    def lines(self) -> list[str]:
+        """The explanation for a reader."""
+        shape = f" (shape {','.join(str(extent) for extent in self.shape)})" if self.shape else ""
+        lines = [
+            f"{self.use}: {self.reason}",
+            f"call: {self.cell.name}, {format_size(self.size)} per rank{shape}",
+        ]
+        if self.measured is not None:
+            lines.append(f"measured: {format_size(self.measured[0])} to {format_size(self.measured[1])}")
+        if self.band is not None and self.band_from is not None:
+            lines.append(
+                f"band: {format_size(self.band_from)} to {format_size(self.band.up_to)}, {_evidence(self.band)}"
+            )
+        if self.override is not None:
+            lines.append(f"override: exactly {format_size(self.override.size)}, {_proof(self.override)}")
+        if self.crossover is not None:
+            lines.append(
+                f"near a crossover: {self.crossover.below} below, {self.crossover.above} above, somewhere between "
+                f"{format_size(self.crossover.low)} and {format_size(self.crossover.high)}"
+            )
+        lines.extend(f"excluded: {item.backend} ({item.reason}) {item.detail}".rstrip() for item in self.exclusions)
+        lines.extend(f"would change it: {change}" for change in self.changes)
+        lines.append(f"table: {self.table} ({self.provenance}), {self.digest}")
+        return lines
+
+    def to_json(self) -> dict[str, Any]:
+        """The explanation as JSON data."""
+        document: dict[str, Any] = {
+            key: value._asdict() if hasattr(value, "_asdict") else value for key, value in self._asdict().items()
+        }
+        document["exclusions"] = [item._asdict() for item in self.exclusions]
+        return document
+
+
+def explain(
+    table: Table,
+    collective: str,
+    world_size: int,
+    size: int,
+    *,
+    dtype: object = "bfloat16",
+    mode: str = "eager",
+    dim: str = "first",
+    shape: tuple[int, ...] | None = None,
+) -> Explanation:
+    """Why `table` answers what it answers for a call of `size` per-rank input bytes; `shape` is only repeated."""
+    wanted = Cell(collective, mode, dim, dtype_name(dtype), world_size)
+    found = next((cell for cell in table.cells if cell.cell == wanted), None)
+    use = table.dispatcher(collective, world_size).select(size, dtype, mode, dim)
+    band_from, band = _band(found, size) if found else (None, None)
+    override = next((item for item in found.overrides if item.size == size), None) if found else None
+    return Explanation(
+        use=use,
+        reason=_reason(table, wanted, found, size, band, override),
+        size=size,
+        shape=shape,
+        cell=wanted,
+        baseline=table.baseline,
+        measured=(found.measured_from, found.measured_to) if found else None,
+        band_from=band_from,
+        band=band,
+        override=override,
+        crossover=next((item for item in found.crossovers if item.low <= size <= item.high), None) if found else None,
+        exclusions=tuple(item for item in found.exclusions if item.low <= size <= item.high) if found else (),
+        changes=tuple(_changes(table, wanted, found, size, band, override)),
+        table=table.name,
+        provenance=table.provenance,
+        digest=table.digest,
+    )
+
+
+def _band(cell: CellTable, size: int) -> tuple[int | None, Band | None]:
+    start = cell.measured_from
+    if size >= start:
+        for band in cell.bands:
+            if size <= band.up_to:
+                return start, band
+            start = band.up_to + 1
+    return None, None
+
+
+def _evidence(band: Band) -> str:
+    words = [f"{band.use} ({band.why})"]
+    if band.gain is not None and band.against is not None:
+        words.append(f"{_percent(band.gain)} against {band.against}")
+    if band.interval is not None:
+        words.append(f"interval {_percent(band.interval[0])} to {_percent(band.interval[1])}")
+    words.append(f"{band.points} points, {band.samples} samples")
+    return ", ".join(words)
+
+
+def _proof(override: Override) -> str:
+    return (
+        f"{override.use} {_percent(override.gain)} against {override.against}, interval "
+        f"{_percent(override.interval[0])} to {_percent(override.interval[1])}, {override.samples} samples"
+    )
+
+
+def _percent(gain: float) -> str:
+    return f"{100 * gain:+.3g} %"
+
+
+def _reason(
+    table: Table, wanted: Cell, found: CellTable | None, size: int, band: Band | None, override: Override | None
+) -> str:
+    if found is None:
+        return f"the table has no cell {wanted.name}, so the baseline is used"
+    if band is None:
+        side = "below" if size < found.measured_from else "above"
+        return f"{format_size(size)} lies {side} what was measured, so the baseline is used"
+    if override is not None:
+        return f"measured at exactly this size: {_percent(override.gain)} against {override.against}"
+    if band.why == "faster":
+        return f"proven faster here: {_percent(band.gain or 0.0)} against {band.against}"
+    if band.why == "tie":
+        return f"no candidate is proven to gain {_percent(table.policy.min_gain)} here, so the baseline is used"
+    return "every candidate is excluded here, so the baseline is used"
+
+
+def _changes(
+    table: Table, wanted: Cell, found: CellTable | None, size: int, band: Band | None, override: Override | None
+) -> list[str]:
+    if found is None:
+        return _other_cells(table, wanted)
+    edges, uses = compile_cell(found, table.baseline)
+    place = sum(edge < size for edge in edges)
+    changes = []
+    if override is not None and band is not None and band.use != override.use:
+        changes.append(f"any other size of this band: {band.use}")
+    if place > 0:
+        changes.append(
+            f"at {format_size(edges[place - 1])} and below: {_what(table, found, uses[place - 1], edges[place - 1])}"
+        )
+    if place < len(edges):
+        changes.append(f"above {format_size(edges[place])}: {_what(table, found, uses[place + 1], edges[place] + 1)}")
+    return changes or ["no size: the whole cell uses the baseline"]
+
+
+def _what(table: Table, cell: CellTable, use: str, size: int) -> str:
+    if cell.measured_from <= size <= cell.measured_to:
+        return use
+    return f"not measured, baseline {table.baseline}"
+
+
+def _other_cells(table: Table, wanted: Cell) -> list[str]:
+    """For each part of the wanted cell what the table has instead, while the rest stays as it is."""
+    changes = []
+    for field in Cell._fields:
+        others = {
+            getattr(cell.cell, field)
+            for cell in table.cells
+            if cell.cell._replace(**{field: getattr(wanted, field)}) == wanted
+        }
+        if others:
+            changes.append(f"{field} {' or '.join(str(value) for value in sorted(others))}: measured")
+    if not changes:
+        changes.append(f"none of the {len(table.cells)} cells of this table differs from it in one thing only")
+    return changes

@@ -1,0 +1,161 @@
+"""What this machine is, in a table's words. Each thing that can't be had is left unknown, never guessed."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+from ccl_dispatch.runtime.table import Platform
+
+DEVICE_TYPES = ("cpu", "cuda")
+
+_PREFIXES = ("NCCL_", "RCCL_", "AITER_", "HSA_")
+# These change what is logged, not what is run.
+_LOGGING = frozenset(
+    f"{library}_{name}" for library in ("NCCL", "RCCL") for name in ("DEBUG", "DEBUG_FILE", "DEBUG_SUBSYS")
+)
+
+T = TypeVar("T")
+
+
+def this_platform(device_type: str, environ: Mapping[str, str] | None = None) -> Platform:
+    """The platform of this process.
+
+    Args:
+        device_type: torch's name of the device, `cpu` or `cuda` (which is also what a ROCm build calls its GPUs).
+            `cuda` imports torch and asks for the properties of the current device, which starts the GPU's runtime.
+        environ: the environment variables to look at; this process's own by default.
+    """
+    settings = settings_in_force(os.environ if environ is None else environ)
+    if device_type == "cpu":
+        return _cpu(settings)
+    if device_type == "cuda":
+        return _cuda(settings)
+    return Platform(device_type, "", "", 0, "", {"torch": torch_version()}, settings)
+
+
+def settings_in_force(environ: Mapping[str, str]) -> dict[str, str]:
+    """The variables that can change how a collective runs: NCCL's, RCCL's, AITER's, HSA's, and SGLang's for AITER."""
+    return {
+        key: environ[key]
+        for key in sorted(environ)
+        if (key.startswith(_PREFIXES) and key not in _LOGGING) or (key.startswith("SGLANG_") and "AITER" in key)
+    }
+
+
+def torch_version() -> str:
+    """The version of the torch that is, or would be, imported; empty when there is none. Does not import it.
+
+    It is read from torch's own `version.py`: the package's metadata may lack the build's part (`+cu130`), and a version
+    must read the same whether torch is imported yet or not.
+    """
+    module = sys.modules.get("torch")
+    if module is not None:
+        return str(getattr(module, "__version__", ""))
+    return _ask(_torch_version_on_disk, "")
+
+
+def _torch_version_on_disk() -> str:
+    from importlib.metadata import version
+    from importlib.util import find_spec
+
+    spec = find_spec("torch")
+    for folder in (spec.submodule_search_locations or ()) if spec else ():
+        for line in _read(f"{folder}/version.py").splitlines():
+            if line.startswith("__version__"):
+                return line.split("=", 1)[1].strip().strip("'\"")
+    return version("torch")
+
+
+def _cpu(settings: dict[str, str]) -> Platform:
+    system = os.uname()
+    return Platform(
+        device_type="cpu",
+        architecture=system.machine,
+        device=_after_colon(_read("/proc/cpuinfo"), "model name"),
+        device_count=_ask(lambda: len(os.sched_getaffinity(0)), os.cpu_count() or 0),
+        link="host memory",
+        versions={"linux": system.release if system.sysname == "Linux" else "", "torch": torch_version()},
+        settings=settings,
+    )
+
+
+def _cuda(settings: dict[str, str]) -> Platform:
+    torch: Any = _ask(_import_torch, None)
+    if torch is None:
+        return Platform("cuda", "", "", 0, "", {"torch": torch_version()}, settings)
+    properties: Any = _ask(lambda: torch.cuda.get_device_properties(torch.cuda.current_device()), None)
+    hip = _ask(lambda: torch.version.hip or "", "")
+    versions = {
+        "torch": torch_version(),
+        "rocm" if hip else "cuda": hip or _ask(lambda: torch.version.cuda or "", ""),
+        "rccl" if hip else "nccl": _ask(lambda: ".".join(str(part) for part in torch.cuda.nccl.version()), ""),
+        "driver": _read("/sys/module/amdgpu/version").strip() if hip else _nvidia_driver(),
+    }
+    if hip:
+        versions["aiter"] = _ask(_aiter_version, "")
+    return Platform(
+        device_type="cuda",
+        architecture="" if properties is None else _architecture(properties, hip),
+        device="" if properties is None else str(properties.name),
+        device_count=_ask(lambda: int(torch.cuda.device_count()), 0),
+        link="",
+        versions=versions,
+        settings=settings,
+    )
+
+
+def _architecture(properties: Any, hip: str) -> str:
+    if hip:
+        # `gfx942:sramecc+:xnack-`: the features behind the colon belong to the build of a kernel, not to the chip.
+        return str(getattr(properties, "gcnArchName", "")).split(":", 1)[0]
+    return f"sm_{properties.major}{properties.minor}"
+
+
+def _import_torch() -> Any:
+    import torch
+
+    return torch
+
+
+def _aiter_version() -> str:
+    from importlib.metadata import version
+
+    return version("amd-aiter")
+
+
+def _nvidia_driver() -> str:
+    # "NVRM version: NVIDIA UNIX x86_64 Kernel Module  550.54.15  Tue Mar  5 ..."
+    words = _after_colon(_read("/proc/driver/nvidia/version"), "NVRM version").split()
+    return next((word for word in words if "." in word and word.replace(".", "").isdigit()), "")
+
+
+def _after_colon(text: str, key: str) -> str:
+    """What stands behind the colon in the first line of `text` that begins with `key`; empty when there is none."""
+    for line in text.splitlines():
+        name, colon, value = line.partition(":")
+        if colon and name.strip() == key:
+            return value.strip()
+    return ""
+
+
+def _read(path: str) -> str:
+    def read() -> str:
+        with open(path, encoding="utf-8", errors="replace") as file:  # noqa: PTH123
+            return file.read()
+
+    return _ask(read, "")
+
+
+def _ask(question: Callable[[], T], otherwise: T) -> T:
+    """The answer to `question`, or `otherwise` when it can't be had.
+
+    A machine is described by whatever it has; a library that is broken, absent or of another version raises what it
+    likes, and none of that may keep a process from starting.
+    """
+    try:
+        return question()
+    except Exception:  # noqa: BLE001 - see above
+        return otherwise

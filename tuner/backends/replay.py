@@ -1,0 +1,51 @@
+"""A backend that is not run but replayed: a call takes as long as a measured one did, on a virtual clock."""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING
+
+from ccl_dispatch.tuner.backends.base import Backend, BackendContext, Point
+
+if TYPE_CHECKING:
+    import torch
+
+    from ccl_dispatch.tuner.measure.team import VirtualTeam
+    from ccl_dispatch.tuner.replay import ReplayCurves
+
+
+class ReplayBackend(Backend):
+    """One backend of a measurement file. It is made by `ReplayMeasurer`, not by name: its name is the file's.
+
+    `context.options` holds `name`, `curves` (ReplayCurves), `team` (VirtualTeam) and `rng` (random.Random).
+    """
+
+    name = "replay"
+    needs = "a measurement file (config key `replay`)"
+
+    @classmethod
+    def unavailable(cls) -> str | None:
+        """A replay needs nothing of the machine."""
+        return None
+
+    def __init__(self, context: BackendContext) -> None:
+        self._replayed: str = context.options["name"]
+        self._curves: ReplayCurves = context.options["curves"]
+        self._team: VirtualTeam = context.options["team"]
+        self._rng: random.Random = context.options["rng"]
+
+    def supports(self, point: Point) -> str | None:
+        """What was measured, and what lies between; nothing beyond is invented."""
+        return self._curves.covers(point.cell, self._replayed, point.size)
+
+    def prepare(self, point: Point, source: torch.Tensor | None, target: torch.Tensor | None) -> None:
+        """Remember the point; there is no data."""
+        self._point = point
+
+    def run(self) -> None:
+        """Let the clock advance by one drawn latency."""
+        latency = self._curves.latency_us(self._point.cell, self._replayed, self._point.size, self._rng)
+        self._team.advance(latency * 1e-6)
+
+    def close(self) -> None:
+        """Nothing is held."""

@@ -1,0 +1,61 @@
+"""Measuring from a file: the same loop, stopping and book-keeping as on a machine, on a virtual clock."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+from types import TracebackType
+
+from ccl_dispatch.tuner.backends.base import Backend, BackendContext, Point
+from ccl_dispatch.tuner.backends.replay import ReplayBackend
+from ccl_dispatch.tuner.measure.loop import time_point
+from ccl_dispatch.tuner.measure.measurer import point_result
+from ccl_dispatch.tuner.measure.messages import MeasureSettings, PointRequest, RankReport
+from ccl_dispatch.tuner.measure.team import VirtualTeam
+from ccl_dispatch.tuner.replay import ReplayCurves
+from ccl_dispatch.tuner.samples import PointResult
+
+
+class ReplayMeasurer:
+    """Serves the measured latencies of `curves`. Times are virtual, and no output is checked: there is none.
+
+    A point's draws depend on the seed, the point and its number alone, so that a continued replay goes on as an
+    uninterrupted one would.
+    """
+
+    def __init__(self, curves: ReplayCurves, settings: MeasureSettings, seed: int) -> None:
+        self._curves = curves
+        # `min_seconds` keeps book-keeping in proportion to a real clock; a virtual one has no use for it.
+        self._settings = replace(settings, min_seconds=0.0)
+        self._seed = seed
+
+    def __enter__(self) -> ReplayMeasurer:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Nothing is running."""
+
+    def start(self) -> None:
+        """Nothing has to be started."""
+
+    def measure(self, point: Point, number: int) -> PointResult:
+        """See `Measurer`."""
+        team = VirtualTeam()
+        rng = random.Random(f"{self._seed}/{number}/{point.cell.name}/{point.size}")
+        report = RankReport()
+        usable: dict[str, Backend] = {}
+        for name in self._settings.backends:
+            options = {"name": name, "curves": self._curves, "team": team, "rng": rng}
+            backend = ReplayBackend(BackendContext(None, 0, 1, options=options))
+            reason = backend.supports(point)
+            if reason is None:
+                backend.prepare(point, None, None)
+                usable[name] = backend
+            else:
+                report.unsupported[name] = reason
+        report.agreed_unsupported = tuple(report.unsupported)
+        if self._settings.baseline in usable and len(usable) > 1:
+            report.timings = time_point(team, usable, PointRequest(point, number), self._settings)
+        return point_result(point, [report], self._settings, (), team.clock(), measured_at="")

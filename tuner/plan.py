@@ -1,0 +1,157 @@
+"""From a config to what will be measured: cells, sizes, workload shapes, settings, and whether this machine can do it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from ccl_dispatch.runtime.errors import UsageError
+from ccl_dispatch.runtime.table import Policy
+from ccl_dispatch.runtime.units import approx_size
+from ccl_dispatch.runtime.vocabulary import Cell
+from ccl_dispatch.tuner.backends.base import Point
+from ccl_dispatch.tuner.backends.registry import backend_class
+from ccl_dispatch.tuner.config_model import SweepConfig
+from ccl_dispatch.tuner.measure.measurer import Measurer, WorkerMeasurer
+from ccl_dispatch.tuner.measure.messages import MeasureSettings
+from ccl_dispatch.tuner.measure.replaying import ReplayMeasurer
+from ccl_dispatch.tuner.measurements import read_measurements
+from ccl_dispatch.tuner.replay import ReplayCurves
+from ccl_dispatch.tuner.search.base import SearchSpace
+from ccl_dispatch.tuner.statistics import StopRule
+
+# Resident memory of a worker with torch loaded and nothing allocated, as seen with torch 2.13 on CPU: 240 MiB.
+WORKER_BYTES = 256 * 1024**2
+
+Workload = Mapping[Cell, tuple[tuple[tuple[int, ...], int, float], ...]]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a sweep may measure and how.
+
+    Attributes:
+        cells: by name.
+        workload: per cell (shape, size, weight) of the shapes that are measured exactly.
+    """
+
+    config: SweepConfig
+    cells: Mapping[str, Cell]
+    space: SearchSpace
+    workload: Workload
+    policy: Policy
+    settings: MeasureSettings
+
+    @property
+    def largest(self) -> int:
+        """The largest per-rank input in bytes."""
+        return self.space.sizes[-1]
+
+    def point(self, cell_name: str, size: int) -> Point:
+        """The point, with the workload shape when the size is one's."""
+        cell = self.cells[cell_name]
+        return Point(cell, size, next((shape for shape, bytes_, _ in self.workload[cell] if bytes_ == size), ()))
+
+    def number(self, cell_name: str, size: int, visit: int) -> int:
+        """A number of the point's own, also when it is visited again: what is random about measuring it hangs on it."""
+        place = self.space.cells.index(cell_name) * len(self.space.sizes) + self.space.sizes.index(size)
+        return visit * len(self.space.cells) * len(self.space.sizes) + place
+
+
+def make_plan(config: SweepConfig) -> Plan:
+    """Lay out the sweep; says nothing yet about whether this machine can run it (`check_machine`)."""
+    curves = _curves(config)
+    cells = {cell.name: cell for cell in config.cells()}
+    workload = {
+        cell: tuple((entry.shape, entry.size, entry.weight) for entry in config.workload_of(cell))
+        for cell in cells.values()
+    }
+    grid: dict[str, tuple[int, ...]] = {}
+    required: dict[str, frozenset[int]] = {}
+    for name, cell in cells.items():
+        sizes = set(config.grid(cell))
+        if curves is not None:
+            # The sizes that were really measured are better evidence than any between them.
+            low, high = curves.range_of(cell)
+            lowest, highest = config.replay.ranges[cell] if config.replay else (low, high)
+            sizes |= {size for size in curves.sizes(cell) if lowest <= size <= highest}
+        exact = {size for _, size, _ in workload[cell] if curves is None or min(sizes) <= size <= max(sizes)}
+        grid[name] = tuple(sorted(sizes | exact))
+        required[name] = frozenset(exact)
+    policy = Policy(config.policy.min_gain, config.policy.confidence, config.timing)
+    rule = StopRule(
+        math.log1p(policy.min_gain),
+        policy.confidence,
+        len(config.candidates),
+        config.measure.min_samples,
+        config.measure.max_samples,
+    )
+    settings = MeasureSettings(
+        config.baseline,
+        config.candidates,
+        config.timing,
+        rule,
+        config.measure.min_seconds,
+        config.measure.max_seconds,
+        config.measure.warmup,
+        config.measure.timeout,
+        config.seed,
+    )
+    return Plan(config, cells, SearchSpace(grid, required), workload, policy, settings)
+
+
+def make_measurer(plan: Plan, log_folder: Path) -> Measurer:
+    """What measures the plan's points: workers on this machine, or the replay.
+
+    Raises:
+        UsageError: this machine can't run what the config asks for.
+    """
+    config = plan.config
+    curves = _curves(config)
+    if curves is not None:
+        return ReplayMeasurer(curves, plan.settings, config.replay.seed if config.replay else 0)
+    check_machine(plan)
+    return WorkerMeasurer(config.world_sizes, plan.largest, plan.settings, config.backends, log_folder)
+
+
+def check_machine(plan: Plan) -> None:
+    """Refuse what this machine can't do, before anything is started.
+
+    Raises:
+        UsageError: a backend can't run here, or there is not enough memory for that many ranks.
+    """
+    for name in plan.settings.backends:
+        reason = backend_class(name).unavailable()
+        if reason is not None:
+            raise UsageError(
+                f"the backend {name} can't run on this machine: {reason}. "
+                "`ccl-dispatch doctor` shows what this machine can measure"
+            )
+    ranks = max(plan.config.world_sizes)
+    # Input, and outputs of every rank's size: the target, what is expected in it, and a staging copy.
+    needed = ranks * (WORKER_BYTES + plan.largest * (2 + 3 * ranks))
+    available = available_memory()
+    if available is not None and needed > available:
+        raise UsageError(
+            f"world size {ranks} with inputs of up to {approx_size(plan.largest)} needs about {approx_size(needed)} of "
+            f"memory on this machine, {approx_size(available)} are available. Lower `world_sizes` or `sizes.max`"
+        )
+
+
+def available_memory() -> int | None:
+    """Bytes of memory that can be taken without swapping, as Linux estimates it; None where it doesn't say."""
+    try:
+        with open("/proc/meminfo", encoding="ascii") as file:
+            fields = dict(line.split(":", 1) for line in file)
+        return int(fields["MemAvailable"].split()[0]) * 1024
+    except (OSError, KeyError, ValueError):
+        return None
+
+
+def _curves(config: SweepConfig) -> ReplayCurves | None:
+    if config.replay is None:
+        return None
+    measurements = read_measurements(config.replay.file, config.replay.where)
+    return ReplayCurves(measurements, noise=config.replay.noise, outliers=config.replay.outliers)

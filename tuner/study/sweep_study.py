@@ -1,0 +1,197 @@
+"""A sweep's study: trials are points, samples are kept with them, and any process can take it up again."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from collections.abc import Mapping
+from typing import Any
+
+import optuna
+from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
+
+from ccl_dispatch.runtime.document import nearest
+from ccl_dispatch.runtime.errors import StorageError, UsageError
+from ccl_dispatch.tuner.config_model import differences
+from ccl_dispatch.tuner.samples import PointResult
+from ccl_dispatch.tuner.search.base import CELL, SIZE_INDEX, VERDICTS, SearchSpace, encode_verdicts
+from ccl_dispatch.tuner.statistics import Interval, median_interval, shared_confidence
+from ccl_dispatch.tuner.study.meta import StudyMeta
+from ccl_dispatch.tuner.study.storage import Storage
+
+META = "ccl_dispatch"
+RESULT = "result"
+OWNER = "owner"
+WHY = "why"
+
+
+class SweepStudy:
+    """One study in a storage. The objective's value is the log-ratio of the best candidate, for dashboards."""
+
+    def __init__(self, study: optuna.Study, meta: StudyMeta, *, exclusive: bool = False) -> None:
+        self.study = study
+        self.meta = meta
+        self._exclusive = exclusive
+
+    @classmethod
+    def create_or_continue(cls, storage: Storage, meta: StudyMeta, sampler: optuna.samplers.BaseSampler) -> SweepStudy:
+        """The study of that name in the storage, made when it is not there.
+
+        Raises:
+            StorageError: it is there, but its samples mean something else: another config, or another platform.
+        """
+        names = optuna.get_all_study_names(storage.optuna)
+        if meta.name not in names:
+            study = optuna.create_study(
+                storage=storage.optuna, study_name=meta.name, direction="maximize", sampler=sampler
+            )
+            study.set_user_attr(META, meta.to_json())
+            return cls(study, meta, exclusive=storage.exclusive)
+        study = optuna.load_study(storage=storage.optuna, study_name=meta.name, sampler=sampler)
+        if META not in study.user_attrs and not study.get_trials(deepcopy=False):
+            study.set_user_attr(META, meta.to_json())  # its maker died between the two steps
+            return cls(study, meta, exclusive=storage.exclusive)
+        found = _meta_of(study, storage.url)
+        changed = differences(found.identity, meta.identity)
+        changed += differences({"platform": found.platform._asdict()}, {"platform": meta.platform._asdict()})
+        if changed:
+            raise StorageError(
+                f"study {meta.name!r} in {storage.url} holds samples of another sweep; what differs, the study's first: "
+                f"{'; '.join(changed)}. Give another --storage, or another `name` in the config"
+            )
+        return cls(study, found, exclusive=storage.exclusive)
+
+    @classmethod
+    def load(cls, storage: Storage, name: str | None) -> SweepStudy:
+        """The study `name` of a storage, or its only one.
+
+        Raises:
+            StorageError: none of that name, or several to choose from.
+        """
+        study = optuna.load_study(storage=storage.optuna, study_name=find_study(storage, name))
+        return cls(study, _meta_of(study, storage.url))
+
+    def recover(self) -> tuple[int, int]:
+        """Settle trials that a dead process left running: (those whose samples were whole, those given up).
+
+        A trial whose samples were stored is completed; one without is failed, so that its point is measured again. Trials
+        of processes that are alive, or on other hosts, are left alone; in a storage that is ours alone there are none.
+        """
+        completed = failed = 0
+        for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+            if not self._exclusive and _is_alive(trial.user_attrs.get(OWNER, "")):
+                continue
+            if RESULT in trial.user_attrs and VERDICTS in trial.user_attrs:
+                self._tell(trial.number, self.result_of(trial))
+                completed += 1
+            else:
+                self.study.tell(trial.number, state=TrialState.FAIL)
+                failed += 1
+        return completed, failed
+
+    def ask(self, space: SearchSpace) -> tuple[Trial, str, int]:
+        """A new trial with the cell's name and the size that its sampler chose."""
+        trial = self.study.ask(space.distributions())
+        trial.set_user_attr(OWNER, f"{socket.gethostname()}:{os.getpid()}")
+        return trial, trial.params[CELL], space.sizes[trial.params[SIZE_INDEX]]
+
+    def record(self, trial: Trial, result: PointResult) -> None:
+        """Keep the samples of a point. They are stored before the trial is completed: no moment loses them."""
+        trial.set_user_attr(RESULT, json.dumps(result.to_json(), separators=(",", ":")))
+        trial.set_user_attr(VERDICTS, encode_verdicts(self.verdicts(result)))
+        self._tell(trial.number, result)
+
+    def add(self, space: SearchSpace, result: PointResult) -> None:
+        """Keep a point that nobody asked for: an import."""
+        verdicts = self.verdicts(result)
+        self.study.add_trial(
+            create_trial(
+                state=TrialState.COMPLETE if verdicts else TrialState.PRUNED,
+                value=_value(verdicts),
+                params={CELL: result.cell.name, SIZE_INDEX: space.sizes.index(result.size)},
+                distributions=space.distributions(),
+                user_attrs={
+                    RESULT: json.dumps(result.to_json(), separators=(",", ":")),
+                    VERDICTS: encode_verdicts(verdicts),
+                },
+            )
+        )
+
+    def give_up(self, trial: Trial, why: str) -> None:
+        """The trial ends without samples; its point will be asked for again."""
+        trial.set_user_attr(WHY, why)
+        self.study.tell(trial.number, state=TrialState.FAIL)
+
+    def results(self) -> list[PointResult]:
+        """The samples of all recorded points, in the order of their trials."""
+        trials = self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
+        return [self.result_of(trial) for trial in trials if RESULT in trial.user_attrs]
+
+    def result_of(self, trial: FrozenTrial) -> PointResult:
+        """The samples of one trial.
+
+        Raises:
+            StorageError: they can't be read.
+        """
+        try:
+            return PointResult.from_json(json.loads(trial.user_attrs[RESULT]))
+        except (KeyError, TypeError, ValueError) as problem:
+            raise StorageError(
+                f"study {self.meta.name!r}, trial {trial.number}: its samples can't be read ({problem!r})"
+            ) from problem
+
+    def verdicts(self, result: PointResult) -> dict[str, Interval]:
+        """Per candidate that was timed the interval of its log-ratio, at the policy's confidence for all together."""
+        confidence = shared_confidence(self.meta.policy.confidence, len(self.meta.candidates))
+        ratios = {name: result.log_ratios(self.meta.baseline, name) for name in self.meta.candidates}
+        return {name: median_interval(values, confidence) for name, values in ratios.items() if values}
+
+    def _tell(self, number: int, result: PointResult) -> None:
+        value = _value(self.verdicts(result))
+        # A point where no candidate could be timed has no value; it is an answer all the same, not a failure.
+        self.study.tell(number, value, state=TrialState.PRUNED if value is None else TrialState.COMPLETE)
+
+
+def find_study(storage: Storage, name: str | None) -> str:
+    """The study meant by `name`, or the only one there is.
+
+    Raises:
+        StorageError: the storage has none, or several and `name` is None.
+        UsageError: there is no study of that name.
+    """
+    names = optuna.get_all_study_names(storage.optuna)
+    if not names:
+        raise StorageError(f"{storage.url} holds no study. Run a sweep or an import with this --storage first")
+    if name is None and len(names) > 1:
+        raise StorageError(f"{storage.url} holds several studies: {', '.join(sorted(names))}. Choose one with --study")
+    if name is not None and name not in names:
+        raise UsageError(f"{storage.url} has no study {name!r}. {nearest(name, sorted(names))}")
+    return name or names[0]
+
+
+def _value(verdicts: Mapping[str, Interval]) -> float | None:
+    return max((interval.median for interval in verdicts.values()), default=None)
+
+
+def _meta_of(study: optuna.Study, where: str) -> StudyMeta:
+    data: Any = study.user_attrs.get(META)
+    if not isinstance(data, Mapping):
+        raise StorageError(f"study {study.study_name!r} in {where} was not made by ccl-dispatch")
+    return StudyMeta.from_json(data, f"{where}, study {study.study_name!r}")
+
+
+def _is_alive(owner: str) -> bool:
+    """Whether the process behind `host:pid` may still work on its trial; another host's always may."""
+    host, _, pid = owner.rpartition(":")
+    if not pid.isdigit() or host != socket.gethostname():
+        return bool(host) and host != socket.gethostname()
+    if int(pid) == os.getpid():
+        return False
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
