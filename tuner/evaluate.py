@@ -208,7 +208,7 @@ def _log_spaced(low: int, high: int) -> list[int]:
 
     Unlike a grid to measure on it keeps what falls together: dropping it would take weight from small sizes.
     """
-    steps = math.ceil(math.log2(high / low) * PER_OCTAVE - 1e-9)
+    steps = math.ceil(math.log2(high / low) * PER_OCTAVE)
     sizes = [low * (high / low) ** (step / steps) for step in range(steps)] + [float(high)]
     first, last = -(-low // ALIGNMENT) * ALIGNMENT, high // ALIGNMENT * ALIGNMENT
     if first > last:

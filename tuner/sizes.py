@@ -29,8 +29,7 @@ def size_grid(minimum: int, maximum: int, per_octave: int, align: int = ALIGNMEN
     first, last = -(-minimum // align) * align, maximum // align * align
     if first > last:
         raise ValueError(f"no multiple of {align} B lies between {minimum} B and {maximum} B")
-    # The tolerance keeps a whole number of octaves whole when log2 gives 17.000000000000004.
-    steps = math.ceil(math.log2(last / first) * per_octave - 1e-9)
+    steps = math.ceil(math.log2(last / first) * per_octave)
     inner = (first * (last / first) ** (step / steps) for step in range(1, steps))
     return tuple(sorted({first, last, *(round(size / align) * align for size in inner)}))
 

@@ -345,12 +345,13 @@ def test_a_cell_has_the_sizes_common_to_its_pair(tmp_path: Path) -> None:
     for name, low, high in (("base", 16, 4096), ("a", 64, 512), ("b", 256, 8192)):
         lines += [f"all_gather,,int8,2,,{size},{name},5" for size in (low, high)]
     lines += [f"all_gather,,int8,4,,{size},{name},5" for name in ("base", "b") for size in (8, 15)]
+    for name, low, high in (("base", 16, 4096), ("a", 64, 512), ("b", 8192, 16384)):
+        lines += [f"all_gather,,int8,8,,{size},{name},5" for size in (low, high)]
     (tmp_path / "m.csv").write_text("\n".join(lines))
     text = written({"baseline": "base", "candidates": ["a", "b"], "replay": {"file": "m.csv"}})
     config = parse_config(text, str(tmp_path / "c.yaml"))
-    assert [cell.world_size for cell in config.cells()] == [2], "no multiple of 16 lies in the other cell"
-    grid = config.grid(config.cells()[0])
-    assert (grid[0], grid[-1]) == (64, 4096)
+    assert [cell.world_size for cell in config.cells()] == [2, 8], "no multiple of 16 lies in the cell of four ranks"
+    assert [(config.grid(cell)[0], config.grid(cell)[-1]) for cell in config.cells()] == [(64, 4096), (64, 512)]
 
 
 @pytest.mark.parametrize(

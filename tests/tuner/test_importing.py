@@ -77,3 +77,12 @@ def test_a_file_without_a_comparison_is_refused() -> None:
     apart = Measurements("m.csv", (Row(CELL, "a", 64, 1.0), Row(CELL, "b", 128, 1.0)))
     with pytest.raises(UsageError, match="at no size of a cell are 'a' and one of b both measured"):
         import_measurements(apart, "a")
+
+
+def test_one_rank_is_no_collective() -> None:
+    """Rows of a single rank, which benchmarks print too, give no point: no table has such a cell."""
+    alone = CELL._replace(world_size=1)
+    found = Measurements("m.csv", tuple(Row(cell, name, 64, 1.0) for cell in (alone, CELL) for name in ("a", "b")))
+    points = import_measurements(found, "a")
+    assert [point.cell for point in points] == [CELL]
+    assert len(left_out(found, points)) == 2
