@@ -91,7 +91,6 @@ def run_sweep(config: SweepConfig, storage_url: str, out: Path, log_folder: Path
             worker_seconds = time.perf_counter() - ready
         table = build_table(study.meta, results)
         write_table(table, out)
-    progress.end()
     return SweepOutcome(table, out, tuple(results), stopped_by, time.perf_counter() - began, worker_seconds)
 
 

@@ -96,6 +96,14 @@ class PointSampler(BaseSampler, abc.ABC):
     def propose(self, observations: Sequence[Observation]) -> tuple[str, int] | None:
         """The next point (cell, size), or None when nothing is worth measuring any more."""
 
+    @abc.abstractmethod
+    def count_remaining(self, observations: Sequence[Observation]) -> int:
+        """Points that will be proposed as far as is known now: for people who wait, not for decisions."""
+
+    def remaining(self, study: optuna.Study) -> int:
+        """`count_remaining` for the study's trials."""
+        return self.count_remaining(self._observations(study))
+
     def next_point(self, study: optuna.Study) -> tuple[str, int] | None:
         """What `study.ask` would get now; None ends the search (`ask` must not be called then)."""
         return self.propose(self._observations(study))

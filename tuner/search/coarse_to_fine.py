@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 
 from ccl_dispatch.tuner.search.base import Observation, PointSampler, SearchSpace
 from ccl_dispatch.tuner.statistics import Interval
@@ -28,11 +29,21 @@ class CoarseToFineSampler(PointSampler):
 
     def propose(self, observations: Sequence[Observation]) -> tuple[str, int] | None:
         """See the class."""
+        known = self._by_cell(observations)
+        return self._coarse(known) or self._refine(known)
+
+    def count_remaining(self, observations: Sequence[Observation]) -> int:
+        """What is left of the first look, and the halvings of the gaps that are known to need them."""
+        known = self._by_cell(observations)
+        coarse = sum(size not in known[cell] for cell in self.space.cells for wave in self._waves[cell] for size in wave)
+        return coarse + sum(gap.bit_length() - 1 for _, gap, _ in self._gaps(known))
+
+    def _by_cell(self, observations: Sequence[Observation]) -> dict[str, dict[int, Observation]]:
         known: dict[str, dict[int, Observation]] = {cell: {} for cell in self.space.cells}
         for observation in observations:
             if observation.cell in known:
                 known[observation.cell][observation.size] = observation
-        return self._coarse(known) or self._refine(known)
+        return known
 
     def _coarse(self, known: Mapping[str, Mapping[int, Observation]]) -> tuple[str, int] | None:
         # Wave by wave through all cells: a sweep that is cut short has looked everywhere, if not closely.
@@ -46,18 +57,22 @@ class CoarseToFineSampler(PointSampler):
         return None
 
     def _refine(self, known: Mapping[str, Mapping[int, Observation]]) -> tuple[str, int] | None:
-        widest: tuple[int, str, int] | None = None
+        # Of equal gaps the first one: max keeps it.
+        cell, _, size = max(self._gaps(known), key=lambda found: found[1], default=("", 0, 0))
+        return (cell, size) if cell else None
+
+    def _gaps(self, known: Mapping[str, Mapping[int, Observation]]) -> list[tuple[str, int, int]]:
+        """Neighbours that disagree with sizes between them: (cell, steps of the grid, the size in the middle)."""
+        found = []
         for cell in self.space.cells:
             grid = self.space.grid[cell]
             measured = [place for place, size in enumerate(grid) if size in known[cell]]
-            for left, right in zip(measured, measured[1:], strict=False):
-                gap = right - left
-                if gap < 2 or (widest is not None and gap <= widest[0]):
-                    continue
+            for left, right in pairwise(measured):
                 ends = known[cell][grid[left]], known[cell][grid[right]]
-                if not any(end.pending for end in ends) and len({self._choice(end.verdicts) for end in ends}) > 1:
-                    widest = gap, cell, grid[(left + right) // 2]
-        return None if widest is None else widest[1:]
+                disagree = len({self._choice(end.verdicts) for end in ends}) > 1
+                if right - left > 1 and disagree and not any(end.pending for end in ends):
+                    found.append((cell, right - left, grid[(left + right) // 2]))
+        return found
 
     def _choice(self, verdicts: Mapping[str, Interval]) -> str:
         best = max(verdicts, key=lambda name: (verdicts[name].median, name), default=_NOBODY)

@@ -1,0 +1,110 @@
+"""The command line: `ccl-dispatch <verb>`. Data goes to standard output, progress and logs to standard error.
+
+Exit codes: 0 done; 1 the answer is no (an invalid table); 2 wrong use or bad input; 3 something failed while measuring or
+writing; 130 interrupted by Ctrl-C, 143 by SIGTERM (the same command continues).
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import logging
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from types import FrameType
+
+from ccl_dispatch.runtime.errors import CclDispatchError
+from ccl_dispatch.tuner.build import version
+
+# Verb: module, and what it does. A verb's module is imported when the verb is used: `show` needs neither torch nor optuna.
+VERBS = {
+    "doctor": ("doctor", "what this machine can measure, and why not the rest"),
+    "sweep": ("sweep", "measure, search, fit, and write a table; continues an interrupted study by itself"),
+    "build": ("build", "rebuild the table from stored samples, without measuring"),
+    "import": ("importing", "bring measurements from elsewhere (CSV) into a study"),
+    "export": ("export", "write the samples of a study as a measurement CSV"),
+    "show": ("show", "print a table, one line per band"),
+    "explain": ("explain", "answer one call, with the reasons"),
+    "validate": ("validate", "check tables: form, sense, digest"),
+    "evaluate": ("evaluate", "how far a table is from the best, on measurements that it has not seen"),
+}
+
+EXIT_INTERRUPTED = 130
+EXIT_TERMINATED = 143
+
+
+class _TerminatedError(KeyboardInterrupt):
+    """SIGTERM: what is running is wound up as after Ctrl-C."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one verb; the exit code."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    # Only the module of the verb that is used is imported; `--help` and a mistyped verb need none.
+    chosen = next((word for word in words if not word.startswith("-")), "")
+    options = _parser(chosen).parse_args(words)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        code: int = options.run(options)
+        sys.stdout.flush()
+    except CclDispatchError as problem:
+        print(f"ccl-dispatch {chosen}: {problem}", file=sys.stderr)
+        return problem.exit_code
+    except _TerminatedError:
+        return EXIT_TERMINATED
+    except KeyboardInterrupt:
+        print("interrupted; completed points are kept, the same command continues", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # The reader of our output has gone (`| head`); keep the interpreter from complaining about it at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except ModuleNotFoundError as problem:
+        if (problem.name or "").partition(".")[0] == "ccl_dispatch":
+            raise
+        print(
+            f"ccl-dispatch {chosen}: {problem.name} is not installed; this verb needs "
+            "pip install 'ccl-dispatch[tuner]'",
+            file=sys.stderr,
+        )
+        return 2
+    return code
+
+
+def _parser(chosen: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="ccl-dispatch",
+        description="Measures implementations of a collective and writes tables of which to use where.",
+    )
+    parser.add_argument("--version", action="version", version=f"ccl-dispatch {version()}")
+    verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
+    for verb, (module_name, summary) in VERBS.items():
+        formatter = argparse.RawDescriptionHelpFormatter
+        sub = verbs.add_parser(verb, help=summary, description=summary, formatter_class=formatter)
+        if verb != chosen:
+            continue
+        try:
+            module = importlib.import_module(f"ccl_dispatch.tuner.cli.{module_name}")
+        except ModuleNotFoundError as problem:
+            if (problem.name or "").partition(".")[0] == "ccl_dispatch":
+                raise
+            sub.set_defaults(run=_missing(problem))
+            continue
+        sub.epilog = f"example: {module.EXAMPLE}"
+        module.configure(sub)
+        sub.set_defaults(run=module.run)
+    return parser
+
+
+def _missing(problem: ModuleNotFoundError) -> object:
+    def run(_: argparse.Namespace) -> int:
+        raise problem
+
+    return run
+
+
+def _terminate(_signal: int, _frame: FrameType | None) -> None:
+    raise _TerminatedError

@@ -1,0 +1,41 @@
+"""`export`: a study's samples as a measurement CSV, for `evaluate`, a replay, or other tools."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Sequence
+
+import optuna
+
+from ccl_dispatch.tuner.cli.options import add_storage
+from ccl_dispatch.tuner.measurements import Row, write_measurements
+from ccl_dispatch.tuner.samples import PointResult
+from ccl_dispatch.tuner.study import SweepStudy, open_storage
+
+EXAMPLE = "ccl-dispatch export --storage runs/cpu/study.journal --out samples.csv"
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Its arguments."""
+    add_storage(parser)
+    parser.add_argument("--out", required=True, metavar="FILE.csv")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Write one row per repetition and backend; the column `provenance` says what the figures are."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    with open_storage(options.storage, write=False) as storage:
+        study = SweepStudy.load(storage, options.study)
+        rows = tuple(rows_of(study.results(), study.meta.platform.device, study.meta.provenance))
+    write_measurements(rows, options.out)
+    print(f"{options.out}: {len(rows)} latencies ({study.meta.provenance})")
+    return 0
+
+
+def rows_of(results: Sequence[PointResult], platform: str, provenance: str) -> Iterator[Row]:
+    """Every sample as a row, repetition by repetition."""
+    extra = {"platform": platform, "provenance": provenance}
+    for result in results:
+        for name, latencies in result.latencies_us.items():
+            for latency in latencies:
+                yield Row(result.cell, name, result.size, latency, result.shape, extra)

@@ -1,0 +1,60 @@
+"""Options that several verbs share."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from ccl_dispatch.runtime.errors import OutputError, UsageError
+from ccl_dispatch.tuner.files import write_in_one_step
+
+
+def add_json(parser: argparse.ArgumentParser) -> None:
+    """`--json`: the answer for programs."""
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def add_storage(parser: argparse.ArgumentParser) -> None:
+    """`--storage` and `--study`: which samples are meant."""
+    parser.add_argument("--storage", required=True, metavar="URL", help="a journal file, or any Optuna storage URL")
+    parser.add_argument("--study", metavar="NAME", help="which study, when the storage has several")
+
+
+def add_where(parser: argparse.ArgumentParser) -> None:
+    """`--where COLUMN=VALUE`, several times: which rows of a measurement file are meant."""
+    parser.add_argument("--where", action="append", default=[], metavar="COLUMN=VALUE", help="take these rows only")
+
+
+def where(options: argparse.Namespace) -> dict[str, str]:
+    """The filters as a mapping.
+
+    Raises:
+        UsageError: one has no `=`.
+    """
+    filters = {}
+    for text in options.where:
+        column, equals, value = text.partition("=")
+        if not equals or not column:
+            raise UsageError(f"--where {text}: expected COLUMN=VALUE, such as platform=MI300X")
+        filters[column] = value
+    return filters
+
+
+def print_json(data: Any) -> None:
+    """Indented, in the order given."""
+    print(json.dumps(data, indent=2, ensure_ascii=False))
+
+
+def write_json(data: Any, path: str) -> None:
+    """Into a file, in one step.
+
+    Raises:
+        OutputError: it can't be written.
+    """
+    try:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        write_in_one_step(path, json.dumps(data, indent=2, ensure_ascii=False) + "\n")
+    except OSError as problem:
+        raise OutputError(f"{path} can't be written: {problem.strerror or problem}") from problem

@@ -1,0 +1,89 @@
+"""`sweep`: the main job."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from pathlib import Path
+
+import optuna
+
+import ccl_dispatch.configs
+from ccl_dispatch.runtime.errors import OutputError
+from ccl_dispatch.tuner.cli.options import print_json, write_json
+from ccl_dispatch.tuner.config import load_config
+from ccl_dispatch.tuner.progress import choose_progress
+from ccl_dispatch.tuner.sweep import SweepOutcome, run_sweep
+
+EXAMPLE = "ccl-dispatch sweep configs/cpu.yaml --out table.yaml --summary summary.json"
+DEFAULT_CONFIG = "cpu"
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Its arguments."""
+    parser.add_argument(
+        "config", nargs="?", default=DEFAULT_CONFIG, metavar="CONFIG", help="a config file, or the name of a shipped one"
+    )
+    parser.add_argument("--storage", metavar="URL", help="where samples are kept (default: runs/NAME/study.journal)")
+    parser.add_argument("--out", metavar="TABLE.yaml", help="the table (default: runs/NAME/table.yaml)")
+    parser.add_argument("--summary", metavar="FILE.json", help="write figures about the sweep")
+    parser.add_argument("--quiet", action="store_true", help="no progress")
+    parser.add_argument("--json", action="store_true", help="print the summary as JSON")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Sweep; prints where the table is and what was found."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    config = load_config(config_path(options.config))
+    folder = Path("runs") / config.name
+    storage = options.storage or str(folder / "study.journal")
+    out = Path(options.out or folder / "table.yaml")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as problem:
+        raise OutputError(f"the folder {out.parent} can't be made: {problem.strerror}. Give another --out") from problem
+    progress = choose_progress(quiet=options.quiet)
+    try:
+        outcome = run_sweep(config, storage, out, out.parent / "logs", progress)
+    except OutputError:
+        again = f"ccl-dispatch build --storage {shlex.quote(storage)} --out {shlex.quote(str(out))}"
+        print(f"all samples are in {storage}; once there is room: {again}", file=sys.stderr)
+        raise
+    finally:
+        progress.end()
+    summary = outcome.summary()
+    if options.summary:
+        write_json(summary, options.summary)
+    if options.json:
+        print_json(summary)
+    else:
+        print("\n".join(_lines(outcome, storage)))
+    return 0
+
+
+def config_path(name: str) -> str:
+    """The file that `name` means: a path, or a config that is shipped with the package."""
+    if not Path(name).exists() and "/" not in name:
+        for folder in ccl_dispatch.configs.__path__:
+            shipped = Path(folder) / f"{name.removesuffix('.yaml')}.yaml"
+            if shipped.is_file():
+                return str(shipped)
+    return name
+
+
+def _lines(outcome: SweepOutcome, storage: str) -> list[str]:
+    summary = outcome.summary()
+    runs = ", ".join(f"{name} {count}" for name, count in summary["executions"].items())
+    ended = {"searched": "nothing was left to measure"}.get(outcome.stopped_by, f"budget: {outcome.stopped_by}")
+    lines = [
+        f"{outcome.path}: {summary['cells']} cells from {summary['trials']} points ({summary['provenance']}), "
+        f"{summary['digest']}",
+        f"executions: {runs}; {summary['collective_seconds']:.1f} s in collectives, "
+        f"{summary['wall_seconds']:.1f} s in all; ended because {ended}",
+    ]
+    if summary["regret_estimate"] is not None:
+        lines.append(f"estimated regret: {summary['regret_estimate']:.3%}")
+    if outcome.worker_seconds == 0:
+        lines.append(f"the study in {storage} was complete: nothing was measured now. To measure anew, move it away")
+    return lines
