@@ -4,7 +4,7 @@ PYTHON ?= python3
 SYSTEM_SITE ?= auto
 VENV ?= .venv
 CONFIG ?= configs/cpu.yaml
-OUT ?= runs/cpu
+OUT ?= runs/$(basename $(notdir $(CONFIG)))
 PYTEST_ARGS ?=
 
 BIN := $(VENV)/bin
