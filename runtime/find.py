@@ -38,7 +38,7 @@ class Considered(NamedTuple):
 
 def search_path(environ: Mapping[str, str]) -> tuple[str, ...]:
     """The folders that are looked through, in order: the user's, the system's, the package's."""
-    home = environ.get("XDG_CONFIG_HOME") or os.path.join(environ.get("HOME") or "/", ".config")  # noqa: PTH118
+    home = environ.get("XDG_CONFIG_HOME") or os.path.join(environ.get("HOME") or "/", ".config")
     return (f"{home}/ccl-dispatch/tables", SYSTEM_FOLDER, *package_folders())
 
 
@@ -99,7 +99,7 @@ def find_table(environ: Mapping[str, str] | None = None, probe: Callable[[str], 
 def consider(folder: str, here: Callable[[str], Platform]) -> list[Considered]:
     """Every table file in `folder` with its verdict; an absent folder holds none. A broken file is also logged."""
     try:
-        names = sorted(os.listdir(folder))  # noqa: PTH208
+        names = sorted(os.listdir(folder))
     except OSError:
         return []
     considered = []
@@ -119,11 +119,11 @@ def consider(folder: str, here: Callable[[str], Platform]) -> list[Considered]:
 
 def _best(considered: Iterable[Considered]) -> Table | None:
     fitting = sorted(
-        (
+
             (len(item.verdict.unknown), item.path, item.table)
             for item in considered
             if item.verdict and item.verdict.fits
-        )
+
     )
     if not fitting:
         return None

@@ -36,7 +36,7 @@ def read_file(path: str) -> Table:
         TableError: the file is missing, unreadable or not a valid table.
     """
     try:
-        with open(path, "rb") as file:  # noqa: PTH123 - pathlib costs as much as the rest of the runtime
+        with open(path, "rb") as file:
             data = file.read(MAX_BYTES + 1)
     except IsADirectoryError:
         raise TableError(

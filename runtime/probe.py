@@ -143,7 +143,7 @@ def _after_colon(text: str, key: str) -> str:
 
 def _read(path: str) -> str:
     def read() -> str:
-        with open(path, encoding="utf-8", errors="replace") as file:  # noqa: PTH123
+        with open(path, encoding="utf-8", errors="replace") as file:
             return file.read()
 
     return _ask(read, "")

@@ -1,4 +1,4 @@
-"""From a study to its table. Nothing is measured, and nothing but the study is asked: the same samples, the same bytes."""
+"""From a study to its table. Nothing is measured, nothing but the study is asked: same samples, same bytes."""
 
 from __future__ import annotations
 

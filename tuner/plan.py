@@ -1,4 +1,4 @@
-"""From a config to what will be measured: cells, sizes, workload shapes, settings, and whether this machine can do it."""
+"""From a config to what will be measured: cells, sizes, workload shapes, settings; can this machine do it?"""
 
 from __future__ import annotations
 

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,10 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class SweepOutcome:
-    """What a sweep ended with. `stopped_by`: `searched`, or the budget that ran out: `regret`, `seconds`, `executions`."""
+    """What a sweep ended with. `stopped_by` is `searched` or the budget that was met: `regret`, `seconds`, `executions`.
+
+    `worker_seconds` is the time from ready workers to the last point, 0 when nothing was left to measure.
+    """
 
     table: Table
     path: Path
@@ -99,7 +103,8 @@ def study_meta(plan: Plan) -> StudyMeta:
     config = plan.config
     replay = config.replay
     if replay is None:
-        platform, source = this_platform("cpu"), {"host": socket.gethostname()}
+        platform = this_platform("cpu")
+        source: dict[str, Any] = {"host": socket.gethostname()}
     else:
         platform = Platform("", "", replay.where.get("platform", ""), 0, "", {}, {})
         source = {
@@ -226,7 +231,7 @@ class _Budget:
         if not {sizes[0], sizes[-1], *self.plan.space.required[name]} <= measured:
             return False
         ordered = sorted(measured)
-        return all(high <= 4 * low or _adjacent(sizes, low, high) for low, high in zip(ordered, ordered[1:], strict=False))
+        return all(high <= 4 * low or _adjacent(sizes, low, high) for low, high in pairwise(ordered))
 
 
 def _adjacent(sizes: tuple[int, ...], low: int, high: int) -> bool:

@@ -1,7 +1,7 @@
 """The command line: `ccl-dispatch <verb>`. Data goes to standard output, progress and logs to standard error.
 
-Exit codes: 0 done; 1 the answer is no (an invalid table); 2 wrong use or bad input; 3 something failed while measuring or
-writing; 130 interrupted by Ctrl-C, 143 by SIGTERM (the same command continues).
+Exit codes: 0 done; 1 the answer is no (an invalid table); 2 wrong use or bad input; 3 something failed while measuring
+or writing; 130 interrupted by Ctrl-C, 143 by SIGTERM (the same command continues).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from types import FrameType
 from ccl_dispatch.runtime.errors import CclDispatchError
 from ccl_dispatch.tuner.build import version
 
-# Verb: module, and what it does. A verb's module is imported when the verb is used: `show` needs neither torch nor optuna.
+# Verb: module, and what it does. Its module is imported when the verb is used: `show` needs no torch and no optuna.
 VERBS = {
     "doctor": ("doctor", "what this machine can measure, and why not the rest"),
     "sweep": ("sweep", "measure, search, fit, and write a table; continues an interrupted study by itself"),

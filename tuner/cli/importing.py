@@ -63,8 +63,8 @@ def run(options: argparse.Namespace) -> int:
     with open_storage(options.storage, write=True) as storage:
         if options.study in optuna.get_all_study_names(storage.optuna):
             raise StorageError(
-                f"{options.storage} has a study {options.study!r} already. Import all files that belong together in one "
-                "call, and give another --study or --storage"
+                f"{options.storage} has a study {options.study!r} already. Import all files that belong together in "
+                "one call, and give another --study or --storage"
             )
         study = SweepStudy.create_or_continue(storage, meta, CoarseToFineSampler(space, 0.0))
         for point in points:

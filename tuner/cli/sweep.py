@@ -23,7 +23,11 @@ DEFAULT_CONFIG = "cpu"
 def configure(parser: argparse.ArgumentParser) -> None:
     """Its arguments."""
     parser.add_argument(
-        "config", nargs="?", default=DEFAULT_CONFIG, metavar="CONFIG", help="a config file, or the name of a shipped one"
+        "config",
+        nargs="?",
+        default=DEFAULT_CONFIG,
+        metavar="CONFIG",
+        help="a config file, or the name of a shipped one (default: cpu)",
     )
     parser.add_argument("--storage", metavar="URL", help="where samples are kept (default: runs/NAME/study.journal)")
     parser.add_argument("--out", metavar="TABLE.yaml", help="the table (default: runs/NAME/table.yaml)")
@@ -75,12 +79,15 @@ def config_path(name: str) -> str:
 def _lines(outcome: SweepOutcome, storage: str) -> list[str]:
     summary = outcome.summary()
     runs = ", ".join(f"{name} {count}" for name, count in summary["executions"].items())
-    ended = {"searched": "nothing was left to measure"}.get(outcome.stopped_by, f"budget: {outcome.stopped_by}")
+    ended = {
+        "searched": "nothing was left to measure",
+        "regret": "the estimated regret reached its budget",
+    }.get(outcome.stopped_by, f"the budget of {outcome.stopped_by} was spent")
+    what = f"{summary['cells']} cells from {summary['trials']} points ({summary['provenance']})"
+    seconds = f"{summary['collective_seconds']:.1f} s in collectives, {summary['wall_seconds']:.1f} s in all"
     lines = [
-        f"{outcome.path}: {summary['cells']} cells from {summary['trials']} points ({summary['provenance']}), "
-        f"{summary['digest']}",
-        f"executions: {runs}; {summary['collective_seconds']:.1f} s in collectives, "
-        f"{summary['wall_seconds']:.1f} s in all; ended because {ended}",
+        f"{outcome.path}: {what}, {summary['digest']}",
+        f"executions: {runs}; {seconds}; ended because {ended}",
     ]
     if summary["regret_estimate"] is not None:
         lines.append(f"estimated regret: {summary['regret_estimate']:.3%}")

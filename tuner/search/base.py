@@ -67,9 +67,7 @@ class Observation:
 
 def encode_verdicts(verdicts: Mapping[str, Interval]) -> str:
     """The attribute's text. JSON's own numbers can't be infinite, so unknown bounds become null."""
-    rows = {
-        name: [v.median, v.low if v.finite else None, v.high if v.finite else None] for name, v in verdicts.items()
-    }
+    rows = {name: [v.median, v.low if v.finite else None, v.high if v.finite else None] for name, v in verdicts.items()}
     return json.dumps(rows)
 
 
@@ -139,7 +137,8 @@ class PointSampler(BaseSampler, abc.ABC):
         """The study's points, in the order of their trials; failed trials are as if never asked for."""
         found = []
         for trial in study.get_trials(deepcopy=False):
-            if trial.state == TrialState.FAIL or trial.number == without or len(trial.params) < len(self._distributions):
+            unasked = len(trial.params) < len(self._distributions)
+            if trial.state == TrialState.FAIL or trial.number == without or unasked:
                 continue
             text = trial.user_attrs.get(VERDICTS)
             verdicts = {} if text is None else decode_verdicts(text)

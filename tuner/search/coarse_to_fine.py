@@ -25,7 +25,9 @@ class CoarseToFineSampler(PointSampler):
     def __init__(self, space: SearchSpace, threshold: float) -> None:
         super().__init__(space)
         self._threshold = threshold
-        self._waves = {cell: _coarse_waves(space.grid[cell], space.required.get(cell, frozenset())) for cell in space.cells}
+        self._waves = {
+            cell: _coarse_waves(sizes, space.required.get(cell, frozenset())) for cell, sizes in space.grid.items()
+        }
 
     def propose(self, observations: Sequence[Observation]) -> tuple[str, int] | None:
         """See the class."""
@@ -35,7 +37,7 @@ class CoarseToFineSampler(PointSampler):
     def count_remaining(self, observations: Sequence[Observation]) -> int:
         """What is left of the first look, and the halvings of the gaps that are known to need them."""
         known = self._by_cell(observations)
-        coarse = sum(size not in known[cell] for cell in self.space.cells for wave in self._waves[cell] for size in wave)
+        coarse = sum(size not in known[cell] for cell, waves in self._waves.items() for wave in waves for size in wave)
         return coarse + sum(gap.bit_length() - 1 for _, gap, _ in self._gaps(known))
 
     def _by_cell(self, observations: Sequence[Observation]) -> dict[str, dict[int, Observation]]:

@@ -84,7 +84,7 @@ def _journal(path: Path) -> optuna.storages.BaseStorage:
 def _database(url: str) -> optuna.storages.BaseStorage:
     try:
         return optuna.storages.RDBStorage(url)
-    except Exception as problem:  # noqa: BLE001 - every driver has errors of its own
+    except Exception as problem:  # every driver has errors of its own
         text = str(problem).strip().splitlines()[0] if str(problem).strip() else type(problem).__name__
         raise StorageError(
             f"the storage {url} can't be opened: {text}. "

@@ -57,8 +57,8 @@ class SweepStudy:
         changed += differences({"platform": found.platform._asdict()}, {"platform": meta.platform._asdict()})
         if changed:
             raise StorageError(
-                f"study {meta.name!r} in {storage.url} holds samples of another sweep; what differs, the study's first: "
-                f"{'; '.join(changed)}. Give another --storage, or another `name` in the config"
+                f"study {meta.name!r} in {storage.url} holds samples of another sweep; what differs, the study's "
+                f"first: {'; '.join(changed)}. Give another --storage, or another `name` in the config"
             )
         return cls(study, found, exclusive=storage.exclusive)
 
@@ -75,8 +75,8 @@ class SweepStudy:
     def recover(self) -> tuple[int, int]:
         """Settle trials that a dead process left running: (those whose samples were whole, those given up).
 
-        A trial whose samples were stored is completed; one without is failed, so that its point is measured again. Trials
-        of processes that are alive, or on other hosts, are left alone; in a storage that is ours alone there are none.
+        A trial whose samples were stored is completed; one without is failed, so that its point is measured again.
+        Trials of processes that are alive, or on other hosts, are left alone; a storage that is ours alone has none.
         """
         completed = failed = 0
         for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
