@@ -204,7 +204,7 @@ def _compare(communicator: Any, group: Any, claim: _Claim) -> tuple[list[_Claim]
         dist.all_gather_object(answers, tuple(claim), group=group)
         return [_Claim(*answer) for answer in answers], dist.get_rank(group), ""
     except Exception as problem:  # noqa: BLE001 - a failed comparison means the baseline, not a failed process
-        return [claim], 0, f"the ranks could not be compared: {problem or type(problem).__name__}"
+        return [claim], 0, f"the ranks could not be compared: {str(problem) or type(problem).__name__}"
 
 
 def _disagreement(claims: list[_Claim]) -> str:

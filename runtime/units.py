@@ -44,3 +44,9 @@ def approx_size(size: float) -> str:
         if size >= scale:
             return f"{size / scale:.3g} {unit}"
     return f"{size:.4g} B"
+
+
+def short_size(size: int) -> str:
+    """`size` bytes for a column: exact where that is short, else to three figures."""
+    exact = format_size(size)
+    return approx_size(size) if exact.endswith(" B") and size >= 1024 else exact

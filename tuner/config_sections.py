@@ -50,8 +50,10 @@ def read_measure(node: Node | None) -> MeasureConfig:
             values = replace(values, **{key: reader.integer(child, minimum=least, maximum=MAX_COUNT)})
     for key in ("min_seconds", "max_seconds", "timeout"):
         if (child := reader.get(key)) is not None:
-            number = reader.number(child, minimum=0) if key == "min_seconds" else above(reader, child, 0)
-            values = replace(values, **{key: number})
+            changed: dict[str, Any] = {
+                key: reader.number(child, minimum=0) if key == "min_seconds" else above(reader, child, 0)
+            }
+            values = replace(values, **changed)
     for unit in ("samples", "seconds"):
         least, most = getattr(values, f"min_{unit}"), getattr(values, f"max_{unit}")
         if least > most:

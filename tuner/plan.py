@@ -35,6 +35,7 @@ class Plan:
     Attributes:
         cells: by name.
         workload: per cell (shape, size, weight) of the shapes that are measured exactly.
+        curves, replayed_platform: what is replayed, and what its file says it was measured on.
     """
 
     config: SweepConfig
@@ -43,6 +44,8 @@ class Plan:
     workload: Workload
     policy: Policy
     settings: MeasureSettings
+    curves: ReplayCurves | None = None
+    replayed_platform: str = ""
 
     @property
     def largest(self) -> int:
@@ -62,7 +65,7 @@ class Plan:
 
 def make_plan(config: SweepConfig) -> Plan:
     """Lay out the sweep; says nothing yet about whether this machine can run it (`check_machine`)."""
-    curves = _curves(config)
+    curves, platform = _replayed(config)
     cells = {cell.name: cell for cell in config.cells()}
     workload = {
         cell: tuple((entry.shape, entry.size, entry.weight) for entry in config.workload_of(cell))
@@ -99,7 +102,7 @@ def make_plan(config: SweepConfig) -> Plan:
         config.measure.timeout,
         config.seed,
     )
-    return Plan(config, cells, SearchSpace(grid, required), workload, policy, settings)
+    return Plan(config, cells, SearchSpace(grid, required), workload, policy, settings, curves, platform)
 
 
 def make_measurer(plan: Plan, log_folder: Path) -> Measurer:
@@ -109,9 +112,8 @@ def make_measurer(plan: Plan, log_folder: Path) -> Measurer:
         UsageError: this machine can't run what the config asks for.
     """
     config = plan.config
-    curves = _curves(config)
-    if curves is not None:
-        return ReplayMeasurer(curves, plan.settings, config.replay.seed if config.replay else 0)
+    if plan.curves is not None:
+        return ReplayMeasurer(plan.curves, plan.settings, config.replay.seed if config.replay else 0)
     check_machine(plan)
     return WorkerMeasurer(config.world_sizes, plan.largest, plan.settings, config.backends, log_folder)
 
@@ -150,8 +152,10 @@ def available_memory() -> int | None:
         return None
 
 
-def _curves(config: SweepConfig) -> ReplayCurves | None:
+def _replayed(config: SweepConfig) -> tuple[ReplayCurves | None, str]:
+    """The curves to replay and the platform that their file names; nothing of it when the sweep measures."""
     if config.replay is None:
-        return None
+        return None, ""
     measurements = read_measurements(config.replay.file, config.replay.where)
-    return ReplayCurves(measurements, noise=config.replay.noise, outliers=config.replay.outliers)
+    curves = ReplayCurves(measurements, noise=config.replay.noise, outliers=config.replay.outliers)
+    return curves, measurements.rows[0].extra.get("platform", "")

@@ -106,7 +106,7 @@ def study_meta(plan: Plan) -> StudyMeta:
         platform = this_platform("cpu")
         source: dict[str, Any] = {"host": socket.gethostname()}
     else:
-        platform = Platform("", "", replay.where.get("platform", ""), 0, "", {}, {})
+        platform = Platform("", "", plan.replayed_platform, 0, "", {}, {})
         source = {
             "replayed_file": Path(replay.file).name,
             "replayed_sha256": replay.sha256,

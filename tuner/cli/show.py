@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from ccl_dispatch.runtime.digest import document_of
 from ccl_dispatch.runtime.load import load_table
 from ccl_dispatch.runtime.table import Band, CellTable, Table
-from ccl_dispatch.runtime.units import format_size
+from ccl_dispatch.runtime.units import short_size
 from ccl_dispatch.tuner.cli.options import add_json, print_json
 
 EXAMPLE = "ccl-dispatch show runs/cpu/table.yaml"
@@ -54,7 +54,7 @@ def lines(table: Table, *, colour: bool) -> Iterator[str]:
         for item in cell.exclusions:
             yield f"  excluded: {item.backend} at {_span(item.low, item.high)}: {item.reason}, {item.detail}"
         for entry in cell.overrides:
-            yield f"  exactly {format_size(entry.size)} (shape {list(entry.shape)}): {entry.use}, {_gain(entry.gain)}"
+            yield f"  exactly {short_size(entry.size)} (shape {list(entry.shape)}): {entry.use}, {_gain(entry.gain)}"
     yield ""
     yield f"outside these sizes and cells: {table.baseline}"
 
@@ -66,7 +66,7 @@ def _band_lines(table: Table, cell: CellTable, *, colour: bool) -> Iterator[str]
         use = f"{band.use:<{width}}"
         if colour:
             use = f"{_GREY if band.use == table.baseline else _GREEN}{use}{_RESET}"
-        yield f"  {format_size(start):>12} .. {format_size(band.up_to):<12} {use}  {_evidence(band)}"
+        yield f"  {short_size(start):>12} .. {short_size(band.up_to):<12} {use}  {_evidence(band)}"
         start = band.up_to + 1
 
 
@@ -83,4 +83,4 @@ def _gain(gain: float) -> str:
 
 
 def _span(low: int, high: int) -> str:
-    return format_size(low) if low == high else f"{format_size(low)} to {format_size(high)}"
+    return short_size(low) if low == high else f"{short_size(low)} to {short_size(high)}"
