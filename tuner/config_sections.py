@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from ccl_dispatch.runtime.document import Node, Reader, describe
 from ccl_dispatch.runtime.errors import ConfigError

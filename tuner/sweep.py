@@ -30,8 +30,9 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class SweepOutcome:
-    """What a sweep ended with. `stopped_by` is `searched` or the budget that was met: `regret`, `seconds`, `executions`.
+    """What a sweep ended with.
 
+    `stopped_by` is `searched`, or the budget that was met: `regret`, `seconds` or `executions`.
     `worker_seconds` is the time from ready workers to the last point, 0 when nothing was left to measure.
     """
 
