@@ -75,7 +75,7 @@ def _evidence(band: Band) -> str:
     if band.gain is None or band.interval is None:
         return f"{band.why}; {counted}"
     low, high = band.interval
-    return f"{band.why}: {_gain(band.gain)} against {band.against} [{low:+.1%}, {high:+.1%}], {counted}"
+    return f"{band.why}: {_gain(band.gain)} against {band.against} [{_gain(low)}, {_gain(high)}], {counted}"
 
 
 def _gain(gain: float) -> str:
