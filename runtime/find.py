@@ -119,11 +119,7 @@ def consider(folder: str, here: Callable[[str], Platform]) -> list[Considered]:
 
 def _best(considered: Iterable[Considered]) -> Table | None:
     fitting = sorted(
-
-            (len(item.verdict.unknown), item.path, item.table)
-            for item in considered
-            if item.verdict and item.verdict.fits
-
+        (len(item.verdict.unknown), item.path, item.table) for item in considered if item.verdict and item.verdict.fits
     )
     if not fitting:
         return None

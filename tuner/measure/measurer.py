@@ -42,7 +42,7 @@ class Measurer(Protocol):
 
 
 class WorkerMeasurer:
-    """Measures on this machine. A candidate that crashes, hangs or raises is retried once, then excluded at the point."""
+    """Measures on this machine. A candidate that crashes, hangs or raises is retried once, then excluded there."""
 
     def __init__(
         self,
@@ -113,10 +113,10 @@ def point_result(
     """
     first = reports[0]
     found = list(exclusions)
-    for name in first.agreed_unsupported:
-        found.append(PointExclusion(name, "unsupported", _detail(name, [report.unsupported for report in reports])))
-    for name in first.agreed_wrong:
-        found.append(PointExclusion(name, "wrong_output", _detail(name, [report.wrong for report in reports])))
+    unsupported = [report.unsupported for report in reports]
+    wrong = [report.wrong for report in reports]
+    found += [PointExclusion(name, "unsupported", _detail(name, unsupported)) for name in first.agreed_unsupported]
+    found += [PointExclusion(name, "wrong_output", _detail(name, wrong)) for name in first.agreed_wrong]
     for exclusion in found:
         if exclusion.backend == settings.baseline:
             raise MeasuringError(

@@ -212,7 +212,12 @@ def _start_process(channel: int, board: int, output: IO[bytes]) -> subprocess.Po
     command = [sys.executable, "-m", "ccl_dispatch.tuner.measure.worker", str(channel), str(board)]
     # A session of its own: the terminal's Ctrl-C reaches the parent alone, and killing the group takes grandchildren.
     return subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, pass_fds=(channel, board), start_new_session=True
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=output,
+        pass_fds=(channel, board),
+        start_new_session=True,
     )
 
 

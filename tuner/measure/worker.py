@@ -51,11 +51,19 @@ def connect(channel: Connection, setup: WorkerSetup) -> None:
         listener.listen(ranks)
         port = listener.getsockname()[1]
         store = dist.TCPStore(
-            _LOOPBACK, port, ranks, is_master=True, timeout=timeout, wait_for_workers=False, master_listen_fd=listener.detach()
+            _LOOPBACK,
+            port,
+            ranks,
+            is_master=True,
+            timeout=timeout,
+            wait_for_workers=False,
+            master_listen_fd=listener.detach(),
         )
         channel.send(port)
     else:
-        store = dist.TCPStore(_LOOPBACK, channel.recv(), ranks, is_master=False, timeout=timeout, wait_for_workers=False)
+        store = dist.TCPStore(
+            _LOOPBACK, channel.recv(), ranks, is_master=False, timeout=timeout, wait_for_workers=False
+        )
     dist.init_process_group("gloo", store=store, rank=setup.rank, world_size=ranks, timeout=timeout)
 
 
@@ -105,7 +113,7 @@ def main(arguments: list[str]) -> int:
         channel.send("ready")
         serve(channel, runners)
     except Exception as problem:  # noqa: BLE001 - all of it is told to the parent, which judges
-        print(traceback.format_exc(), file=sys.stderr, flush=True)
+        traceback.print_exc()
         channel.send(Failure(f"{type(problem).__name__}: {problem}", traceback.format_exc()))
         return 1
     return 0

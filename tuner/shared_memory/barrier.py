@@ -18,16 +18,14 @@ def usable_cores() -> int:
 class SharedBarrier:
     """A dissemination barrier (Hensgen, Finkel and Manber 1988): ceil(log2 n) rounds of one post and one wait each.
 
-    In round k rank r posts to rank r + 2^k and waits for rank r - 2^k. Every semaphore has one poster and one waiter, so
-    a rank that runs ahead into the next barrier only leaves a count behind that is consumed in order.
+    In round k rank r posts to rank r + 2^k and waits for rank r - 2^k. Every semaphore has one poster and one waiter,
+    so a rank that runs ahead into the next barrier only leaves a count behind that is consumed in order.
     """
 
     def __init__(self, address: int, rank: int, world_size: int, *, spin: bool | None = None) -> None:
         self._semaphores = Semaphores(address, world_size * _rounds(world_size))
         rounds = range(_rounds(world_size))
-        self._steps = [
-            (((rank + 2**k) % world_size) * len(rounds) + k, rank * len(rounds) + k) for k in rounds
-        ]
+        self._steps = [(((rank + 2**k) % world_size) * len(rounds) + k, rank * len(rounds) + k) for k in rounds]
         # Spinning with more ranks than cores keeps the rank that is waited for off its core.
         self._spin = SPIN_SECONDS if (usable_cores() >= world_size if spin is None else spin) else 0.0
 

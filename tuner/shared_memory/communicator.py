@@ -1,6 +1,6 @@
 """An all-gather through shared memory for the CPU ranks of one host, with the surface of AITER's communicator.
 
-Every rank stages its input in its slot of the pool, meets the others at a barrier, and copies all slots into its output.
+Every rank stages its input in its slot of the pool, meets the others at a barrier, and copies all slots to its output.
 Slots are doubled: call k uses half k mod 2, and a rank can only reach call k + 2 through the barrier of call k + 1,
 which every rank enters after it has finished reading call k. One barrier per call is therefore enough.
 """
@@ -177,8 +177,8 @@ class ShmCommunicator:
             raise ValueError(f"the communicator is disabled: {self.disabled_reason or 'closed'}")
         if size <= 0 or start + size > self._registered_size:
             raise ValueError(
-                f"{size} bytes asked for, {self._registered_size - start} of {self._registered_size} bytes of registered "
-                "memory are left; construct the communicator with a larger registered_size"
+                f"{size} bytes asked for, {self._registered_size - start} of {self._registered_size} bytes of "
+                "registered memory are left; construct the communicator with a larger registered_size"
             )
         self._registered_used = _round_up(start + size, 64)
         at = self._registered_at + self.rank * self._registered_size + start
@@ -210,14 +210,12 @@ class ShmCommunicator:
                 + (
                     f"the communicator is disabled ({self.disabled_reason})"
                     if self.disabled
-                    else f"the input must be contiguous host memory of 1 to {self._slot} bytes, a multiple of {ALIGNMENT}"
+                    else f"expected contiguous host memory of 1 to {self._slot} bytes, a multiple of {ALIGNMENT}"
                 )
             )
         return inp.numel() * inp.element_size()
 
-    def _target(
-        self, inp: torch.Tensor, out: torch.Tensor | None, dim: int
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def _target(self, inp: torch.Tensor, out: torch.Tensor | None, dim: int) -> tuple[torch.Tensor, torch.Tensor]:
         """The output, and where the slots are gathered rank after rank: the output itself unless dim is the last."""
         if dim not in (0, -1, inp.dim() - 1):
             raise ValueError(f"dim {dim} of {inp.dim()} dimensions: only the first and the last can be gathered")
@@ -226,7 +224,9 @@ class ShmCommunicator:
         if out is None:
             out = inp.new_empty(shape)
         elif out.numel() != inp.numel() * self.world_size or out.dtype != inp.dtype or not out.is_contiguous():
-            raise ValueError(f"the output must be contiguous {inp.dtype} of shape {tuple(shape)}, found {tuple(out.shape)}")
+            raise ValueError(
+                f"the output must be contiguous {inp.dtype} of shape {tuple(shape)}, found {out.dtype} {tuple(out.shape)}"
+            )
         if _is_first(inp, dim):
             return out, out
         return out, inp.new_empty((self.world_size, *inp.shape))
