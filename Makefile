@@ -41,18 +41,18 @@ test: lint pytest ## set up, then lint, types and tests
 lint: ruff types ## ruff's rules, ruff's format, types
 
 ruff: $(DEV_READY)
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
+	$(BIN)/python -m ruff check .
+	$(BIN)/python -m ruff format --check .
 
 types: $(DEV_READY) $(LINKS) ## mypy --strict
-	$(BIN)/mypy $(LINKS) $(wildcard tests benchmarks)
+	$(BIN)/python -m mypy $(LINKS) $(wildcard tests benchmarks)
 
 pytest: $(DEV_READY) ## the tests alone; PYTEST_ARGS="-k name" chooses
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 format: $(DEV_READY) ## write ruff's format and its safe mends
-	$(BIN)/ruff check --fix .
-	$(BIN)/ruff format .
+	$(BIN)/python -m ruff check --fix .
+	$(BIN)/python -m ruff format .
 
 dev: $(DEV_READY) ## the environment for developing, in $(VENV)
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 class ShmBackend(Backend):
     """`ShmCommunicator.all_gather_unreg`: any contiguous input, staged through the pool.
 
-    Options: `max_size`, bytes of the pool (default 64 MiB); a call takes at most `max_size / (2 x world size)` per rank.
+    Options: `max_size`, bytes of the pool (default 64 MiB); a call takes `max_size / (2 x world size)` per rank.
     """
 
     name = "shm"

@@ -224,9 +224,8 @@ class ShmCommunicator:
         if out is None:
             out = inp.new_empty(shape)
         elif out.numel() != inp.numel() * self.world_size or out.dtype != inp.dtype or not out.is_contiguous():
-            raise ValueError(
-                f"the output must be contiguous {inp.dtype} of shape {tuple(shape)}, found {out.dtype} {tuple(out.shape)}"
-            )
+            found = f"{out.dtype} {tuple(out.shape)}"
+            raise ValueError(f"the output must be contiguous {inp.dtype} {tuple(shape)}, found {found}")
         if _is_first(inp, dim):
             return out, out
         return out, inp.new_empty((self.world_size, *inp.shape))
