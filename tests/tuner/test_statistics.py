@@ -142,7 +142,7 @@ def test_null_candidate_is_hardly_ever_settled_as_a_gain() -> None:
     rng = random.Random(4)
     wrong = 0
     for _ in range(300):
-        values = []
+        values: list[float] = []
         while rule(0.0).settled({"a": values}) is None:
             values.append(heavy(rng, 0.0))
         wrong += median_interval(values, 0.95).low > 0

@@ -1,0 +1,80 @@
+"""Deciding: what the table says, and the baseline everywhere else."""
+
+from __future__ import annotations
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from made_tables import BASELINE, LARGEST, make_cell, make_table, tables
+
+from ccl_dispatch.runtime.table import Override, Table
+from ccl_dispatch.runtime.vocabulary import Cell
+
+CELL = Cell("all_gather", "eager", "first", "bfloat16", 4)
+
+
+def _scan(table: Table, world_size: int, size: int) -> str:
+    """The answer by reading the table from top to bottom."""
+    for cell in table.cells:
+        if cell.cell.world_size == world_size and cell.measured_from <= size <= cell.measured_to:
+            return next(band.use for band in cell.bands if size <= band.up_to)
+    return table.baseline
+
+
+@settings(max_examples=150, deadline=None)
+@given(tables(), st.sampled_from([2, 4, 8]), st.integers(-1, LARGEST + 100))
+def test_select_and_bind_agree_with_reading_the_table(table: Table, world_size: int, size: int) -> None:
+    """For every table and size, select and a bound lookup give what a linear scan of the bands gives."""
+    dispatcher = table.dispatcher("all_gather", world_size=world_size)
+    expected = _scan(table, world_size, size)
+    assert dispatcher.select(size, dtype="bfloat16", mode="graph") == expected
+    assert dispatcher.bind(dtype="bfloat16", mode="graph")(size) == expected
+
+
+@settings(max_examples=50, deadline=None)
+@given(tables())
+def test_the_ends_of_every_band_are_exact(table: Table) -> None:
+    """`up_to` itself belongs to its band, and the byte after it to the next one."""
+    for cell in table.cells:
+        use = table.dispatcher("all_gather", world_size=cell.cell.world_size).bind(dtype="bfloat16", mode="graph")
+        for band, after in zip(cell.bands, [*[band.use for band in cell.bands[1:]], BASELINE], strict=True):
+            assert use(band.up_to) == band.use
+            assert use(band.up_to + 1) == after
+        assert use(cell.measured_from - 1) == BASELINE
+
+
+def test_what_the_table_does_not_know_is_the_baseline() -> None:
+    """Another collective, world size, dtype, mode or dim, known or not, gives the baseline and no exception."""
+    table = make_table((make_cell(CELL, 16, [1024], ["aiter"]),))
+    assert table.dispatcher("all_gather", world_size=4).select(64, dtype="bfloat16", mode="eager") == "aiter"
+    assert table.dispatcher("all_gather", world_size=6).select(64, dtype="bfloat16", mode="eager") == BASELINE
+    assert table.dispatcher("all_reduce", world_size=4).select(64, dtype="bfloat16", mode="eager") == BASELINE
+    here = table.dispatcher("all_gather", world_size=4)
+    for dtype, mode, dim in (
+        ("float32", "eager", "first"),
+        ("no such dtype", "eager", "first"),
+        (None, "eager", "first"),
+        ([], "eager", "first"),
+        ("bfloat16", "graph", "first"),
+        ("bfloat16", "no such mode", "first"),
+        ("bfloat16", "eager", "last"),
+    ):
+        assert here.select(64, dtype=dtype, mode=mode, dim=dim) == BASELINE
+
+
+def test_an_override_holds_for_its_exact_size_alone() -> None:
+    """A workload shape's own measurement decides for its size and for no neighbour."""
+    cell = make_cell(CELL, 16, [1024], ["aiter"])
+    override = Override(512, (1, 256), BASELINE, "aiter", 0.1, (0.05, 0.15), 40)
+    table = make_table((cell._replace(overrides=(override,)),))
+    use = table.dispatcher("all_gather", world_size=4).bind(dtype="bfloat16", mode="eager")
+    assert [use(511), use(512), use(513)] == ["aiter", BASELINE, "aiter"]
+
+
+def test_a_torch_dtype_is_its_name() -> None:
+    """torch.bfloat16 and "bfloat16" are the same cell, on the first call and on later ones."""
+    import torch
+
+    table = make_table((make_cell(CELL, 16, [1024], ["aiter"]),))
+    dispatcher = table.dispatcher("all_gather", world_size=4)
+    assert [dispatcher.select(64, dtype=torch.bfloat16, mode="eager") for _ in range(3)] == ["aiter"] * 3
+    assert dispatcher.select(64, dtype=torch.float16, mode="eager") == BASELINE
