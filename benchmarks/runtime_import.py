@@ -52,17 +52,22 @@ def main() -> int:
         write_table(_table(200), large)
         alone, runtime, loading, whole_alone, whole_runtime = [], [], [], [], []
         heavy: list[str] = []
+        environment = _environment(Path(folder) / "compiled")
+        for code in (_YAML, _RUNTIME.format(path=str(small))):
+            _run(code, environment)  # compiles; not counted
         for _ in range(RUNS):
-            seconds, lines = _run(_YAML)
+            seconds, lines = _run(_YAML, environment)
             alone.append(float(lines[0]))
             whole_alone.append(seconds)
-            seconds, lines = _run(_RUNTIME.format(path=str(small)))
+            seconds, lines = _run(_RUNTIME.format(path=str(small)), environment)
             runtime.append(float(lines[0]))
             whole_runtime.append(seconds)
             heavy += json.loads(lines[1].replace("'", '"'))
-            loading.append(float(_run(_LOAD.format(path=str(large)))[1][0]))
+            loading.append(float(_run(_LOAD.format(path=str(large)), environment)[1][0]))
     ratio = statistics.median(runtime) / statistics.median(alone)
-    print(f"Python {platform.python_version()} on {platform.machine()}, {os.cpu_count()} cores, {RUNS} processes of each")
+    print(
+        f"Python {platform.python_version()} on {platform.machine()}, {os.cpu_count()} cores, {RUNS} processes of each"
+    )
     print(f"import yaml:                     {_ms(alone)} in the process, {_ms(whole_alone)} as a whole")
     print(f"runtime, with a 4-cell table:    {_ms(runtime)} in the process, {_ms(whole_runtime)} as a whole")
     print(f"ratio in the process: {ratio:.2f} (at most {LIMIT:g})")
@@ -72,10 +77,16 @@ def main() -> int:
     return 0 if ratio <= LIMIT and not heavy else 1
 
 
-def _run(code: str) -> tuple[float, list[str]]:
+def _environment(cache: Path) -> dict[str, str]:
+    """Modules come byte-compiled, as pip installs them, whatever this environment does about its caches."""
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    return {**environment, "PYTHONPYCACHEPREFIX": str(cache)}
+
+
+def _run(code: str, environment: dict[str, str]) -> tuple[float, list[str]]:
     """Seconds of a whole process, and what it printed."""
     start = time.perf_counter()
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
     return time.perf_counter() - start, done.stdout.splitlines()
 
 

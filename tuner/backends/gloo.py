@@ -52,14 +52,17 @@ class GlooBackend(Backend):
         self._staging = target
         self._rows: torch.Tensor | None = None
         if point.cell.dim == "last":
-            self._staging = source.new_empty((self._context.world_size, *source.shape))
-            self._rows = target.view(*source.shape[:-1], self._context.world_size, source.shape[-1])
+            world_size = self._context.world_size
+            # Gloo wants the ranks' parts one after the other along the first dim, not a dim of their own.
+            self._staging = source.new_empty((world_size * source.shape[0], *source.shape[1:]))
+            self._parts = self._staging.view(world_size, *source.shape).movedim(0, -2)
+            self._rows = target.view(*source.shape[:-1], world_size, source.shape[-1])
 
     def run(self) -> None:
         """One all-gather, complete on return (gloo waits on the calling thread)."""
         self._gather(self._staging, self._source, group=self._context.group)
         if self._rows is not None:
-            self._rows.copy_(self._staging.movedim(0, -2))
+            self._rows.copy_(self._parts)
 
     def close(self) -> None:
         """Nothing is held: the group belongs to the worker."""

@@ -1,0 +1,118 @@
+"""Workers: they measure right, and the parent knows what happened when they don't."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from ccl_dispatch.runtime.vocabulary import Cell
+from ccl_dispatch.tuner.backends import BACKENDS, Point
+from ccl_dispatch.tuner.measure import MeasureSettings, PointRequest
+from ccl_dispatch.tuner.measure.measurer import WorkerMeasurer
+from ccl_dispatch.tuner.measure.pool import WorkerFault, WorkerPool
+from ccl_dispatch.tuner.statistics import StopRule
+
+CELL = Cell("all_gather", "eager", "first", "bfloat16", 2)
+
+
+def _settings(timeout: float = 30.0) -> MeasureSettings:
+    return MeasureSettings("gloo", ("shm",), "isolated", StopRule(0.03, 0.95, 1, 12, 40), 0.0, 1.0, 3, timeout, 0)
+
+
+def _pids() -> list[int]:
+    """The workers of this process."""
+    out = subprocess.run(["pgrep", "-P", str(os.getpid()), "-f", "measure.worker"], capture_output=True, check=False)
+    return [int(word) for word in out.stdout.split()]
+
+
+def test_samples_are_paired_and_counted(tmp_path: Path) -> None:
+    """A point has as many latencies of each backend, and executions are warm-up, two checks and all repetitions."""
+    with WorkerMeasurer([2], 65536, _settings(), {}, tmp_path) as measurer:
+        result = measurer.measure(Point(CELL, 4096), 1)
+    counts = {name: len(values) for name, values in result.latencies_us.items()}
+    assert set(counts) == {"gloo", "shm"}
+    assert len(set(counts.values())) == 1
+    for name, count in counts.items():
+        assert result.executions[name] == 3 + 2 + count * result.calls_per_sample[name]
+        assert min(result.latencies_us[name]) > 0
+        assert len(result.rank_medians_us[name]) == 2
+    assert result.exclusions == ()
+
+
+def test_a_size_past_the_pool_is_excluded_with_its_reason(tmp_path: Path) -> None:
+    """A candidate that can't take a size is excluded there as unsupported, and nothing is timed."""
+    with WorkerMeasurer([2], 65536, _settings(), {"shm": {"max_size": "64 KiB"}}, tmp_path) as measurer:
+        result = measurer.measure(Point(CELL, 65536), 1)
+    assert [(item.backend, item.reason) for item in result.exclusions] == [("shm", "unsupported")]
+    assert "limit" in result.exclusions[0].detail
+    assert result.latencies_us == {}
+
+
+def test_a_killed_worker_is_told_and_replaced(tmp_path: Path) -> None:
+    """SIGKILL of a rank is a fault that names the rank, the signal and the log; the next point has new workers."""
+    with WorkerPool([2], 65536, _settings(), {}, tmp_path) as pool:
+        pool.start()
+        os.kill(_pids()[1], signal.SIGKILL)
+        with pytest.raises(WorkerFault, match="SIGKILL") as found:
+            pool.measure(PointRequest(Point(CELL, 64), 0))
+        assert found.value.reason == "crashed"
+        assert str(tmp_path) in str(found.value)
+        assert _pids() == []
+        reports = pool.measure(PointRequest(Point(CELL, 64), 0))
+        assert reports[0].timings is not None
+
+
+def test_a_stopped_worker_is_a_hang(tmp_path: Path) -> None:
+    """A rank that never answers is found at the time limit, and no worker is left."""
+    with WorkerPool([2], 65536, _settings(timeout=2.0), {}, tmp_path) as pool:
+        pool.start()
+        os.kill(_pids()[0], signal.SIGSTOP)
+        with pytest.raises(WorkerFault, match="no answer within the time limit") as found:
+            pool.measure(PointRequest(Point(CELL, 64), 0))
+        assert found.value.reason == "hung"
+        assert _pids() == []
+
+
+def test_workers_end_with_their_parent(tmp_path: Path) -> None:
+    """When the parent is killed with SIGKILL, its workers are gone within moments."""
+    code = (
+        "import sys, time\n"
+        "from pathlib import Path\n"
+        "from ccl_dispatch.tuner.measure.pool import WorkerPool\n"
+        "from ccl_dispatch.tuner.measure import MeasureSettings\n"
+        "from ccl_dispatch.tuner.statistics import StopRule\n"
+        "settings = MeasureSettings('gloo', ('shm',), 'isolated', StopRule(0.03, 0.95, 1, 12, 40), 0, 1, 3, 30, 0)\n"
+        "if __name__ == '__main__':\n"
+        "    pool = WorkerPool([2], 65536, settings, {}, Path(sys.argv[1]))\n"
+        "    pool.start()\n"
+        "    print(*[worker.process.pid for worker in pool._workers], flush=True)\n"
+        "    time.sleep(60)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        workers = [int(word) for word in parent.stdout.readline().split()]
+        assert len(workers) == 2
+        parent.kill()
+    deadline = time.monotonic() + 5
+    while any(_runs(pid) for pid in workers) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert not any(_runs(pid) for pid in workers)
+
+
+def test_the_registry_is_what_workers_use() -> None:
+    """Workers find backends by the registry's names."""
+    assert set(BACKENDS) >= {"gloo", "shm"}
+
+
+def _runs(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][:1]
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return state not in {"Z", "X"}
