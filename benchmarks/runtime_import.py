@@ -1,7 +1,7 @@
 """What the runtime costs a serving process at start: import and load of a table, against `import yaml` alone.
 
-Every figure is from processes of its own, the two kinds in turn, so that a machine that changes speed changes both. Ends
-with exit code 1 when the ratio of the medians is above 2, or when torch or optuna were imported.
+Every figure is from processes of its own, the two kinds in turn, so that a machine that changes speed changes both.
+Ends with exit code 1 when the ratio of the medians is above 2, or when torch or optuna were imported.
 """
 
 from __future__ import annotations

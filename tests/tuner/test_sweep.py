@@ -1,0 +1,155 @@
+"""The whole sweep, replayed on published figures and interrupted at any moment, and on this machine."""
+
+from __future__ import annotations
+
+import json
+import random
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import optuna
+import pytest
+from command import COMMAND, ccl_dispatch
+
+from ccl_dispatch.runtime import Table, load_table
+from ccl_dispatch.tuner.study import SweepStudy, open_storage
+
+DATA = Path(__file__).parent.parent / "data" / "measurements"
+MI300X = DATA / "mi300x-all_reduce-rccl-quickreduce.csv"
+MARENOSTRUM = "CPU (MareNostrum5) 32 nodes x 1 [2025_04_12___14_04_47#0]"
+MIB = 1 << 20
+
+
+def _config(folder: Path, name: str, baseline: str, candidate: str, replay: str, more: str = "") -> str:
+    path = folder / f"{name}.yaml"
+    path.write_text(f"name: {name}\nbaseline: {baseline}\ncandidates: [{candidate}]\nreplay: {{{replay}}}\n{more}")
+    return str(path)
+
+
+def _swept(folder: Path, config: str) -> tuple[Table, dict[str, object]]:
+    done = ccl_dispatch("sweep", config, "--quiet", "--json", folder=folder)
+    assert done.returncode == 0, done.stderr
+    summary = json.loads(done.stdout)
+    return load_table(folder / summary["table"]), summary
+
+
+@pytest.mark.parametrize("noise", ["", ", noise: 0.05, outliers: 0.01, seed: 3"])
+def test_rccl_against_quickreduce(tmp_path: Path, noise: str) -> None:
+    """At 8 MI300X there is one crossover near 8 MiB, and nothing above it goes to QuickReduce: 16 MiB is a tie."""
+    config = _config(tmp_path, "mi300x", "rccl", "quickreduce", f"file: {MI300X}{noise}", "world_sizes: [8]\n")
+    table, summary = _swept(tmp_path, config)
+    (cell,) = table.cells
+    assert [band.use for band in cell.bands] == ["quickreduce", "rccl"]
+    (crossover,) = cell.crossovers
+    assert 4 * MIB <= crossover.at <= 8 * MIB
+    if not noise:
+        assert any(tie.low <= 16 * MIB <= tie.high for tie in cell.ties)
+    assert table.provenance == summary["provenance"] == "replayed"
+    assert {"cells", "trials", "executions", "collective_seconds", "wall_seconds", "table", "digest"} <= set(summary)
+
+
+@pytest.mark.parametrize("noise", ["", ", noise: 0.05, outliers: 0.01, seed: 3"])
+def test_open_mpi_default_against_recursive_doubling(tmp_path: Path, noise: str) -> None:
+    """At 32 ranks on MareNostrum5 recursive doubling wins between two crossovers, and nowhere else."""
+    file = f'file: {DATA / "cpu-clusters-all_gather-mpi-algorithms.csv"}, where: {{platform: "{MARENOSTRUM}"}}'
+    table, _ = _swept(tmp_path, _config(tmp_path, "mn5", "default_ompi", "recursive_doubling_ompi", file + noise))
+    (cell,) = table.cells
+    assert [band.use for band in cell.bands] == ["default_ompi", "recursive_doubling_ompi", "default_ompi"]
+    assert len(cell.crossovers) == 2
+
+
+@pytest.mark.parametrize(
+    ("file", "baseline", "candidate"),
+    [
+        ("mi300-all_reduce-custom-quickreduce.csv", "custom", "quickreduce"),
+        ("rtx5090-all_gather-nccl-repeats.csv", "nccl", "nccl_simple"),
+    ],
+)
+def test_every_published_file_gives_a_table(tmp_path: Path, file: str, baseline: str, candidate: str) -> None:
+    """The other files run through as well, and what comes of them says that it is replayed."""
+    replay = f"file: {DATA / file}, noise: 0.02"
+    table, _ = _swept(tmp_path, _config(tmp_path, "published", baseline, candidate, replay))
+    assert table.cells
+    assert table.provenance == "replayed"
+
+
+def test_build_gives_the_same_bytes(tmp_path: Path) -> None:
+    """The table that is rebuilt from the storage is the sweep's, byte for byte."""
+    _swept(tmp_path, _config(tmp_path, "again", "rccl", "quickreduce", f"file: {MI300X}, noise: 0.05"))
+    done = ccl_dispatch("build", "--storage", "runs/again/study.journal", "--out", "built.yaml", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "built.yaml").read_bytes() == (tmp_path / "runs/again/table.yaml").read_bytes()
+
+
+@pytest.mark.parametrize(("budget", "word"), [("executions: 500", "executions"), ("seconds: 0.01", "seconds")])
+def test_a_budget_ends_the_sweep(tmp_path: Path, budget: str, word: str) -> None:
+    """A spent budget ends the sweep with a table, and the summary says which it was."""
+    replay = f"file: {MI300X}, noise: 0.05"
+    config = _config(tmp_path, "short", "rccl", "quickreduce", replay, f"budget: {{{budget}}}\n")
+    _, summary = _swept(tmp_path, config)
+    assert summary["stopped_by"] == word
+
+
+def test_twenty_interruptions_lose_nothing(tmp_path: Path) -> None:
+    """Interrupted at twenty random moments and continued, a sweep keeps every point and ends as if it never was.
+
+    The signals alternate between SIGINT, SIGKILL and SIGTERM.
+    """
+    more = "sizes: {min: 32 KiB, max: 64 MiB, per_octave: 40}\nmeasure: {min_samples: 60}\n"
+    config = _config(tmp_path, "cut", "rccl", "quickreduce", f"file: {MI300X}, noise: 0.3, outliers: 0.01", more)
+    rng = random.Random(11)
+    kept: dict[int, str] = {}
+    for turn in range(20):
+        process = subprocess.Popen(
+            [*COMMAND, "sweep", config, "--quiet"], cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        time.sleep(0.6 + rng.random() * 0.5)
+        process.send_signal((signal.SIGINT, signal.SIGKILL, signal.SIGTERM)[turn % 3])
+        process.wait(20)
+        kept = _still_there(tmp_path / "runs/cut/study.journal", kept)
+    table, summary = _swept(tmp_path, config)
+    _still_there(tmp_path / "runs/cut/study.journal", kept)
+    assert kept, "not one interruption came after a completed point"
+    calm = _config(tmp_path, "calm", "rccl", "quickreduce", f"file: {MI300X}, noise: 0.3, outliers: 0.01", more)
+    undisturbed, other = _swept(tmp_path, calm)
+    assert table.cells == undisturbed.cells
+    assert summary["executions"] == other["executions"]
+
+
+def _still_there(journal: Path, kept: dict[int, str]) -> dict[int, str]:
+    """The stored samples by trial, after making sure that those of before are among them, unchanged."""
+    if not journal.exists():
+        return kept
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    with open_storage(str(journal), write=True) as storage:
+        if not optuna.get_all_study_names(storage.optuna):
+            return kept
+        trials = SweepStudy.load(storage, None).study.get_trials(deepcopy=False)
+    found = {trial.number: trial.user_attrs["result"] for trial in trials if trial.state.name == "COMPLETE"}
+    assert {number: found.get(number) for number in kept} == kept
+    return found
+
+
+def test_a_real_sweep_survives_ctrl_c(tmp_path: Path) -> None:
+    """Ctrl-C in a sweep of this machine ends with 130 and no worker left; the same command finishes it."""
+    config = tmp_path / "real.yaml"
+    config.write_text(
+        "name: real\ncollective: all_gather\nbaseline: gloo\ncandidates: [shm]\nworld_sizes: [2]\ndtypes: [bfloat16]\n"
+        "sizes: {min: 64 B, max: 256 KiB}\nmeasure: {min_seconds: 0.4}\n"
+    )
+    process = subprocess.Popen([*COMMAND, "sweep", "real.yaml"], cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    for line in process.stderr:
+        if line.startswith("["):
+            break
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 130, errors
+    workers = subprocess.run(["pgrep", "-f", f"measure.worker.*{tmp_path}"], capture_output=True, check=False)
+    assert workers.stdout == b""
+    table, summary = _swept(tmp_path, str(config))
+    assert table.provenance == "measured"
+    assert summary["stopped_by"] == "searched"
+    assert [band.use for band in table.cells[0].bands]
