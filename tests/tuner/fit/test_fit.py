@@ -38,9 +38,9 @@ def _results(lead: Callable[[float], float], noise: float, seed: int, samples: i
     return results
 
 
-def _fit(results: list[PointResult], min_gain: float = 0.03, **workload: object) -> CellTable:
+def _fit(results: list[PointResult], min_gain: float = 0.03) -> CellTable:
     policy = Policy(min_gain, 0.95, "isolated")
-    return fit_cell(CELL, results, baseline="base", candidates=["cand"], policy=policy, workload=workload or {})
+    return fit_cell(CELL, results, baseline="base", candidates=["cand"], policy=policy, workload={})
 
 
 @pytest.mark.parametrize("seed", range(5))
