@@ -6,7 +6,14 @@ import subprocess
 import sys
 from pathlib import Path
 
-COMMAND = [sys.executable, "-c", "import sys; from ccl_dispatch.tuner.cli import main; sys.exit(main())"]
+# A shell that runs the tests in the background makes its children ignore SIGINT; a terminal's Ctrl-C is meant here.
+_CODE = """
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from ccl_dispatch.tuner.cli import main
+sys.exit(main())
+"""
+COMMAND = [sys.executable, "-c", _CODE]
 
 
 def ccl_dispatch(*arguments: str, folder: Path, timeout: float = 120.0) -> subprocess.CompletedProcess[str]:

@@ -29,6 +29,7 @@ from ccl_dispatch.tuner.shared_memory.segment import Segment
 
 _PR_SET_PDEATHSIG = 1
 _LOOPBACK = "127.0.0.1"
+_PATIENCE_SECONDS = 60
 
 
 def die_with_parent(parent: int) -> None:
@@ -42,7 +43,7 @@ def connect(channel: Connection, setup: WorkerSetup) -> None:
     """Join the other workers in one gloo process group over a TCPStore of rank 0, on the loopback interface."""
     # Host names often resolve to an address that the container doesn't have; all ranks are on this host.
     os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
-    timeout = datetime.timedelta(seconds=setup.settings.timeout + 60)
+    timeout = datetime.timedelta(seconds=setup.settings.timeout + _PATIENCE_SECONDS)
     ranks = max(setup.world_sizes)
     if setup.rank == 0:
         # The store takes over a port that is bound already: nobody else can get it in between.
@@ -76,7 +77,8 @@ def make_runners(setup: WorkerSetup, board: Board) -> dict[int, PointRunner]:
         group = dist.new_group(list(range(world_size)), backend="gloo")  # collective over all ranks, members or not
         if setup.rank >= world_size:
             continue
-        team = BoardTeam(board, setup.rank, world_size, settings.backends, settings.timeout)
+        # Longer than the parent waits: it is the parent that ends a hang, knowing who hangs.
+        team = BoardTeam(board, setup.rank, world_size, settings.backends, settings.timeout + _PATIENCE_SECONDS)
         backends: dict[str, Backend] = {}
         for name in settings.backends:
             team.enter(name)
