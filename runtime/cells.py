@@ -24,8 +24,10 @@ MAX_SIZE = 2**63 - 1
 MAX_RANKS = 2**31 - 1
 
 
-def read_cell(node: Node, backends: tuple[str, ...], baseline: str) -> CellTable:
+def read_cell(node: Node, backends: tuple[str, ...], baseline: str, min_gain: float) -> CellTable:
     """The cell at `node`; `backends` are the names that the table declares, `baseline` among them.
+
+    `min_gain` is the policy's: where it asks for a gain, no band may name a candidate that is only likely.
 
     Raises:
         TableError: a value is wrong, or two of them contradict each other.
@@ -33,9 +35,9 @@ def read_cell(node: Node, backends: tuple[str, ...], baseline: str) -> CellTable
     reader = Reader(node, (*Cell._fields, *CellTable._fields[1:]), TableError)
     start = reader.integer(reader.need("measured_from"), 1, MAX_SIZE)
     end = reader.integer(reader.need("measured_to"), start, MAX_SIZE)
-    bands = _bands(reader, backends, baseline, start, end)
+    bands = _bands(reader, backends, baseline, min_gain, start, end)
     exclusions = tuple(_exclusion(child, backends) for child in _list(reader, "exclusions"))
-    _check_exclusions(reader, bands, exclusions, start)
+    _check_exclusions(reader, bands, exclusions, start, baseline)
     regret = reader.need("regret_estimate")
     return CellTable(
         cell=Cell(
@@ -51,7 +53,7 @@ def read_cell(node: Node, backends: tuple[str, ...], baseline: str) -> CellTable
         crossovers=tuple(_crossover(child, bands) for child in _list(reader, "crossovers")),
         ties=tuple(_tie(child, backends) for child in _list(reader, "ties")),
         exclusions=exclusions,
-        overrides=_overrides(reader, backends, exclusions, start, end),
+        overrides=_overrides(reader, backends, [item for item in exclusions if item.backend != baseline], start, end),
         regret_estimate=None if regret.value is None else reader.number(regret, minimum=0),
     )
 
@@ -63,14 +65,16 @@ def _list(reader: Reader, key: str) -> list[Node]:
     return nodes
 
 
-def _bands(reader: Reader, backends: tuple[str, ...], baseline: str, start: int, end: int) -> tuple[Band, ...]:
+def _bands(
+    reader: Reader, backends: tuple[str, ...], baseline: str, min_gain: float, start: int, end: int
+) -> tuple[Band, ...]:
     nodes = _list(reader, "bands")
     if not nodes:
         raise reader.fail(reader.need("bands"), "no bands", "Give at least one, up to measured_to")
     bands: list[Band] = []
     for node in nodes:
         inner = Reader(node, Band._fields, TableError)
-        band = _band(inner, backends, baseline)
+        band = _band(inner, backends, baseline, min_gain)
         at = inner.need("up_to")
         if bands and band.up_to <= bands[-1].up_to:
             raise inner.fail(at, f"found {band.up_to}, expected more than the band before, {bands[-1].up_to}")
@@ -85,11 +89,12 @@ def _bands(reader: Reader, backends: tuple[str, ...], baseline: str, start: int,
     return tuple(bands)
 
 
-def _band(reader: Reader, backends: tuple[str, ...], baseline: str) -> Band:
+def _band(reader: Reader, backends: tuple[str, ...], baseline: str, min_gain: float) -> Band:
     use = reader.choice(reader.need("use"), backends)
     why = reader.choice(reader.need("why"), BAND_REASONS)
-    proof = reader.need if why == "faster" else reader.get
-    against, gain, interval = proof("against"), proof("gain"), proof("interval")
+    # A gain may be known before its interval is: with a handful of samples the interval is endless.
+    proof = reader.need if why in ("faster", "likely") else reader.get
+    against, gain, interval = proof("against"), proof("gain"), reader.get("interval")
     band = Band(
         up_to=reader.integer(reader.need("up_to"), 1, MAX_SIZE),
         use=use,
@@ -102,7 +107,11 @@ def _band(reader: Reader, backends: tuple[str, ...], baseline: str) -> Band:
     )
     if band.against == use:
         raise reader.fail(reader.need("against"), f"{use!r} is compared with itself", "Name the other backend")
-    if why != "faster" and use != baseline:
+    if why == "likely" and min_gain > 0:
+        raise reader.fail(
+            reader.need("why"), f"found likely, but the policy asks for a proven gain of {min_gain}", "Use the baseline"
+        )
+    if why in ("tie", "excluded") and use != baseline:
         raise reader.fail(
             reader.need("use"), f"found {use!r} for why: {why}, expected the baseline {baseline!r}", "Use the baseline"
         )
@@ -158,9 +167,16 @@ def _exclusion(node: Node, backends: tuple[str, ...]) -> Exclusion:
     )
 
 
-def _check_exclusions(reader: Reader, bands: tuple[Band, ...], exclusions: tuple[Exclusion, ...], start: int) -> None:
-    """Refuse a band that uses a backend at a size at which the same cell says that it may not be used."""
+def _check_exclusions(
+    reader: Reader, bands: tuple[Band, ...], exclusions: tuple[Exclusion, ...], start: int, baseline: str
+) -> None:
+    """Refuse a band that uses a candidate at a size at which the same cell says that it may not be used.
+
+    The baseline stays in use where it is excluded as well: there it could not be timed, and there is nothing else.
+    """
     for index, exclusion in enumerate(exclusions):
+        if exclusion.backend == baseline:
+            continue
         first = start
         for band in bands:
             if band.use == exclusion.backend and first <= exclusion.high and exclusion.low <= band.up_to:
@@ -174,7 +190,7 @@ def _check_exclusions(reader: Reader, bands: tuple[Band, ...], exclusions: tuple
 
 
 def _overrides(
-    reader: Reader, backends: tuple[str, ...], exclusions: tuple[Exclusion, ...], start: int, end: int
+    reader: Reader, backends: tuple[str, ...], exclusions: list[Exclusion], start: int, end: int
 ) -> tuple[Override, ...]:
     overrides: dict[int, Override] = {}
     for node in _list(reader, "overrides"):

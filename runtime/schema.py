@@ -51,6 +51,7 @@ def read_table(text: str, source: str) -> Table:
         raise top.fail(
             size_unit, f"found {describe(size_unit)}, expected {SIZE_UNIT}", "Sizes are bytes of input per rank"
         )
+    policy = _policy(top.need("policy"))
     table = Table(
         name=top.text(top.need("name")),
         generated_by=top.text(top.need("generated_by")),
@@ -58,8 +59,8 @@ def read_table(text: str, source: str) -> Table:
         baseline=baseline,
         candidates=candidates,
         platform=_platform(top.need("platform")),
-        policy=_policy(top.need("policy")),
-        cells=_cells(top, (baseline, *candidates), baseline),
+        policy=policy,
+        cells=_cells(top, (baseline, *candidates), baseline, policy.min_gain),
         evidence=Reader(top.need("evidence"), _names(top, "evidence"), TableError).node.plain(),
         digest=top.text(top.need("digest")),
         source=source,
@@ -145,11 +146,11 @@ def _policy(node: Node) -> Policy:
     )
 
 
-def _cells(top: Reader, backends: tuple[str, ...], baseline: str) -> tuple[CellTable, ...]:
+def _cells(top: Reader, backends: tuple[str, ...], baseline: str, min_gain: float) -> tuple[CellTable, ...]:
     cells: list[CellTable] = []
     first_lines: dict[Cell, int] = {}
     for node in top.items(top.need("cells")):
-        cell = read_cell(node, backends, baseline)
+        cell = read_cell(node, backends, baseline, min_gain)
         if cell.cell in first_lines:
             raise top.fail(
                 node,

@@ -1,0 +1,179 @@
+"""What a table may not say: every contradiction is refused with its key, even when the digest agrees with it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from made_tables import BASELINE, CANDIDATES, make_cell, make_table, tables
+
+from ccl_dispatch.runtime.digest import digest_of, document_of
+from ccl_dispatch.runtime.errors import TableError
+from ccl_dispatch.runtime.schema import read_table
+from ccl_dispatch.runtime.table import Band, CellTable, Exclusion, Override, Policy, Table
+from ccl_dispatch.runtime.vocabulary import Cell
+from ccl_dispatch.tuner.emit import render, seal
+
+AITER = CANDIDATES[0]
+CELL = Cell("all_gather", "eager", "first", "bfloat16", 4)
+TABLE = make_table((make_cell(CELL, 16, [64, 1024], [AITER, BASELINE]),))
+
+Change = Callable[[dict[str, Any]], None]
+
+
+def _read(document: dict[str, Any]) -> Table:
+    """Read `document` as JSON, which is YAML too, under the digest that belongs to it."""
+    document["digest"] = digest_of(document)
+    return read_table(json.dumps(document, indent=1), "made.yaml")
+
+
+def _set(*path: str | int, to: object) -> Change:
+    def change(document: dict[str, Any]) -> None:
+        place: Any = document
+        for step in path[:-1]:
+            place = place[step]
+        place[path[-1]] = to
+
+    return change
+
+
+def _drop(*path: str | int) -> Change:
+    def change(document: dict[str, Any]) -> None:
+        place: Any = document
+        for step in path[:-1]:
+            place = place[step]
+        del place[path[-1]]
+
+    return change
+
+
+BAND = ("cells", 0, "bands", 0)
+OVERRIDE = {"size": 64, "shape": [32], "use": BASELINE, "against": AITER, "gain": 0.1, "interval": [0, 1], "samples": 9}
+EXCLUSION = {"backend": AITER, "reason": "wrong_output", "low": 32, "high": 32, "detail": "rank 1"}
+
+
+@pytest.mark.parametrize(
+    ("change", "key", "told"),
+    [
+        (_set("schema", to="ccl-dispatch/table/v2"), "schema", "version of ccl-dispatch"),
+        (_set("size_unit", to="total_output_bytes"), "size_unit", "bytes of input per rank"),
+        (_set("provenance", to="guessed"), "provenance", "measured"),
+        (_set("candidates", to=[BASELINE]), "candidates[0]", "baseline"),
+        (_set("candidates", to=[AITER, AITER]), "candidates[1]", "twice"),
+        (_set("policy", "confidence", to=1.5), "policy.confidence", "at most 1"),
+        (_set("policy", "min_gain", to=-0.1), "policy.min_gain", "at least 0"),
+        (_set("platform", "versions", "torch", to=2.13), "platform.versions.torch", "quotes"),
+        (_set("platform", "device_count", to=-1), "platform.device_count", "at least"),
+        (_set("cells", 0, "world_size", to=True), "world_size", "whole number"),
+        (_set("cells", 0, "measured_from", to=0), "measured_from", "at least 1"),
+        (_set("cells", 0, "measured_to", to=2048), "bands[1].up_to", "measured_to, 2048"),
+        (_set("cells", 0, "bands", to=[]), "bands", "no bands"),
+        (_set(*BAND, "up_to", to=1024), "bands[1].up_to", "more than the band before"),
+        (_set(*BAND, "up_to", to=8), "bands[0].up_to", "measured_from"),
+        (_set(*BAND, "use", to="aitre"), "bands[0].use", "'aiter'"),
+        (_set(*BAND, "against", to=AITER), "bands[0].against", "itself"),
+        (_set(*BAND, "why", to="tie"), "bands[0].use", "baseline"),
+        (_set(*BAND, "why", to="likely"), "bands[0].why", "proven gain"),
+        (_drop(*BAND, "gain"), "bands[0].gain", "missing"),
+        (_set(*BAND, "gain", to=-1), "bands[0].gain", "more than -1"),
+        (_set(*BAND, "interval", to=[0.3, 0.2]), "bands[0].interval", "lower bound first"),
+        (_set(*BAND, "interval", to=[0.3]), "bands[0].interval", "two bounds"),
+        (_set(*BAND, "samples", to=-1), "bands[0].samples", "at least 0"),
+        (_set("cells", 0, "crossovers", 0, "above", to=AITER), "crossovers[0]", "no two bands"),
+        (_set("cells", 0, "crossovers", 0, "high", to=32), "crossovers[0].high", "at least"),
+        (_set("cells", 0, "exclusions", to=[EXCLUSION]), "exclusions[0]", "uses it"),
+        (_set("cells", 0, "overrides", to=[{**OVERRIDE, "size": 2048}]), "overrides[0].size", "at most 1024"),
+        (_set("cells", 0, "overrides", to=[OVERRIDE, OVERRIDE]), "overrides[1].size", "twice"),
+        (_set("cells", 0, "overrides", to=[{**OVERRIDE, "against": BASELINE}]), "overrides[0].against", "itself"),
+        (_set("evidence", to=[]), "evidence", "expected a mapping"),
+        (_drop("evidence"), "evidence", "missing"),
+    ],
+)
+def test_a_contradiction_is_refused_with_its_key(change: Change, key: str, told: str) -> None:
+    """Each rule of the schema, broken alone under a right digest, gives an error at its key that says what is meant."""
+    document = json.loads(json.dumps(document_of(TABLE)))
+    assert _read(document).cells == TABLE.cells
+    change(document)
+    with pytest.raises(TableError) as found:
+        _read(document)
+    assert found.value.key.endswith(key)
+    assert found.value.line > 0
+    assert told in str(found.value)
+
+
+def test_a_cell_that_is_given_twice_is_refused_with_both_lines() -> None:
+    """Two answers for one cell leave no way to choose: the error names the first and the second."""
+    document = json.loads(json.dumps(document_of(TABLE)))
+    document["cells"] *= 2
+    with pytest.raises(TableError, match=r"cells\[1\]: cell all_gather/eager/first/bfloat16/ws4 .* first in line \d+"):
+        _read(document)
+
+
+def test_a_likely_candidate_stands_where_no_gain_is_asked_for() -> None:
+    """With min_gain 0 a band may name a candidate that is ahead without proof and without an interval yet."""
+    bands = (Band(1024, AITER, "likely", BASELINE, 0.1, None, 2, 6),)
+    table = make_table((CellTable(CELL, 16, 1024, bands, (), (), (), (), None),))
+    table = seal(table._replace(policy=Policy(0.0, 0.95, "isolated")))
+    assert read_table(render(table), "") == table
+
+
+def test_a_baseline_that_could_not_be_timed_is_still_the_baseline() -> None:
+    """An exclusion of the baseline is kept and refuses no band: there is nothing else to use."""
+    cell = TABLE.cells[0]._replace(exclusions=(Exclusion(BASELINE, "hung", 512, 512, ""),))
+    table = make_table((cell,))
+    assert read_table(render(table), "").cells[0].exclusions == cell.exclusions
+
+
+def test_an_override_may_not_bring_an_excluded_candidate_back() -> None:
+    """Where a candidate was wrong no workload shape may ask for it."""
+    cell = TABLE.cells[0]._replace(
+        exclusions=(Exclusion(AITER, "wrong_output", 512, 512, ""),),
+        overrides=(Override(512, (256,), AITER, BASELINE, 0.1, (0.05, 0.2), 9),),
+    )
+    with pytest.raises(TableError, match="is excluded at 512"):
+        read_table(render(make_table((cell,))), "")
+
+
+_TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+_EVIDENCE = st.recursive(
+    st.none() | st.booleans() | st.integers(-(10**20), 10**20) | st.floats(-1e300, 1e300) | _TEXTS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(_TEXTS, inner, max_size=3),
+    max_leaves=10,
+)
+
+
+@settings(max_examples=100, deadline=None)
+@given(tables(), st.dictionaries(_TEXTS, _EVIDENCE, max_size=4), st.dictionaries(_TEXTS, _TEXTS, max_size=4))
+def test_any_evidence_and_any_setting_survive_the_file(
+    table: Table, evidence: dict[str, Any], settings_: dict[str, str]
+) -> None:
+    """Nested data, quotes, control characters and words that look like numbers come back as they were."""
+    table = seal(table._replace(evidence=evidence, platform=table.platform._replace(settings=settings_)))
+    assert read_table(render(table), "") == table
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.data())
+def test_every_value_counts_in_the_digest(data: st.DataObject) -> None:
+    """Whichever value of the document is changed, but for the generator's name, the digest is another one."""
+    document = json.loads(json.dumps(document_of(TABLE)))
+    before = digest_of(document)
+    place: Any = document
+    path: list[str | int] = []
+    while isinstance(place, (dict, list)) and place:
+        keys = range(len(place)) if isinstance(place, list) else [key for key in place if key != "digest"]
+        path.append(data.draw(st.sampled_from(list(keys))))
+        place = place[path[-1]]
+    _set(*path, to=f"not {place!r}")(document)
+    assert (digest_of(document) == before) == (path == ["generated_by"])
+
+
+def test_one_and_one_point_nought_are_one_value() -> None:
+    """How a number is written does not change the digest, and neither does the order of keys."""
+    assert digest_of({"a": 1, "b": [2.0]}) == digest_of({"b": [2], "a": 1.0})
+    assert digest_of({"a": 1}) != digest_of({"a": True})
+    assert digest_of({"a": 1}) != digest_of({"a": "1"})
