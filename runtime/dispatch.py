@@ -31,7 +31,7 @@ class Dispatcher:
 
     `select(size, dtype="bfloat16", mode="eager", dim="first")` names the backend for a call of `size` per-rank input
     bytes; `dtype` is a torch dtype or its name. Where the table holds nothing (unknown dtype, mode or dim, a size that
-    was not measured, zero or negative) it names the baseline; it raises nothing.
+    was not measured, zero or negative) it names the baseline; for no number as size does it raise.
     """
 
     __slots__ = ("_cells", "baseline", "collective", "select", "world_size")

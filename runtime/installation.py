@@ -1,7 +1,8 @@
 """Putting a table between a communicator and its callers, on all ranks alike or on none.
 
 If the ranks of a job decide differently about one call, the job hangs. So nothing is switched before every rank has
-told the others what it has, and whatever differs or fails on any rank puts all of them on the baseline.
+told the others what it has, and whatever differs or fails on any rank puts all of them on the baseline. The one
+exception is a rank whose communicator can't be changed: then no rank changes its own, since that is how all are alike.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ _ORIGINAL = "ccl_dispatch_original"
 class Installation(NamedTuple):
     """What `install` did; true in a condition when the table is in use.
 
-    `active`: the table is asked. Otherwise every call uses the baseline, and `reason` says why.
+    `active`: the table is asked. Otherwise every call uses the baseline, or, where a rank's communicator can't be
+    changed, all of them stay as they were; `reason` says which and why.
     """
 
     active: bool
@@ -42,6 +44,7 @@ class Installation(NamedTuple):
 class _Claim(NamedTuple):
     """What one rank tells the others. `problem` is empty when the rank could use the table."""
 
+    replaced: bool
     digest: str
     candidate: str
     world_size: int
@@ -75,22 +78,28 @@ def install(
         table: a table, or the file of one.
         group: a process group for CPU tensors (gloo) with the communicator's ranks; its own `group` by default.
         candidate: the table's name for this communicator; may be left out when the table has one candidate only.
-        strict: raise instead of falling back quietly. The ranks are on the baseline then too.
+        strict: raise after falling back, on every rank alike.
 
     Raises:
         InstallError: `strict` is set and the table is not in use.
     """
     switch = _Switch()
-    claim, loaded = _claim(communicator, table, candidate, switch)
+    claim, ask = _claim(communicator, table, candidate, switch)
     claims, rank, failure = _compare(communicator, group, claim)
     reason = failure or _disagreement(claims)
-    if not reason and loaded is not None:
-        switch.ask = _predicate(communicator, loaded, claim)
-    elif rank == 0 or failure:
-        _log.warning("ccl-dispatch: every call uses the baseline: %s", reason)
-    if reason and strict:
-        raise InstallError(f"the table is not in use, every call uses the baseline: {reason}")
-    return Installation(not reason, reason, claim.digest, claim.candidate)
+    if not reason:
+        switch.ask = ask
+        return Installation(active=True, reason="", digest=claim.digest, candidate=claim.candidate)
+    if all(item.replaced for item in claims):
+        reason = f"every call uses the baseline: {reason}"
+    else:
+        uninstall(communicator)
+        reason = f"the communicators stay as they were, because not every rank's can be changed: {reason}"
+    if rank == 0 or failure:
+        _log.warning("ccl-dispatch: the table is not in use; %s", reason)
+    if strict:
+        raise InstallError(f"the table is not in use; {reason}")
+    return Installation(active=False, reason=reason, digest=claim.digest, candidate=claim.candidate)
 
 
 def uninstall(communicator: Any) -> bool:
@@ -108,12 +117,18 @@ def uninstall(communicator: Any) -> bool:
 
 def _claim(
     communicator: Any, source: Table | str | os.PathLike[str] | None, candidate: str | None, switch: _Switch
-) -> tuple[_Claim, Table | None]:
-    """What this rank has to say; every failure becomes the claim's problem, because the other ranks wait for it."""
+) -> tuple[_Claim, Callable[[Any], bool] | None]:
+    """What this rank has to say, and its predicate, None when there is a problem.
+
+    Every failure becomes the claim's problem, because the other ranks wait for it. After the comparison nothing is left
+    that could fail on one rank alone.
+    """
     digest = name = ""
     world_size = 0
+    replaced = False
     try:
         _replace(communicator, switch)
+        replaced = True
         world_size = int(communicator.world_size)
         if source is None:
             raise InstallError("no table was given")
@@ -124,9 +139,10 @@ def _claim(
         verdict = judge(table, this_platform(table.platform.device_type))
         if not verdict.fits:
             raise InstallError("; ".join(finding.line() for finding in verdict.differs))
+        ask = _predicate(communicator, table, name, world_size)
     except Exception as problem:  # noqa: BLE001 - whatever it is, this rank has to take part in the comparison
-        return _Claim(digest, name, world_size, str(problem) or type(problem).__name__), None
-    return _Claim(digest, name, world_size, ""), table
+        return _Claim(replaced, digest, name, world_size, str(problem) or type(problem).__name__), None
+    return _Claim(replaced, digest, name, world_size, ""), ask
 
 
 def _candidate(table: Table, name: str | None) -> str:
@@ -161,10 +177,9 @@ def _replace(communicator: Any, switch: _Switch) -> None:
     communicator.should_custom_ag = should_custom_ag
 
 
-def _predicate(communicator: Any, table: Table, claim: _Claim) -> Callable[[Any], bool]:
+def _predicate(communicator: Any, table: Table, candidate: str, world_size: int) -> Callable[[Any], bool]:
     original = getattr(communicator.should_custom_ag, _ORIGINAL)[0]
-    select = table.dispatcher(COLLECTIVE, claim.world_size).select
-    candidate = claim.candidate
+    select = table.dispatcher(COLLECTIVE, world_size).select
 
     def ask(inp: Any) -> bool:
         try:
