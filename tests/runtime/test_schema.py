@@ -167,7 +167,7 @@ def test_every_value_counts_in_the_digest(data: st.DataObject) -> None:
     while isinstance(place, (dict, list)) and place:
         keys = range(len(place)) if isinstance(place, list) else [key for key in place if key != "digest"]
         path.append(data.draw(st.sampled_from(list(keys))))
-        place = place[path[-1]]
+        place = place[path[-1]]  # type: ignore[index]
     _set(*path, to=f"not {place!r}")(document)
     assert (digest_of(document) == before) == (path == ["generated_by"])
 

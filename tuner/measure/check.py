@@ -20,14 +20,17 @@ class Pattern:
     Inputs then differ by rank and by position, any rank can make what any other sends, and nothing has to be generated
     per point. The places change with every round: what a backend kept from the round before is wrong in this one.
 
-    Args:
+    Attributes:
         largest: the largest per-rank input in bytes.
+
+    Args:
         seed: the same on every rank.
     """
 
     def __init__(self, largest: int, seed: int) -> None:
         import torch
 
+        self.largest = largest
         generator = torch.Generator().manual_seed(seed)
         size = _round_up(largest) + _PLACES * _STEP
         words = torch.randint(-(2**62), 2**62, (size // 8,), dtype=torch.int64, generator=generator)
@@ -38,15 +41,20 @@ class Pattern:
         start = (rank * 769 + round_number * 4241) % _PLACES * _STEP
         return self._bytes[start : start + point.size]
 
-    def expected(self, point: Point, world_size: int, round_number: int) -> torch.Tensor:
-        """The bytes of the right output, as a flat uint8 tensor."""
+    def expected(
+        self, point: Point, world_size: int, round_number: int, out: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """The bytes of the right output, as a flat uint8 tensor; in the memory of `out` (flat uint8) when given."""
         import torch
 
+        if out is None:
+            out = torch.empty(point.size * world_size, dtype=torch.uint8)
         parts = [self.input(point, rank, round_number) for rank in range(world_size)]
         if point.cell.dim == "first":
-            return torch.cat(parts)
+            return torch.cat(parts, out=out)
         row = point.size // _rows(point)
-        return torch.cat([part.view(-1, row) for part in parts], dim=1).flatten()
+        torch.cat([part.view(-1, row) for part in parts], dim=1, out=out.view(-1, row * world_size))
+        return out
 
 
 def poison(target: torch.Tensor, expected: torch.Tensor) -> None:

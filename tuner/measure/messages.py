@@ -23,6 +23,8 @@ class MeasureSettings:
         warmup: calls per backend and point before the first repetition.
         timeout: seconds after which a point counts as hung.
         seed: of the random order of backends.
+        extra_backends: names of backends that are not in the registry, and their `module:Class`, which every worker
+            must be able to import.
     """
 
     baseline: str
@@ -34,6 +36,7 @@ class MeasureSettings:
     warmup: int
     timeout: float
     seed: int
+    extra_backends: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def backends(self) -> tuple[str, ...]:

@@ -23,6 +23,11 @@ class PointRunner:
         self._backends = backends
         self._pattern = pattern
         self._settings = settings
+        # Taken once: fresh memory for every point would cost more in page faults than a check does in copying.
+        total = pattern.largest * team.world_size
+        self._source = torch.empty(pattern.largest, dtype=torch.uint8)
+        self._target = torch.empty(total, dtype=torch.uint8)
+        self._expected = torch.empty(total, dtype=torch.uint8)
 
     def measure(self, request: PointRequest) -> RankReport:
         """Every rank of the team calls it with the same request."""
@@ -37,8 +42,9 @@ class PointRunner:
         usable = {name: backend for name, backend in usable.items() if name not in report.agreed_unsupported}
         if self._settings.baseline not in usable:
             return report
-        source = torch.empty(point.input_shape, dtype=getattr(torch, point.cell.dtype))
-        target = torch.empty(point.output_shape, dtype=source.dtype)
+        dtype = getattr(torch, point.cell.dtype)
+        source = self._source[: point.size].view(dtype).view(point.input_shape)
+        target = self._target[: point.size * self._team.world_size].view(dtype).view(point.output_shape)
         for name, backend in usable.items():
             self._team.enter(name)
             backend.prepare(point, source, target)
@@ -67,7 +73,8 @@ class PointRunner:
             # Every check has input of its own: the output of the backend before is wrong for this one.
             round_number = (2 * request.number + again) * len(self._backends) + index
             source.view(-1).view(torch.uint8).copy_(self._pattern.input(point, team.rank, round_number))
-            expected = self._pattern.expected(point, team.world_size, round_number)
+            memory = self._expected[: point.size * team.world_size]
+            expected = self._pattern.expected(point, team.world_size, round_number, memory)
             poison(target, expected)
             team.enter(name)
             before = team.clock()

@@ -83,7 +83,7 @@ def make_runners(setup: WorkerSetup, board: Board) -> dict[int, PointRunner]:
         for name in settings.backends:
             team.enter(name)
             context = BackendContext(group, setup.rank, world_size, "cpu", setup.options.get(name, {}))
-            backends[name] = backend_class(name)(context)
+            backends[name] = backend_class(name, settings.extra_backends)(context)
             team.enter("")
         runners[world_size] = PointRunner(team, backends, pattern, settings)
     return runners
