@@ -158,6 +158,8 @@ def _reason(
         return f"measured at exactly this size: {_percent(override.gain)} against {override.against}"
     if band.why == "faster":
         return f"proven faster here: {_percent(band.gain or 0.0)} against {band.against}"
+    if band.why == "likely":
+        return f"ahead here by its samples, without proof: {_percent(band.gain or 0.0)} against {band.against}"
     if band.why == "tie":
         return f"no candidate is proven to gain {_percent(table.policy.min_gain)} here, so the baseline is used"
     return "every candidate is excluded here, so the baseline is used"

@@ -119,6 +119,13 @@ def test_ties_and_exclusions_have_their_own_reasons() -> None:
     assert "no size: the whole cell uses the baseline" in told
 
 
+def test_a_likely_candidate_is_not_called_proven() -> None:
+    """A candidate that is ahead without proof is used where min_gain is 0, and said to be just that."""
+    bands = (Band(1024, "aiter", "likely", BASELINE, 0.04, None, 2, 6),)
+    table = make_table((CellTable(CELL, 16, 1024, bands, (), (), (), (), None),))
+    assert _told(table, 64).startswith("aiter: ahead here by its samples, without proof: +4 % against rccl\n")
+
+
 def test_near_a_crossover_it_says_how_uncertain_the_place_is() -> None:
     """Within a crossover's interval the two backends and the interval are named; away from it they are not."""
     assert "near a crossover: rccl below, aiter above, somewhere between 1023 B and 1025 B" in _told(_table(), 1024)
