@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -16,7 +17,7 @@ from ccl_dispatch.runtime.vocabulary import Cell
 CELL = Cell("all_gather", "eager", "first", "bfloat16", 4)
 
 
-def _table(**parts: object) -> Table:
+def _table(**parts: Any) -> Table:
     cell = make_cell(CELL, 16, [1024, 4096, 65536], [BASELINE, "aiter", BASELINE])
     return make_table((cell._replace(**parts),))
 

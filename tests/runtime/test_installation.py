@@ -135,7 +135,9 @@ class Communicator:
 def lone_group() -> Iterator[dist.ProcessGroup]:
     """A gloo group of this process alone."""
     dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
-    yield dist.group.WORLD
+    group = dist.group.WORLD
+    assert group is not None
+    yield group
     dist.destroy_process_group()
 
 

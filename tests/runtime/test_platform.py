@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -31,7 +32,7 @@ HERE = Platform("cuda", "gfx942", "AMD Instinct MI300X", 8, "XGMI", {"torch": "2
         ({"settings": {"NCCL_X": "1", "NCCL_Y": ""}}, "settings.NCCL_Y"),
     ],
 )
-def test_one_known_difference_forbids_the_table(changed: dict[str, object], key: str) -> None:
+def test_one_known_difference_forbids_the_table(changed: dict[str, Any], key: str) -> None:
     """A value that both know and that differs, and a setting that only one has, is found under its key."""
     for table, here in ((HERE, HERE._replace(**changed)), (HERE._replace(**changed), HERE)):
         verdict = match(table, here)
@@ -50,7 +51,7 @@ def test_one_known_difference_forbids_the_table(changed: dict[str, object], key:
         ({"versions": {"torch": "2.13", "rccl": ""}}, "versions.rccl"),
     ],
 )
-def test_what_one_side_does_not_know_is_said_and_forbids_nothing(changed: dict[str, object], key: str) -> None:
+def test_what_one_side_does_not_know_is_said_and_forbids_nothing(changed: dict[str, Any], key: str) -> None:
     """An unknown value is neither equal nor different."""
     for table, here in ((HERE, HERE._replace(**changed)), (HERE._replace(**changed), HERE)):
         verdict = match(table, here)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Mapping
 
 from ccl_dispatch.runtime.document import nearest
 from ccl_dispatch.runtime.errors import UsageError
@@ -20,14 +21,21 @@ def check_name(name: str) -> None:
         raise UsageError(f"there is no backend {name!r}. {nearest(name, BACKENDS)}")
 
 
-def backend_class(name: str) -> type[Backend]:
+def backend_class(name: str, extra: Mapping[str, str] | None = None) -> type[Backend]:
     """The class of a backend.
+
+    Args:
+        name: of a backend in `BACKENDS` or `extra`.
+        extra: more names and their `module:Class`; they go before the registry's.
 
     Raises:
         UsageError: no such backend.
         ImportError: what it needs is not installed.
     """
-    check_name(name)
-    module, _, attribute = BACKENDS[name].partition(":")
+    place = (extra or {}).get(name)
+    if place is None:
+        check_name(name)
+        place = BACKENDS[name]
+    module, _, attribute = place.partition(":")
     found: type[Backend] = getattr(importlib.import_module(module), attribute)
     return found

@@ -46,4 +46,5 @@ def best_labels(
 def runs(labels: Sequence[object]) -> list[tuple[int, int]]:
     """First and last index of each run of equal neighbours."""
     starts = [i for i in range(len(labels)) if i == 0 or labels[i] != labels[i - 1]]
-    return [(start, end - 1) for start, end in zip(starts, [*starts[1:], len(labels)], strict=True)]
+    ends = [*(start - 1 for start in starts[1:]), len(labels) - 1]
+    return list(zip(starts, ends, strict=False))

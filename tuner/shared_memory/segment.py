@@ -75,11 +75,14 @@ class Segment:
             OSError: the owner is gone, belongs to another user, or lives in another pid namespace.
         """
         fd = os.open(f"/proc/{address.pid}/fd/{address.fd}", os.O_RDWR | os.O_CLOEXEC)
-        status = os.fstat(fd)
-        if (status.st_dev, status.st_ino) != (address.device, address.inode):
+        try:
+            status = os.fstat(fd)
+            if (status.st_dev, status.st_ino) != (address.device, address.inode):
+                raise OSError(f"process {address.pid} is another one here: the ranks don't share a pid namespace")
+            return cls(fd, address.size)
+        except BaseException:
             os.close(fd)
-            raise OSError(f"process {address.pid} is another one here: the ranks don't share a pid namespace")
-        return cls(fd, address.size)
+            raise
 
     def close_fd(self) -> None:
         """Give the descriptor back; the mapping stays."""
