@@ -62,6 +62,9 @@ def parse(text: str, source: str, error: type[DocumentError] = DocumentError, *,
         mark = getattr(problem, "problem_mark", None)
         what = getattr(problem, "problem", None) or str(problem)
         raise error(f"not YAML: {what}", source=source, line=mark.line + 1 if mark else 0) from None
+    except UnicodeEncodeError as problem:
+        line = text.count("\n", 0, problem.start) + 1
+        raise error("half a character (a lone surrogate)", source=source, line=line, fix="Save it as UTF-8") from None
     except RecursionError:
         raise error("nested too deep", source=source) from None
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from made_tables import BASELINE, LARGEST, make_cell, make_table, tables
+from made_tables import BASELINE, CANDIDATES, LARGEST, make_cell, make_table, tables
 
 from ccl_dispatch.runtime.table import Override, Table
 from ccl_dispatch.runtime.vocabulary import Cell
@@ -68,6 +68,25 @@ def test_an_override_holds_for_its_exact_size_alone() -> None:
     table = make_table((cell._replace(overrides=(override,)),))
     use = table.dispatcher("all_gather", world_size=4).bind(dtype="bfloat16", mode="eager")
     assert [use(511), use(512), use(513)] == ["aiter", BASELINE, "aiter"]
+
+
+@settings(max_examples=100, deadline=None)
+@given(tables(), st.data())
+def test_overrides_change_their_sizes_and_nothing_else(table: Table, data: st.DataObject) -> None:
+    """For any overrides, also neighbouring ones and ones at a band's ends, all other sizes keep their backend."""
+    cell = table.cells[0]
+    world_size = cell.cell.world_size
+    ends = [cell.measured_from, *(band.up_to for band in cell.bands)]
+    near = st.builds(lambda end, step: end + step, st.sampled_from(ends), st.integers(-2, 2))
+    inside = near.filter(lambda size: cell.measured_from <= size <= cell.measured_to)
+    chosen = data.draw(st.dictionaries(inside, st.sampled_from([BASELINE, *CANDIDATES]), max_size=6))
+    overrides = tuple(Override(size, (size,), use, "other", 0.1, (0.0, 0.2), 9) for size, use in chosen.items())
+    changed = table._replace(cells=(cell._replace(overrides=overrides), *table.cells[1:]))
+    dispatcher = changed.dispatcher("all_gather", world_size)
+    use = dispatcher.bind("bfloat16", "graph")
+    for size in {end + step for end in ends for step in range(-3, 4)}:
+        expected = chosen.get(size) or _scan(table, world_size, size)
+        assert use(size) == dispatcher.select(size, mode="graph") == expected
 
 
 def test_a_torch_dtype_is_its_name() -> None:

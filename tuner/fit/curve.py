@@ -74,7 +74,9 @@ def _fit_curve(points: Sequence[FitPoint], candidate: str) -> Curve:
     roughness, steps = _estimate_roughness(medians, noise, gaps)
     wander = [roughness * gap if step is None else step for gap, step in zip(gaps, steps, strict=True)]
     means, variances = _smooth(medians, noise, wander)
-    return Curve(tuple(sizes), tuple(means), tuple(variances), tuple(wander))
+    bend = min(_bend(medians, noise, gaps, steps), roughness)
+    bridges = [bend * gap if step is None else step for gap, step in zip(gaps, steps, strict=True)]
+    return Curve(tuple(sizes), tuple(means), tuple(variances), tuple(bridges))
 
 
 def median_variances(samples: Sequence[Sequence[float]]) -> list[float]:
@@ -109,6 +111,26 @@ def _estimate_roughness(
     if any(steps):
         roughness = _likeliest(values, noise, gaps, steps)
     return roughness, steps
+
+
+def _bend(
+    values: Sequence[float], noise: Sequence[float], gaps: Sequence[float], steps: Sequence[float | None]
+) -> float:
+    """How far the curve strays from straight lines between measured sizes, as a variance per octave.
+
+    From the distance of each point to the line through its neighbours: of a Wiener process that distance has the
+    variance left x right / (left + right) per octave, but a curve that just rises or falls has none, and what lies
+    between two of its points is better known than their difference suggests. Gaps that are steps are left out.
+    """
+    squares, lengths = 0.0, 0.0
+    for i in range(1, len(gaps)):
+        if steps[i - 1] is None and steps[i] is None:
+            left, right = gaps[i - 1], gaps[i]
+            part = left / (left + right)
+            error = values[i] - (1 - part) * values[i - 1] - part * values[i + 1]
+            squares += error**2 - noise[i] - (1 - part) ** 2 * noise[i - 1] - part**2 * noise[i + 1]
+            lengths += left * right / (left + right)
+    return max(squares / lengths, _ROUGHNESS[0]) if lengths else math.inf
 
 
 def _likeliest(

@@ -39,7 +39,7 @@ def time_point(
     _warm_up(team, backends, settings, timings)
     order = random.Random(f"{settings.seed}/{request.number}")
     began = team.clock()
-    decision = min(FIRST_BLOCK, _longest_block(names))
+    decision = min(FIRST_BLOCK, _longest_block(names), settings.rule.max_samples)
     while decision > 0:
         seconds: list[float] = []
         for _ in range(decision):
