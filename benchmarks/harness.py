@@ -1,16 +1,19 @@
-"""What keeping the workers is worth, and how much of a sweep goes into collectives. Run it on a machine that idles.
+"""What keeping the workers is worth, and how much of a sweep goes into collectives: both from one real sweep.
 
-    python benchmarks/harness.py [--all] [CONFIG.yaml]
+    python benchmarks/harness.py [CONFIG.yaml]
 
-1. Points per second of a sweep's measuring loop against a new process pool for every point, which is how AITER's
-   `test_allgather.py` measures. The ratio is over the same points in both arms, in the same run: the lowest, middle
-   and highest size of each world size, or with `--all` every point of the loop (minutes). The few weigh the highest
-   size, which gains least from kept workers, far more than the loop does; nothing is extrapolated from them.
-2. The share of a sweep's wall time, from ready workers to the last point stored in its Optuna journal study, that is
-   spent inside collectives and their barriers, as rank 0 sees it.
+The sweep is the real one: its search, its Optuna journal study, its stop rules (but for a limit of seconds, which the
+other arm would use up). After each of its points the same point is measured once more the way AITER's
+`test_allgather.py` does it, with a process pool started for it, each backend running as often as it ran in the sweep.
+The arms alternate point by point, so that what disturbs the machine disturbs both.
 
-Ends with 1 when one of them misses what is wanted of it. The default config is `configs/cpu.yaml`. Replays are refused:
-their times are virtual.
+1. Points per second of the sweep against a pool per point, over every point that the sweep measures. Wanted: 20 times
+   as many, once workers are up; what the rate is with their start counted is printed beside it.
+2. The share of the sweep's time, from ready workers to the last point stored, that is spent inside collectives and
+   their barriers, as rank 0 sees it. Wanted: 70 %.
+
+Ends with 1 when one of them misses what is wanted of it. The default config is `configs/cpu.yaml` (two to three minutes
+on two cores). Replays are refused: their times are virtual.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ from __future__ import annotations
 import os
 import platform
 import socket
+import statistics
 import sys
 import tempfile
 import time
@@ -31,19 +35,21 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:
     from ccl_dispatch.tuner.backends.base import Point
     from ccl_dispatch.tuner.config_model import SweepConfig
+    from ccl_dispatch.tuner.plan import Plan
     from ccl_dispatch.tuner.samples import PointResult
+    from ccl_dispatch.tuner.statistics import Interval
 
 WANTED_RATIO = 20.0
 WANTED_SHARE = 0.70
 POOL_SECONDS = 300.0
 
 
-class Loop(NamedTuple):
-    """The kept workers: seconds to start them, seconds of the loop, and its points with their results."""
+class Pair(NamedTuple):
+    """One point in both arms; seconds of the sweep are from the end of its point before, searching and storing too."""
 
-    start_seconds: float
-    seconds: float
-    points: tuple[tuple[Point, PointResult], ...]
+    result: PointResult
+    kept_seconds: float
+    pool_seconds: float
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -53,17 +59,14 @@ def main(arguments: Sequence[str]) -> int:
     from ccl_dispatch.tuner.config import load_config
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    paths = [word for word in arguments if word != "--all"]
-    path = paths[0] if paths else str(Path(__file__).parents[1] / "configs" / "cpu.yaml")
+    path = arguments[0] if arguments else str(Path(__file__).parents[1] / "configs" / "cpu.yaml")
     config = load_config(path)
     if config.replay is not None:
         print(f"{path} replays a file, whose times are virtual: there is nothing to measure here", file=sys.stderr)
         return 2
     print(f"machine: {machine()}")
     with tempfile.TemporaryDirectory() as folder:
-        ratio = compare_pools(config, Path(folder), every="--all" in arguments)
-        share = share_in_collectives(config, Path(folder))
-    reached = ratio >= WANTED_RATIO and share >= WANTED_SHARE
+        reached = compare(config, Path(folder))
     print("reached" if reached else "MISSED")
     return 0 if reached else 1
 
@@ -81,65 +84,92 @@ def machine() -> str:
     return f"{cpu}, {cores} usable cores, Python {platform.python_version()}, torch {torch.__version__}"
 
 
-def compare_pools(config: SweepConfig, folder: Path, *, every: bool) -> float:
-    """Print the rate of both arms, over every point or a few; how many times as fast the kept workers are."""
-    loop = measure_with_kept_workers(config, folder / "logs")
-    count = len(loop.points)
-    print(
-        f"kept workers: {count} points at one size per octave, {loop.seconds:.2f} s, "
-        f"{count / loop.seconds:.2f} points/s; starting them once took {loop.start_seconds:.2f} s more"
-    )
-    kept = fresh = 0.0
-    chosen = list(loop.points) if every else spread(loop.points)
-    which = "all" if every else "lowest, middle and highest size of each world size"
-    print(f"the same {len(chosen)} of these points ({which}) in both arms:")
-    for point, result in chosen:
-        seconds = measure_with_new_pool(point, result.executions, config.backends)
-        runs = ", ".join(f"{name} {times}" for name, times in result.executions.items())
-        print(
-            f"  {point.cell.name} {point.size} B: kept {result.wall_seconds:.3f} s "
-            f"({result.collective_seconds:.3f} s in collectives), "
-            f"new pool {seconds:.3f} s (runs of each arm: {runs})"
-        )
-        kept += result.wall_seconds
-        fresh += seconds
-    ratio = fresh / kept
-    print(
-        f"points/s over these: kept {len(chosen) / kept:.2f}, new pool per point {len(chosen) / fresh:.3f}; "
-        f"ratio {ratio:.1f} (at least {WANTED_RATIO:g} wanted)"
-    )
-    print(
-        "  one pool per point for all backends together, checks and barriers between calls left out: "
-        "the new pool's arm does less work"
-    )
-    return ratio
+class Alternation:
+    """A sweep's progress that answers each point with the other arm's, and keeps the sweep's clock apart from it."""
 
+    def __init__(self, options: Mapping[str, Mapping[str, Any]]) -> None:
+        self.pairs: list[Pair] = []
+        self.pool_seconds = 0.0
+        self.start_seconds = 0.0
+        self._options = options
+        self._began = self._last = 0.0
+        self._plan: Plan | None = None
 
-def measure_with_kept_workers(config: SweepConfig, logs: Path) -> Loop:
-    """Measure every cell at one size per octave, and its workload shapes, with workers that are started once."""
-    from ccl_dispatch.tuner.plan import make_measurer, make_plan
+    def begin(self, plan: Plan, results: list[PointResult]) -> None:
+        """See `Progress`: workers are started next."""
+        self._plan = plan
+        self._began = time.perf_counter()
 
-    plan = make_plan(replace(config, sizes=replace(config.sizes, per_octave=1)))
-    done = []
-    with make_measurer(plan, logs) as measurer:
+    def point(self, cell_name: str, size: int) -> None:
+        """See `Progress`: before the first point, workers have just become ready."""
+        if not self._last:
+            self._last = time.perf_counter()
+            self.start_seconds = self._last - self._began
+
+    def measured(self, result: PointResult, verdicts: Mapping[str, Interval], remaining: int | None) -> None:
+        """See `Progress`: the point is stored; now the other arm."""
+        kept = time.perf_counter() - self._last
+        assert self._plan is not None  # noqa: S101 - `begin` comes first
+        point = self._plan.point(result.cell.name, result.size)
         before = time.perf_counter()
-        measurer.start()
-        ready = time.perf_counter()
-        for cell, sizes in plan.space.grid.items():
-            for size in sizes:
-                point = plan.point(cell, size)
-                done.append((point, measurer.measure(point, plan.number(cell, size, 0))))
-        return Loop(ready - before, time.perf_counter() - ready, tuple(done))
+        pool = measure_with_new_pool(point, result.executions, self._options)
+        self.pairs.append(Pair(result, kept, pool))
+        self._last = time.perf_counter()
+        self.pool_seconds += self._last - before
+
+    def end(self) -> None:
+        """See `Progress`."""
 
 
-def spread(points: Sequence[tuple[Point, PointResult]]) -> list[tuple[Point, PointResult]]:
-    """The lowest, the middle and the highest size of the first cell of each world size."""
-    cells = {pair[0].cell.world_size: pair[0].cell for pair in reversed(points)}
-    chosen = []
-    for _, cell in sorted(cells.items()):
-        mine = [pair for pair in points if pair[0].cell == cell]
-        chosen += [mine[place] for place in sorted({0, len(mine) // 2, len(mine) - 1})]
-    return chosen
+def compare(config: SweepConfig, folder: Path) -> bool:
+    """Run the sweep with the other arm in between, and print both figures; whether both reach what is wanted."""
+    from ccl_dispatch.tuner.sweep import run_sweep
+
+    config = replace(config, budget=replace(config.budget, seconds=None))
+    both = Alternation(config.backends)
+    outcome = run_sweep(config, str(folder / "study.journal"), folder / "table.yaml", folder / "logs", both)
+    summary = outcome.summary()
+    count = len(both.pairs)
+    kept = outcome.worker_seconds - both.pool_seconds
+    pools = sum(pair.pool_seconds for pair in both.pairs)
+    ratio = pools / kept
+    share: float = summary["collective_seconds"] / kept
+    print(f"sweep: {count} points in {summary['cells']} cells, ended by {outcome.stopped_by}")
+    print_groups(both.pairs)
+    print(
+        f"points/s of the sweep {count / kept:.2f} ({kept:.2f} s), with a new pool per point {count / pools:.3f} "
+        f"({pools:.1f} s): ratio {ratio:.1f} (at least {WANTED_RATIO:g} wanted)"
+    )
+    print(
+        f"  starting the workers took {both.start_seconds:.2f} s, once; "
+        f"with it the ratio is {pools / (kept + both.start_seconds):.1f}"
+    )
+    print(
+        "  the pool's arm does less: one pool for all backends together, outputs unchecked, no barrier before each "
+        "call, nothing searched or stored"
+    )
+    print(
+        f"in collectives and their barriers {summary['collective_seconds']:.2f} s of {kept:.2f} s: "
+        f"share {share:.3f} (at least {WANTED_SHARE:g} wanted)"
+    )
+    return ratio >= WANTED_RATIO and share >= WANTED_SHARE
+
+
+def print_groups(pairs: Sequence[Pair]) -> None:
+    """One line for each world size and range of sizes: where the ratio comes from."""
+    groups: dict[tuple[int, str], list[Pair]] = {}
+    for pair in pairs:
+        size = pair.result.size
+        group = "up to 64 KiB" if size <= 1 << 16 else "64 KiB to 1 MiB" if size <= 1 << 20 else "above 1 MiB"
+        groups.setdefault((pair.result.cell.world_size, group), []).append(pair)
+    for (world_size, group), rows in sorted(groups.items(), key=lambda item: (item[0][0], item[1][0].result.size)):
+        ratios = sorted(row.pool_seconds / row.kept_seconds for row in rows)
+        print(
+            f"  {world_size} ranks, {group}: {len(rows)} points, a point takes the sweep "
+            f"{statistics.mean(row.kept_seconds for row in rows):.3f} s, "
+            f"a new pool {statistics.mean(row.pool_seconds for row in rows):.2f} s; "
+            f"ratio of a point {ratios[0]:.1f} to {ratios[-1]:.1f}"
+        )
 
 
 def measure_with_new_pool(
@@ -186,23 +216,6 @@ def run_rank(
         dist.barrier()
         backend.close()
     dist.destroy_process_group()
-
-
-def share_in_collectives(config: SweepConfig, folder: Path) -> float:
-    """Print and return the share of a whole sweep, book-keeping in its journal included, that collectives take."""
-    from ccl_dispatch.tuner.progress import SilentProgress
-    from ccl_dispatch.tuner.sweep import run_sweep
-
-    outcome = run_sweep(config, str(folder / "study.journal"), folder / "table.yaml", folder / "logs", SilentProgress())
-    summary = outcome.summary()
-    share: float = summary["collective_seconds"] / summary["worker_seconds"]
-    print(
-        f"sweep: {summary['trials']} points in a journal study, ended by {summary['stopped_by']}; "
-        f"{summary['collective_seconds']:.2f} s in collectives and their barriers of {summary['worker_seconds']:.2f} s "
-        f"once workers were up ({summary['wall_seconds']:.2f} s in all): share {share:.3f} "
-        f"(at least {WANTED_SHARE:g} wanted)"
-    )
-    return share
 
 
 if __name__ == "__main__":

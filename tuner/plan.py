@@ -132,8 +132,8 @@ def check_machine(plan: Plan) -> None:
                 "`ccl-dispatch doctor` shows what this machine can measure"
             )
     ranks = max(plan.config.world_sizes)
-    # Input, and outputs of every rank's size: the target, what is expected in it, and a staging copy.
-    needed = ranks * (WORKER_BYTES + plan.largest * (2 + 3 * ranks))
+    # An input, the pattern of inputs and its complement; and of every rank's size the output and a staging copy.
+    needed = ranks * (WORKER_BYTES + plan.largest * (3 + 2 * ranks))
     available = available_memory()
     if available is not None and needed > available:
         raise UsageError(

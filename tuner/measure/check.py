@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from ccl_dispatch.tuner.backends.base import Point
@@ -35,56 +37,58 @@ class Pattern:
         size = _round_up(largest) + _PLACES * _STEP
         words = torch.randint(-(2**62), 2**62, (size // 8,), dtype=torch.int64, generator=generator)
         self._bytes = words.view(torch.uint8)
+        self._inverse = torch.bitwise_not(self._bytes)
 
     def input(self, point: Point, rank: int, round_number: int) -> torch.Tensor:
         """The bytes that `rank` sends: flat uint8, a view."""
-        start = (rank * 769 + round_number * 4241) % _PLACES * _STEP
-        return self._bytes[start : start + point.size]
+        return self._bytes[_place(point, rank, round_number)]
 
-    def expected(
-        self, point: Point, world_size: int, round_number: int, out: torch.Tensor | None = None
-    ) -> torch.Tensor:
-        """The bytes of the right output, as a flat uint8 tensor; in the memory of `out` (flat uint8) when given."""
+    def expected(self, point: Point, world_size: int, round_number: int) -> torch.Tensor:
+        """The bytes of the right output, as a new flat uint8 tensor."""
         import torch
 
-        if out is None:
-            out = torch.empty(point.size * world_size, dtype=torch.uint8)
-        parts = [self.input(point, rank, round_number) for rank in range(world_size)]
-        if point.cell.dim == "first":
-            return torch.cat(parts, out=out)
-        row = point.size // _rows(point)
-        torch.cat([part.view(-1, row) for part in parts], dim=1, out=out.view(-1, row * world_size))
-        return out
+        expected = torch.empty(point.size * world_size, dtype=torch.uint8)
+        for rank, part in enumerate(_parts(expected, point, world_size)):
+            part.copy_(self.input(point, rank, round_number).view(part.shape))
+        return expected
+
+    def poison(self, target: torch.Tensor, point: Point, world_size: int, round_number: int) -> None:
+        """Fill `target` with the complement of what must come: no byte can be right unless it was written."""
+        for rank, part in enumerate(_parts(target, point, world_size)):
+            part.copy_(self._inverse[_place(point, rank, round_number)].view(part.shape))
+
+    def mistakes(self, target: torch.Tensor, point: Point, world_size: int, round_number: int) -> str:
+        """What is wrong with `target`, in words; empty when every bit is right."""
+        import torch
+
+        # Part by part against the pattern: outputs are large, and the right one need not be laid out to be compared.
+        parts = enumerate(_parts(target, point, world_size))
+        if all(torch.equal(part, self.input(point, rank, round_number).view(part.shape)) for rank, part in parts):
+            return ""
+        expected = self.expected(point, world_size, round_number)
+        found = target.view(-1).view(torch.uint8)
+        wrong = found != expected
+        first = int(wrong.nonzero()[0, 0])
+        unwritten = int((found == ~expected).sum())
+        return (
+            f"{int(wrong.sum())} of {expected.numel()} bytes are wrong ({unwritten} of them unwritten), "
+            f"the first at byte {first}: {int(found[first]):#04x} instead of {int(expected[first]):#04x}"
+        )
 
 
-def poison(target: torch.Tensor, expected: torch.Tensor) -> None:
-    """Fill `target` with the complement of what must come: no byte can be right unless it was written."""
+def _place(point: Point, rank: int, round_number: int) -> slice:
+    """Where in the pattern the input of `rank` lies."""
+    start = (rank * 769 + round_number * 4241) % _PLACES * _STEP
+    return slice(start, start + point.size)
+
+
+def _parts(output: torch.Tensor, point: Point, world_size: int) -> Iterator[torch.Tensor]:
+    """What comes from each rank, in an output of the point's layout: views of its bytes, (rows, bytes of a row)."""
     import torch
 
-    torch.bitwise_not(expected, out=target.view(-1).view(torch.uint8))
-
-
-def mistakes(target: torch.Tensor, expected: torch.Tensor) -> str:
-    """What is wrong with `target`, in words; empty when every bit is right."""
-    import torch
-
-    found = target.view(-1).view(torch.uint8)
-    if torch.equal(found, expected):
-        return ""
-    wrong = found != expected
-    first = int(wrong.nonzero()[0, 0])
-    unwritten = int((found == ~expected).sum())
-    return (
-        f"{int(wrong.sum())} of {expected.numel()} bytes are wrong ({unwritten} of them unwritten), "
-        f"the first at byte {first}: {int(found[first]):#04x} instead of {int(expected[first]):#04x}"
-    )
-
-
-def _rows(point: Point) -> int:
-    rows = 1
-    for extent in point.input_shape[:-1]:
-        rows *= extent
-    return rows
+    rows = 1 if point.cell.dim == "first" else math.prod(point.input_shape[:-1])
+    by_rank = output.view(-1).view(torch.uint8).view(rows, world_size, point.size // rows)
+    return (by_rank[:, rank] for rank in range(world_size))
 
 
 def _round_up(size: int) -> int:

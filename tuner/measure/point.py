@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 
 from ccl_dispatch.tuner.backends.base import Backend
-from ccl_dispatch.tuner.measure.check import Pattern, mistakes, poison
+from ccl_dispatch.tuner.measure.check import Pattern
 from ccl_dispatch.tuner.measure.loop import time_point
 from ccl_dispatch.tuner.measure.messages import MeasureSettings, PointRequest, RankReport
 from ccl_dispatch.tuner.measure.team import Team
@@ -24,10 +24,8 @@ class PointRunner:
         self._pattern = pattern
         self._settings = settings
         # Taken once: fresh memory for every point would cost more in page faults than a check does in copying.
-        total = pattern.largest * team.world_size
         self._source = torch.empty(pattern.largest, dtype=torch.uint8)
-        self._target = torch.empty(total, dtype=torch.uint8)
-        self._expected = torch.empty(total, dtype=torch.uint8)
+        self._target = torch.empty(pattern.largest * team.world_size, dtype=torch.uint8)
 
     def measure(self, request: PointRequest) -> RankReport:
         """Every rank of the team calls it with the same request."""
@@ -73,9 +71,7 @@ class PointRunner:
             # Every check has input of its own: the output of the backend before is wrong for this one.
             round_number = (2 * request.number + again) * len(self._backends) + index
             source.view(-1).view(torch.uint8).copy_(self._pattern.input(point, team.rank, round_number))
-            memory = self._expected[: point.size * team.world_size]
-            expected = self._pattern.expected(point, team.world_size, round_number, memory)
-            poison(target, expected)
+            self._pattern.poison(target, point, team.world_size, round_number)
             team.enter(name)
             before = team.clock()
             team.barrier()
@@ -84,7 +80,7 @@ class PointRunner:
             report.check_seconds += team.clock() - before
             team.enter("")
             report.check_executions[name] = report.check_executions.get(name, 0) + 1
-            wrong = mistakes(target, expected)
+            wrong = self._pattern.mistakes(target, point, team.world_size, round_number)
             if wrong:
                 report.wrong[name] = f"{wrong} (after timing)" if again else wrong
         bad = self._any_rank(tuple(backends), report.wrong)

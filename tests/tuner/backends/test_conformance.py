@@ -11,7 +11,7 @@ from ccl_dispatch.tuner.backends import BACKENDS, backend_class
 SUITE = """
 from ccl_dispatch.runtime.vocabulary import Cell
 from ccl_dispatch.tuner.backends import BackendContext, Point, backend_class
-from ccl_dispatch.tuner.measure.check import Pattern, mistakes, poison
+from ccl_dispatch.tuner.measure.check import Pattern
 
 backend = backend_class(sys.argv[4])(BackendContext(dist.new_group(list(range(world_size))), rank, world_size))
 pattern = Pattern(1 << 20, 7)
@@ -28,10 +28,10 @@ for dtype in ("float32", "bfloat16", "int64"):
             for _ in range(4):  # one call after the other, each with other input: nothing old may come out
                 calls += 1
                 source.view(-1).view(torch.uint8).copy_(pattern.input(point, rank, calls))
-                expected = pattern.expected(point, world_size, calls)
-                poison(target, expected)
+                pattern.poison(target, point, world_size, calls)
                 backend.run()
-                assert mistakes(target, expected) == "", (point, mistakes(target, expected))
+                wrong = pattern.mistakes(target, point, world_size, calls)
+                assert wrong == "", (point, wrong)
 for point in (
     Point(Cell("all_reduce", "eager", "first", "float32", world_size), 64),
     Point(Cell("all_gather", "graph", "first", "float32", world_size), 64),

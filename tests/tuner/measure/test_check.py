@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from ccl_dispatch.runtime.vocabulary import ITEMSIZE, Cell
 from ccl_dispatch.tuner.backends import Point
-from ccl_dispatch.tuner.measure.check import Pattern, mistakes, poison
+from ccl_dispatch.tuner.measure.check import Pattern
 
 PATTERN = Pattern(1 << 16, 7)
 
@@ -26,6 +26,14 @@ def _target(point: Point) -> torch.Tensor:
 
 def _expected(point: Point, number: int) -> torch.Tensor:
     return PATTERN.expected(point, point.cell.world_size, number)
+
+
+def _poison(target: torch.Tensor, point: Point, number: int) -> None:
+    PATTERN.poison(target, point, point.cell.world_size, number)
+
+
+def _mistakes(target: torch.Tensor, point: Point, number: int) -> str:
+    return PATTERN.mistakes(target, point, point.cell.world_size, number)
 
 
 def _fill(target: torch.Tensor, content: torch.Tensor) -> None:
@@ -48,9 +56,10 @@ def test_expects_what_torch_gathers(dtype: str, dim: str) -> None:
 def test_an_unwritten_output_is_wrong_in_every_byte(dim: str) -> None:
     """A backend that writes nothing leaves no byte right, and the words say that all are unwritten."""
     point = _point(dim)
-    target, expected = _target(point), _expected(point, 1)
-    poison(target, expected)
-    assert "16384 of 16384 bytes are wrong (16384 of them unwritten), the first at byte 0" in mistakes(target, expected)
+    target = _target(point)
+    _poison(target, point, 1)
+    words = _mistakes(target, point, 1)
+    assert "16384 of 16384 bytes are wrong (16384 of them unwritten), the first at byte 0" in words
 
 
 @pytest.mark.parametrize("dim", ["first", "last"])
@@ -58,9 +67,9 @@ def test_a_right_output_has_no_mistakes(dim: str) -> None:
     """Over the poison, what must come is right."""
     point = _point(dim)
     target, expected = _target(point), _expected(point, 1)
-    poison(target, expected)
+    _poison(target, point, 1)
     _fill(target, expected)
-    assert mistakes(target, expected) == ""
+    assert _mistakes(target, point, 1) == ""
 
 
 @pytest.mark.parametrize("by", [1, 2, 16, 4096])
@@ -69,7 +78,7 @@ def test_a_shifted_output_is_found(by: int) -> None:
     point = _point()
     target, expected = _target(point), _expected(point, 1)
     _fill(target, expected.roll(by))
-    assert "bytes are wrong" in mistakes(target, expected)
+    assert "bytes are wrong" in _mistakes(target, point, 1)
 
 
 @pytest.mark.parametrize("dim", ["first", "last"])
@@ -82,7 +91,7 @@ def test_swapped_ranks_are_found(dim: str) -> None:
         _fill(blocks, expected)
         rows = blocks.view(4, -1) if dim == "first" else blocks.view(-1, 4, size // math.prod(point.input_shape[:-1]))
         _fill(target, rows.index_select(0 if dim == "first" else 1, torch.tensor([1, 0, 2, 3])).flatten())
-        assert "bytes are wrong" in mistakes(target, expected)
+        assert "bytes are wrong" in _mistakes(target, point, 1)
 
 
 @settings(max_examples=100, deadline=None)
@@ -95,7 +104,9 @@ def test_an_output_of_an_earlier_round_is_found(first: int, later: int, size: in
         part = slice(rank * size, (rank + 1) * size)
         mixed = new.clone()
         mixed[part] = old[part]
-        assert mistakes(mixed, new) != ""
+        target = _target(point)
+        _fill(target, mixed)
+        assert _mistakes(target, point, first + later) != ""
 
 
 @settings(max_examples=100, deadline=None)
@@ -108,6 +119,6 @@ def test_one_wrong_bit_is_found_and_placed(at: int, flip: int) -> None:
     _fill(target, expected)
     was = int(expected[at])
     target.view(torch.uint8)[at] = was ^ flip
-    words = mistakes(target, expected)
+    words = _mistakes(target, point, 2)
     assert words.startswith("1 of 16384 bytes are wrong")
     assert f"at byte {at}: {was ^ flip:#04x} instead of {was:#04x}" in words
