@@ -150,9 +150,15 @@ def test_make_borrows_the_torch_of_its_python(bare: Path, tmp_path: Path, *, the
 
 
 def _run(*command: str) -> str:
-    """Standard output of a command that must do its work, with no pip setting of this machine but its registry."""
-    environ = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PIP_CONSTRAINT")}
+    """Standard output of a command that must do its work, with no pip setting of this machine but its registry.
+
+    With `--no-index` not even that: a pip that is set up to look elsewhere or to pin torch is not what is tested.
+    """
+    unwanted = {"PYTHONPATH", "PIP_CONSTRAINT", *(("PIP_FIND_LINKS",) if "--no-index" in command else ())}
+    environ = {name: value for name, value in os.environ.items() if name not in unwanted}
     environ |= {"PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_NO_INPUT": "1"}
+    if "--no-index" in command:
+        environ["PIP_CONFIG_FILE"] = os.devnull
     done = subprocess.run(command, capture_output=True, text=True, env=environ, check=False)
     assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout}\n{done.stderr}"
     return done.stdout

@@ -44,10 +44,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     # Only the module of the verb that is used is imported; `--help` and a mistyped verb need none.
     chosen = next((word for word in words if not word.startswith("-")), "")
-    options = _parser(chosen).parse_args(words)
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     signal.signal(signal.SIGTERM, _terminate)
     try:
+        # Inside, since importing a verb takes a moment too, in which somebody may press Ctrl-C.
+        options = _parser(chosen).parse_args(words)
+        logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
         code: int = options.run(options)
         sys.stdout.flush()
     except CclDispatchError as problem:
@@ -56,7 +57,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except _TerminatedError:
         return EXIT_TERMINATED
     except KeyboardInterrupt:
-        print("interrupted; completed points are kept, the same command continues", file=sys.stderr)
+        kept = "; completed points are kept, the same command continues" if chosen == "sweep" else ""
+        print(f"interrupted{kept}", file=sys.stderr)
         return EXIT_INTERRUPTED
     except BrokenPipeError:
         # The reader of our output has gone (`| head`); keep the interpreter from complaining about it at exit.
