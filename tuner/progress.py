@@ -58,17 +58,20 @@ class _Counting:
         self.done = 0
         self.here = 0
         self.remaining: int | None = None
-        self.began = time.monotonic()
+        self.began: float | None = None
         self.threshold = 0.0
         self.baseline = ""
         self.cells: dict[str, dict[int, str]] = {}
 
     def start(self, plan: Plan, results: list[PointResult]) -> None:
-        self.began = time.monotonic()
         self.done = len(results)
         self.threshold = plan.settings.rule.threshold
         self.baseline = plan.settings.baseline
         self.cells = {name: {} for name in plan.cells}
+
+    def go(self) -> None:
+        """A point is about to be measured; the first one starts the clock, when workers have been started."""
+        self.began = time.monotonic() if self.began is None else self.began
 
     def take(self, result: PointResult, verdicts: Mapping[str, Interval], remaining: int | None) -> str:
         """Count the point and say what it showed."""
@@ -86,6 +89,8 @@ class _Counting:
 
     def left(self) -> str:
         """The time left as far as it is known."""
+        if self.remaining is None or self.began is None:
+            return "time left not known yet"
         if not self.remaining:
             return "finishing"
         seconds = (time.monotonic() - self.began) / max(self.here, 1) * self.remaining
@@ -108,11 +113,12 @@ class PlainProgress:
     def begin(self, plan: Plan, results: list[PointResult]) -> None:
         """See `Progress`."""
         self._counting.start(plan, results)
-        known = f", {len(results)} points known already" if results else ""
+        known = f"; points measured before: {len(results)}" if results else ""
         self._say(f"{plan.config.name}: {len(plan.cells)} cells, {' against '.join(plan.settings.backends)}{known}")
 
     def point(self, cell_name: str, size: int) -> None:
-        """Nothing: the line comes with the result."""
+        """Only the clock starts: the line comes with the result."""
+        self._counting.go()
 
     def measured(self, result: PointResult, verdicts: Mapping[str, Interval], remaining: int | None) -> None:
         """See `Progress`."""
@@ -153,6 +159,7 @@ class LiveProgress:
 
     def point(self, cell_name: str, size: int) -> None:
         """See `Progress`."""
+        self._counting.go()
         self._now = f"{cell_name} at {approx_size(size)}"
         self._draw()
 
