@@ -184,9 +184,8 @@ class Reader:
         """One of `choices`."""
         options = tuple(choices)
         if node.value not in options:
-            raise self.fail(
-                node, f"found {describe(node)}, expected one of {', '.join(options)}", nearest(str(node.value), options)
-            )
+            problem = f"found {describe(node)}, expected one of {', '.join(options)}"
+            raise self.fail(node, problem, did_you_mean(str(node.value), options))
         return str(node.value)
 
     def integer(self, node: Node, minimum: int | None = None, maximum: int | None = None) -> int:
@@ -231,11 +230,14 @@ def describe(node: Node) -> str:
 
 
 def nearest(word: str, options: Iterable[str]) -> str:
-    """What to write instead of a mistyped word ("Did you mean ...?"), or the list of what there is."""
+    """What to write instead of a mistyped word, or the list of what there is."""
+    names = tuple(options)
+    return did_you_mean(word, names) or (f"Valid here: {', '.join(names)}" if names else "")
+
+
+def did_you_mean(word: str, options: Iterable[str]) -> str:
+    """`Did you mean ...?` with the option that a mistyped word is closest to; empty when it is close to none."""
     import difflib  # only on the way to an error: it costs 7 ms to import
 
-    names = tuple(options)
-    close = difflib.get_close_matches(word[:80], names, n=1, cutoff=0.5)
-    if close:
-        return f"Did you mean {close[0]!r}?"
-    return f"Valid here: {', '.join(names)}" if names else ""
+    close = difflib.get_close_matches(word[:80], tuple(options), n=1, cutoff=0.5)
+    return f"Did you mean {close[0]!r}?" if close else ""

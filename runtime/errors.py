@@ -75,6 +75,12 @@ class StorageError(CclDispatchError):
     """A study's storage that can't be opened, read or continued."""
 
 
+class StorageWriteError(StorageError):
+    """Samples that could not be kept; those of all points before are."""
+
+    exit_code = 3
+
+
 class OutputError(CclDispatchError):
     """A result that could not be written; what was there before is untouched."""
 

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ccl_dispatch.runtime.document import nearest
+from ccl_dispatch.runtime.document import did_you_mean, nearest
 from ccl_dispatch.runtime.errors import MeasurementFileError, OutputError
 from ccl_dispatch.runtime.vocabulary import COLLECTIVES, DIMS, ITEMSIZE, MODES, Cell, dtype_name
 from ccl_dispatch.tuner.files import write_in_one_step
@@ -183,7 +183,7 @@ def _header(fields: list[str], source: str, line: int) -> list[str]:
     missing = [name for name in COLUMNS if name not in fields]
     if missing:
         others = [name for name in fields if name not in COLUMNS]
-        hints = [f"{name} ({nearest(name, others)})" if others else name for name in missing]
+        hints = [f"{name} ({hint})" if (hint := did_you_mean(name, others)) else name for name in missing]
         raise MeasurementFileError(
             f"the header has no column {', '.join(hints)}",
             source=source,

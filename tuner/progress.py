@@ -132,7 +132,8 @@ class PlainProgress:
 
     def end(self) -> None:
         """See `Progress`."""
-        self._say(f"{self._counting.done} points in the study")
+        if self._counting.here:
+            self._say(f"{self._counting.done} points in the study")
 
     def _say(self, line: str) -> None:
         print(line, file=self._stream, flush=True)

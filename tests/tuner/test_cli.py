@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import resource
+import subprocess
 from pathlib import Path
 
 import pytest
 from command import ccl_dispatch
 from made_tables import make_cell, make_table
 
+from ccl_dispatch.runtime import load_table
 from ccl_dispatch.runtime.vocabulary import Cell
 from ccl_dispatch.tuner.cli import VERBS
 from ccl_dispatch.tuner.emit import write_table
@@ -167,3 +170,69 @@ def test_another_config_does_not_mix_in(tmp_path: Path) -> None:
     done = ccl_dispatch("sweep", "c.yaml", folder=tmp_path)
     assert done.returncode == 2
     assert "policy.min_gain: 0.03 against 0.1" in done.stderr
+
+
+def test_a_file_that_is_no_journal_is_left_as_it_is(tmp_path: Path) -> None:
+    """A storage that is some other file is refused with 2, and not one byte of the file changes."""
+    for content in (GOOD.encode(), b"hello\n", b'{"name": 1}', b"\xed\x00\n{}\n"):
+        (tmp_path / "s.journal").write_bytes(content)
+        done = _replay(tmp_path)
+        assert done.returncode == 2, done.stderr
+        assert "not a journal of Optuna" in done.stderr
+        assert (tmp_path / "s.journal").read_bytes() == content
+
+
+def test_a_storage_or_table_in_an_impossible_place_is_told_before_measuring(tmp_path: Path) -> None:
+    """Each ends with its code and one message, and nothing was measured."""
+    (tmp_path / "a file").touch()
+    for option, place, code in (
+        ("--storage", "a file/s.journal", 2),
+        ("--storage", "sqlite:////nowhere/s.db", 2),
+        ("--out", "a file/t.yaml", 3),
+        ("--out", ".", 3),
+        ("--summary", "a file/s.json", 3),
+    ):
+        done = _replay(tmp_path, option, place)
+        assert done.returncode == code, (place, done.stderr)
+        assert done.stderr.startswith("ccl-dispatch sweep: ")
+        assert len(done.stderr.splitlines()) == 1
+    assert list(tmp_path.rglob("*.yaml")) == [tmp_path / "c.yaml"]
+
+
+def test_a_first_try_without_samples_binds_nobody(tmp_path: Path) -> None:
+    """After a config that this machine can't serve, the mended one uses the same storage."""
+    (tmp_path / "bad.yaml").write_text(GOOD.replace("[2]", "[2, 4096]"))
+    assert ccl_dispatch("sweep", "bad.yaml", folder=tmp_path).returncode == 2
+    (tmp_path / "bad.yaml").write_text(GOOD)
+    done = ccl_dispatch("sweep", "bad.yaml", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_full_disk_loses_no_completed_point(tmp_path: Path) -> None:
+    """When the journal can't grow the sweep ends with 3 and says so; with room again it ends as if nothing had been."""
+    calm = _replay(tmp_path, "--out", "calm.yaml")
+    assert calm.returncode == 0, calm.stderr
+    whole = (tmp_path / "s.journal").stat().st_size
+    (tmp_path / "s.journal").unlink()
+    done = _replay(tmp_path, limit=whole // 2)
+    assert done.returncode == 3
+    assert "takes no more samples" in done.stderr
+    assert "Traceback" not in done.stderr
+    again = _replay(tmp_path, "--out", "again.yaml")
+    assert again.returncode == 0, again.stderr
+    assert load_table(tmp_path / "again.yaml").cells == load_table(tmp_path / "calm.yaml").cells
+
+
+def _replay(folder: Path, *options: str, limit: int | None = None) -> subprocess.CompletedProcess[str]:
+    """A replayed sweep that may write files of at most `limit` bytes."""
+    (folder / "c.yaml").write_text(
+        f"name: c\nbaseline: rccl\ncandidates: [quickreduce]\nreplay: {{file: {MI300X}, noise: 0.05}}\n"
+    )
+    storage = () if "--storage" in options else ("--storage", "s.journal")
+    size = resource.RLIM_INFINITY if limit is None else limit
+    old = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, old[1]))
+    try:
+        return ccl_dispatch("sweep", "c.yaml", "--quiet", *storage, *options, folder=folder)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, old)

@@ -64,6 +64,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # The reader of our output has gone (`| head`); keep the interpreter from complaining about it at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as problem:
+        # Of the machine, and not foreseen where it happened: a full disk, no more memory for a segment, a lost mount.
+        print(f"ccl-dispatch {chosen}: {problem}", file=sys.stderr)
+        return 3
     except ModuleNotFoundError as problem:
         if (problem.name or "").partition(".")[0] == "ccl_dispatch":
             raise

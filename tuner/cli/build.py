@@ -7,9 +7,8 @@ from pathlib import Path
 
 import optuna
 
-from ccl_dispatch.runtime.errors import OutputError
 from ccl_dispatch.tuner.build import build_table
-from ccl_dispatch.tuner.cli.options import add_storage
+from ccl_dispatch.tuner.cli.options import add_storage, check_writable
 from ccl_dispatch.tuner.emit import write_table
 from ccl_dispatch.tuner.study import SweepStudy, open_storage
 
@@ -25,14 +24,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Build; the storage is only read."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
+    out = Path(options.out)
+    check_writable(out, "--out")
     with open_storage(options.storage, write=False) as storage:
         study = SweepStudy.load(storage, options.study)
         table = build_table(study.meta, study.results())
-    out = Path(options.out)
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as problem:
-        raise OutputError(f"the folder {out.parent} can't be made: {problem.strerror}. Give another --out") from problem
     write_table(table, out)
     print(f"{out}: {len(table.cells)} cells ({table.provenance}), {table.digest}")
     return 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,24 @@ def where(options: argparse.Namespace) -> dict[str, str]:
 def print_json(data: Any) -> None:
     """Indented, in the order given."""
     print(json.dumps(data, indent=2, ensure_ascii=False))
+
+
+def check_writable(path: Path, option: str) -> None:
+    """Make the folder of a file that will be written.
+
+    Raises:
+        OutputError: the file could not be written there.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as problem:
+        raise OutputError(
+            f"the folder {path.parent} can't be made: {problem.strerror}. Give another {option}"
+        ) from problem
+    if path.is_dir():
+        raise OutputError(f"{path} is a folder. Give {option} the name of a file")
+    if not os.access(path.parent, os.W_OK):
+        raise OutputError(f"the folder {path.parent} can't be written. Give another {option}")
 
 
 def write_json(data: Any, path: str) -> None:

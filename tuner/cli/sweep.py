@@ -11,7 +11,7 @@ import optuna
 
 import ccl_dispatch.configs
 from ccl_dispatch.runtime.errors import OutputError
-from ccl_dispatch.tuner.cli.options import print_json, write_json
+from ccl_dispatch.tuner.cli.options import check_writable, print_json, write_json
 from ccl_dispatch.tuner.config import load_config
 from ccl_dispatch.tuner.progress import choose_progress
 from ccl_dispatch.tuner.sweep import SweepOutcome, run_sweep
@@ -43,10 +43,10 @@ def run(options: argparse.Namespace) -> int:
     folder = Path("runs") / config.name
     storage = options.storage or str(folder / "study.journal")
     out = Path(options.out or folder / "table.yaml")
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as problem:
-        raise OutputError(f"the folder {out.parent} can't be made: {problem.strerror}. Give another --out") from problem
+    # Before hours of measuring rather than after.
+    check_writable(out, "--out")
+    if options.summary:
+        check_writable(Path(options.summary), "--summary")
     progress = choose_progress(quiet=options.quiet)
     try:
         outcome = run_sweep(config, storage, out, out.parent / "logs", progress)

@@ -86,6 +86,7 @@ class WorkerMeasurer:
                     if suspect:
                         raise
                     suspect = fault.backend or self._settings.baseline
+                    logger.warning("the point is measured once more, with new workers")
                     continue
                 if fault.backend == self._settings.baseline:
                     raise

@@ -11,6 +11,9 @@ from pathlib import Path
 
 from ccl_dispatch.runtime.errors import StorageError
 
+# How Optuna begins every line of a journal.
+_OPENING = b'{"op_code":'
+
 
 @contextlib.contextmanager
 def exclusive(journal: Path) -> Iterator[None]:
@@ -41,6 +44,9 @@ def mend(journal: Path) -> int:
 
     What is cut is kept beside the journal in `<name>.torn`. Call it only while holding `exclusive`: also a lock that a
     killed writer left behind is removed.
+
+    Raises:
+        StorageError: the file is no journal; it is left as it is.
     """
     # Optuna's lock is a link of that name; its holder is gone, as nobody but us may write.
     with contextlib.suppress(FileNotFoundError):
@@ -48,6 +54,12 @@ def mend(journal: Path) -> int:
     if not journal.exists():
         return 0
     data = journal.read_bytes()
+    first, whole, _ = data.partition(b"\n")
+    if not first.startswith(_OPENING[: len(first)]) or (whole and not _is_json(first)):
+        raise StorageError(
+            f"{journal} is not a journal of Optuna: it begins with {data[:24]!r}. "
+            "Give another --storage, or move the file away to start anew"
+        )
     body, newline, tail = data.rpartition(b"\n")
     good = len(data) - len(tail)
     # The last whole line can be torn as well, when a disk filled up and the next append followed.

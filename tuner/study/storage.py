@@ -60,15 +60,18 @@ def open_storage(url: str, *, write: bool) -> Iterator[Storage]:
             raise StorageError(f"there is no study at {path}. Give the --storage that the sweep was given")
         yield Storage(url, _journal(path))
         return
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with journal.exclusive(path):
+    with contextlib.ExitStack() as stack:
+        # Only opening is inside: what fails later, while the storage is used, has its own words.
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(journal.exclusive(path))
             cut = journal.mend(path)
-            yield Storage(url, _journal(path), exclusive=True, mended_bytes=cut)
-    except PermissionError as problem:
-        raise StorageError(f"{path} can't be written: {problem.strerror}. Give a --storage that can") from problem
-    except (NotADirectoryError, IsADirectoryError, FileExistsError) as problem:
-        raise StorageError(f"{path} can't be a journal file: {problem.strerror}") from problem
+        except OSError as problem:
+            raise StorageError(
+                f"the journal {path} can't be opened for writing: {problem.strerror}. "
+                "Mend that, or give another --storage"
+            ) from problem
+        yield Storage(url, _journal(path), exclusive=True, mended_bytes=cut)
 
 
 def _journal(path: Path) -> optuna.storages.BaseStorage:

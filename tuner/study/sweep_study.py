@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import optuna
 from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
 from ccl_dispatch.runtime.document import nearest
-from ccl_dispatch.runtime.errors import StorageError, UsageError
+from ccl_dispatch.runtime.errors import StorageError, StorageWriteError, UsageError
 from ccl_dispatch.tuner.config_model import differences
 from ccl_dispatch.tuner.samples import PointResult
 from ccl_dispatch.tuner.search.base import CELL, SIZE_INDEX, VERDICTS, SearchSpace, encode_verdicts
@@ -49,13 +50,18 @@ class SweepStudy:
             study.set_user_attr(META, meta.to_json())
             return cls(study, meta, exclusive=storage.exclusive)
         study = optuna.load_study(storage=storage.optuna, study_name=meta.name, sampler=sampler)
-        if META not in study.user_attrs and not study.get_trials(deepcopy=False):
-            study.set_user_attr(META, meta.to_json())  # its maker died between the two steps
+        trials = study.get_trials(deepcopy=False)
+        if not trials:
+            # Its maker went before the first point: whatever it was made for, no sample holds us to that.
+            study.set_user_attr(META, meta.to_json())
             return cls(study, meta, exclusive=storage.exclusive)
         found = _meta_of(study, storage.url)
         changed = differences(found.identity, meta.identity)
         changed += differences({"platform": found.platform._asdict()}, {"platform": meta.platform._asdict()})
         if changed:
+            if storage.exclusive and not any(RESULT in trial.user_attrs for trial in trials):
+                optuna.delete_study(study_name=meta.name, storage=storage.optuna)  # nothing but failures: start anew
+                return cls.create_or_continue(storage, meta, sampler)
             raise StorageError(
                 f"study {meta.name!r} in {storage.url} holds samples of another sweep; what differs, the study's "
                 f"first: {'; '.join(changed)}. Give another --storage, or another `name` in the config"
@@ -92,15 +98,21 @@ class SweepStudy:
 
     def ask(self, space: SearchSpace) -> tuple[Trial, str, int]:
         """A new trial with the cell's name and the size that its sampler chose."""
-        trial = self.study.ask(space.distributions())
-        trial.set_user_attr(OWNER, f"{socket.gethostname()}:{os.getpid()}")
+        with self._writing():
+            trial = self.study.ask(space.distributions())
+            trial.set_user_attr(OWNER, f"{socket.gethostname()}:{os.getpid()}")
         return trial, trial.params[CELL], space.sizes[trial.params[SIZE_INDEX]]
 
     def record(self, trial: Trial, result: PointResult) -> None:
-        """Keep the samples of a point. They are stored before the trial is completed: no moment loses them."""
-        trial.set_user_attr(RESULT, json.dumps(result.to_json(), separators=(",", ":")))
-        trial.set_user_attr(VERDICTS, encode_verdicts(self.verdicts(result)))
-        self._tell(trial.number, result)
+        """Keep the samples of a point. They are stored before the trial is completed: no moment loses them.
+
+        Raises:
+            StorageWriteError: the storage does not take them: a full disk, a database that is gone.
+        """
+        with self._writing():
+            trial.set_user_attr(RESULT, json.dumps(result.to_json(), separators=(",", ":")))
+            trial.set_user_attr(VERDICTS, encode_verdicts(self.verdicts(result)))
+            self._tell(trial.number, result)
 
     def add(self, space: SearchSpace, result: PointResult) -> None:
         """Keep a point that nobody asked for: an import."""
@@ -146,6 +158,17 @@ class SweepStudy:
         confidence = shared_confidence(self.meta.policy.confidence, len(self.meta.candidates))
         ratios = {name: result.log_ratios(self.meta.baseline, name) for name in self.meta.candidates}
         return {name: median_interval(values, confidence) for name, values in ratios.items() if values}
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, optuna.exceptions.StorageInternalError) as problem:
+            text = (problem.strerror if isinstance(problem, OSError) else None) or str(problem).partition("\n")[0]
+            raise StorageWriteError(
+                f"study {self.meta.name!r}: the storage takes no more samples: {text}. The points before this one are "
+                "kept; once it is mended (room on the disk, the database back) the same command continues"
+            ) from problem
 
     def _tell(self, number: int, result: PointResult) -> None:
         value = _value(self.verdicts(result))
