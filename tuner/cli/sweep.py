@@ -81,7 +81,7 @@ def _lines(outcome: SweepOutcome, storage: str) -> list[str]:
     runs = ", ".join(f"{name} {count}" for name, count in summary["executions"].items())
     ended = {
         "searched": "nothing was left to measure",
-        "regret": "the estimated regret reached its budget",
+        "regret": "what more measuring could still win is within the regret budget",
     }.get(outcome.stopped_by, f"the budget of {outcome.stopped_by} was spent")
     what = f"{summary['cells']} cells from {summary['trials']} points ({summary['provenance']})"
     seconds = f"{summary['collective_seconds']:.1f} s in collectives, {summary['wall_seconds']:.1f} s in all"
