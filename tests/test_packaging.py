@@ -114,6 +114,15 @@ def test_the_wheel_alone_serves_the_runtime(wheel: Path, bare: Path) -> None:
     )
     assert _run(str(bare), "-I", "-c", code).strip().startswith(str(site_packages))
     assert "No broken requirements" in _run(str(bare), "-m", "pip", "check")
+    # The command is there as well; what reads tables works, what measures says what is missing.
+    command = bare.with_name("ccl-dispatch")
+    assert "example: ccl-dispatch show" in _run(str(command), "show", "--help")
+    for verb in ("explain", "validate"):
+        assert f"usage: ccl-dispatch {verb}" in _run(str(command), verb, "--help")
+    refused = subprocess.run([str(command), "sweep"], capture_output=True, text=True, check=False)
+    assert refused.returncode == 2
+    assert "pip install 'ccl-dispatch[tuner]'" in refused.stderr
+    assert "Traceback" not in refused.stderr
 
 
 def test_the_command_is_there(wheel: Path) -> None:

@@ -43,8 +43,6 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "my-cluster.yaml").write_text(SMALL, encoding="utf-8")
     swept = _ccl_dispatch(["sweep", "my-cluster.yaml"], folder)
     assert swept.returncode == 0, swept.stderr
-    exported = _ccl_dispatch(["export", "--storage", "runs/cpu/study.journal", "--out", "measured-later.csv"], folder)
-    assert exported.returncode == 0, exported.stderr
     return folder
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from importlib import metadata
 from typing import Any
 
 from ccl_dispatch.runtime.errors import StorageError
@@ -12,6 +11,7 @@ from ccl_dispatch.tuner.emit import seal
 from ccl_dispatch.tuner.fit import fit_cells
 from ccl_dispatch.tuner.samples import PointResult
 from ccl_dispatch.tuner.study.meta import StudyMeta
+from ccl_dispatch.tuner.version import version
 
 
 def build_table(meta: StudyMeta, results: Sequence[PointResult]) -> Table:
@@ -53,14 +53,6 @@ def executions(results: Sequence[PointResult]) -> dict[str, int]:
         for name, count in result.executions.items():
             total[name] = total.get(name, 0) + count
     return dict(sorted(total.items()))
-
-
-def version() -> str:
-    """The version of this package, or `unknown` when it is not installed."""
-    try:
-        return metadata.version("ccl-dispatch")
-    except metadata.PackageNotFoundError:
-        return "unknown"
 
 
 def _evidence(meta: StudyMeta, results: Sequence[PointResult]) -> Mapping[str, Any]:

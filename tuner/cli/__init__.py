@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from types import FrameType
 
 from ccl_dispatch.runtime.errors import CclDispatchError
-from ccl_dispatch.tuner.build import version
+from ccl_dispatch.tuner.version import version
 
 # Verb: module, and what it does. Its module is imported when the verb is used: `show` needs no torch and no optuna.
 VERBS = {

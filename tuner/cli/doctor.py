@@ -9,9 +9,9 @@ from typing import Any
 from ccl_dispatch.runtime.probe import this_platform
 from ccl_dispatch.runtime.units import approx_size
 from ccl_dispatch.tuner.backends.registry import BACKENDS, backend_class
-from ccl_dispatch.tuner.build import version
 from ccl_dispatch.tuner.cli.options import add_json, print_json
 from ccl_dispatch.tuner.plan import WORKER_BYTES, available_memory
+from ccl_dispatch.tuner.version import version
 
 EXAMPLE = "ccl-dispatch doctor --json"
 
