@@ -92,24 +92,11 @@ def _parser(chosen: str) -> argparse.ArgumentParser:
         sub = verbs.add_parser(verb, help=summary, description=summary, formatter_class=formatter)
         if verb != chosen:
             continue
-        try:
-            module = importlib.import_module(f"ccl_dispatch.tuner.cli.{module_name}")
-        except ModuleNotFoundError as problem:
-            if (problem.name or "").partition(".")[0] == "ccl_dispatch":
-                raise
-            sub.set_defaults(run=_missing(problem))
-            continue
+        module = importlib.import_module(f"ccl_dispatch.tuner.cli.{module_name}")
         sub.epilog = f"example: {module.EXAMPLE}"
         module.configure(sub)
         sub.set_defaults(run=module.run)
     return parser
-
-
-def _missing(problem: ModuleNotFoundError) -> object:
-    def run(_: argparse.Namespace) -> int:
-        raise problem
-
-    return run
 
 
 def _terminate(_signal: int, _frame: FrameType | None) -> None:
