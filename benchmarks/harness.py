@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from ccl_dispatch.tuner.config_model import SweepConfig
     from ccl_dispatch.tuner.plan import Plan
     from ccl_dispatch.tuner.samples import PointResult
+    from ccl_dispatch.tuner.search import Outlook
     from ccl_dispatch.tuner.statistics import Interval
 
 WANTED_RATIO = 20.0
@@ -106,7 +107,7 @@ class Alternation:
             self._last = time.perf_counter()
             self.start_seconds = self._last - self._began
 
-    def measured(self, result: PointResult, verdicts: Mapping[str, Interval], remaining: int | None) -> None:
+    def measured(self, result: PointResult, verdicts: Mapping[str, Interval], outlook: Outlook) -> None:
         """See `Progress`: the point is stored; now the other arm."""
         kept = time.perf_counter() - self._last
         assert self._plan is not None  # noqa: S101 - `begin` comes first

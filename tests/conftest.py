@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+# Before numpy is loaded: for the small matrices of search and fit threads of BLAS only get in each other's way.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 _PR_SET_CHILD_SUBREAPER = 36  # <linux/prctl.h>
 _GRACE_SECONDS = 3.0

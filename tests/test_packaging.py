@@ -51,8 +51,8 @@ def bare(pristine: Path, tmp_path: Path) -> Path:
 def shelf(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Stand-ins for what the extra asks for, in place of the registry: among them a torch newer than any installed."""
     folder = tmp_path_factory.mktemp("shelf")
-    for name, version in (("torch", "99.0"), ("optuna", "99.0"), ("rich", "99.0"), ("PyYAML", "99.0")):
-        _write_wheel(folder, name, version)
+    for name in ("torch", "optuna", "numpy", "threadpoolctl", "rich", "PyYAML"):
+        _write_wheel(folder, name, "99.0")
     return folder
 
 
@@ -89,7 +89,7 @@ def test_without_extras_only_pyyaml_is_required(wheel: Path) -> None:
     required = _metadata(wheel).get_all("Requires-Dist") or []
     assert [line for line in required if "extra ==" not in line] == ["PyYAML>=6.0"]
     extra = sorted(line.split(";")[0].strip() for line in required if "extra ==" in line)
-    assert [line.split(">=")[0] for line in extra] == ["optuna", "rich", "torch"]
+    assert [line.split(">=")[0] for line in extra] == ["numpy", "optuna", "rich", "threadpoolctl", "torch"]
     assert not any(mark in line for line in extra for mark in ("==", "<", "~", "@"))
 
 
@@ -108,7 +108,7 @@ def test_the_wheel_alone_serves_the_runtime(wheel: Path, bare: Path) -> None:
         "import importlib, importlib.util, importlib.resources as r, sys\n"
         f"for name in {modules!r}: importlib.import_module(name.removesuffix('.__init__'))\n"
         "assert r.files('ccl_dispatch.tables').joinpath('__init__.py').is_file()\n"
-        "for name in ('torch', 'optuna', 'rich'): assert importlib.util.find_spec(name) is None, name\n"
+        "for name in ('torch', 'optuna', 'numpy', 'rich'): assert importlib.util.find_spec(name) is None, name\n"
         "assert not [name for name in sys.modules if name.startswith('ccl_dispatch.tuner')]\n"
         "print(sys.modules['ccl_dispatch.runtime'].__file__)"
     )

@@ -52,19 +52,19 @@ class MeasureConfig:
     """How a point is measured.
 
     Attributes:
-        min_samples: repetitions before a point may be settled.
-        max_samples: repetitions at most.
+        min_samples: repetitions of a visit at least; the search chooses how many more it takes.
+        max_samples: repetitions of a visit at most.
         min_seconds: repetitions go on at least that long, so that book-keeping never outweighs measuring.
         max_seconds: repetitions end after that long, settled or not.
         warmup: calls per backend before the first repetition.
         timeout: seconds after which a point counts as hung.
     """
 
-    min_samples: int = 12
+    min_samples: int = 1
     max_samples: int = 400
     min_seconds: float = 0.03
     max_seconds: float = 1.5
-    warmup: int = 3
+    warmup: int = 1
     timeout: float = 60.0
 
 

@@ -45,7 +45,7 @@ def read_measure(node: Node | None) -> MeasureConfig:
     if node is None:
         return values
     reader = Reader(node, [field.name for field in fields(MeasureConfig)], ConfigError)
-    for key, least in (("min_samples", 2), ("max_samples", 2), ("warmup", 0)):
+    for key, least in (("min_samples", 1), ("max_samples", 1), ("warmup", 0)):
         if (child := reader.get(key)) is not None:
             values = replace(values, **{key: reader.integer(child, minimum=least, maximum=MAX_COUNT)})
     for key in ("min_seconds", "max_seconds", "timeout"):

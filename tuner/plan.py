@@ -14,6 +14,7 @@ from ccl_dispatch.runtime.vocabulary import Cell
 from ccl_dispatch.tuner.backends.base import Point
 from ccl_dispatch.tuner.backends.registry import backend_class
 from ccl_dispatch.tuner.config_model import SweepConfig
+from ccl_dispatch.tuner.curves.cells import families
 from ccl_dispatch.tuner.measure.measurer import Measurer, WorkerMeasurer
 from ccl_dispatch.tuner.measure.messages import MeasureSettings
 from ccl_dispatch.tuner.measure.replaying import ReplayMeasurer
@@ -72,7 +73,7 @@ def make_plan(config: SweepConfig) -> Plan:
         for cell in cells.values()
     }
     grid: dict[str, tuple[int, ...]] = {}
-    required: dict[str, frozenset[int]] = {}
+    shapes: dict[str, dict[int, float]] = {}
     for name, cell in cells.items():
         sizes = set(config.grid(cell))
         if curves is not None:
@@ -80,9 +81,11 @@ def make_plan(config: SweepConfig) -> Plan:
             low, high = curves.range_of(cell)
             lowest, highest = config.replay.ranges[cell] if config.replay else (low, high)
             sizes |= {size for size in curves.sizes(cell) if lowest <= size <= highest}
-        exact = {size for _, size, _ in workload[cell] if curves is None or min(sizes) <= size <= max(sizes)}
-        grid[name] = tuple(sorted(sizes | exact))
-        required[name] = frozenset(exact)
+        shapes[name] = {
+            size: weight for _, size, weight in workload[cell] if curves is None or min(sizes) <= size <= max(sizes)
+        }
+        grid[name] = tuple(sorted(sizes | set(shapes[name])))
+    alike = tuple(tuple(cell.name for cell in family) for family in families(cells.values()))
     policy = Policy(config.policy.min_gain, config.policy.confidence, config.timing)
     rule = StopRule(
         math.log1p(policy.min_gain),
@@ -102,7 +105,7 @@ def make_plan(config: SweepConfig) -> Plan:
         config.measure.timeout,
         config.seed,
     )
-    return Plan(config, cells, SearchSpace(grid, required), workload, policy, settings, curves, platform)
+    return Plan(config, cells, SearchSpace(grid, shapes, alike), workload, policy, settings, curves, platform)
 
 
 def make_measurer(plan: Plan, log_folder: Path) -> Measurer:

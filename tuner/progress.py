@@ -14,6 +14,7 @@ from ccl_dispatch.tuner.statistics import Interval
 
 if TYPE_CHECKING:
     from ccl_dispatch.tuner.plan import Plan
+    from ccl_dispatch.tuner.search import Outlook
 
 # Plain lines come at most that often: a log is read afterwards, not watched.
 _LINE_SECONDS = 2.0
@@ -28,8 +29,8 @@ class Progress(Protocol):
     def point(self, cell_name: str, size: int) -> None:
         """A point is about to be measured."""
 
-    def measured(self, result: PointResult, verdicts: Mapping[str, Interval], remaining: int | None) -> None:
-        """A point was measured and stored; `remaining` points are known to be still to come."""
+    def measured(self, result: PointResult, verdicts: Mapping[str, Interval], outlook: Outlook) -> None:
+        """A point was measured and stored; `outlook` is what the search thought before it."""
 
     def end(self) -> None:
         """The table is written."""
@@ -44,7 +45,7 @@ class SilentProgress:
     def point(self, cell_name: str, size: int) -> None:
         """Nothing."""
 
-    def measured(self, result: PointResult, verdicts: Mapping[str, Interval], remaining: int | None) -> None:
+    def measured(self, result: PointResult, verdicts: Mapping[str, Interval], outlook: Outlook) -> None:
         """Nothing."""
 
     def end(self) -> None:
@@ -52,12 +53,14 @@ class SilentProgress:
 
 
 class _Counting:
-    """What both pictures show: points done and to come, seconds left, and the latest finding per cell."""
+    """What both pictures show: points done, what may be left to win, and the latest finding per cell."""
 
     def __init__(self) -> None:
         self.done = 0
         self.here = 0
-        self.remaining: int | None = None
+        self.outlook: Outlook | None = None
+        self.wanted: float | None = None
+        self.seconds: float | None = None
         self.began: float | None = None
         self.threshold = 0.0
         self.baseline = ""
@@ -67,17 +70,20 @@ class _Counting:
         self.done = len(results)
         self.threshold = plan.settings.rule.threshold
         self.baseline = plan.settings.baseline
+        self.wanted = plan.config.budget.regret
+        if plan.config.budget.seconds is not None and plan.config.replay is None:
+            self.seconds = plan.config.budget.seconds - math.fsum(result.wall_seconds for result in results)
         self.cells = {name: {} for name in plan.cells}
 
     def go(self) -> None:
         """A point is about to be measured; the first one starts the clock, when workers have been started."""
         self.began = time.monotonic() if self.began is None else self.began
 
-    def take(self, result: PointResult, verdicts: Mapping[str, Interval], remaining: int | None) -> str:
+    def take(self, result: PointResult, verdicts: Mapping[str, Interval], outlook: Outlook) -> str:
         """Count the point and say what it showed."""
         self.done += 1
         self.here += 1
-        self.remaining = remaining
+        self.outlook = outlook
         best = max(verdicts, key=lambda name: verdicts[name].median, default="")
         wins = bool(best) and verdicts[best].median > self.threshold
         self.cells.setdefault(result.cell.name, {})[result.size] = best if wins else self.baseline
@@ -88,17 +94,17 @@ class _Counting:
         return f"{best} {factor:.2f}x {'faster' if found.median >= 0 else 'slower'} than {self.baseline}"
 
     def left(self) -> str:
-        """The time left as far as it is known."""
-        if self.remaining is None or self.began is None:
-            return "time left not known yet"
-        if not self.remaining:
-            return "finishing"
-        seconds = (time.monotonic() - self.began) / max(self.here, 1) * self.remaining
-        return f"about {seconds:.0f} s left" if seconds < 90 else f"about {seconds / 60:.0f} min left"
-
-    def total(self) -> str:
-        """Points done of those known of."""
-        return f"{self.done}/{self.done + self.remaining}" if self.remaining is not None else str(self.done)
+        """How far the search is, and the time left as far as it is known."""
+        parts = []
+        if self.outlook is not None and self.outlook.first_look > 1:
+            parts.append(f"first look, {self.outlook.first_look - 1} points of it to come")
+        elif self.outlook is not None and math.isfinite(self.outlook.regret):
+            wanted = f" (wanted {self.wanted:.2%})" if self.wanted is not None else ""
+            parts.append(f"{self.outlook.regret:.2%} may be left to win{wanted}")
+        if self.seconds is not None and self.began is not None:
+            left = max(0.0, self.seconds - (time.monotonic() - self.began))
+            parts.append(f"at most {left:.0f} s left" if left < 90 else f"at most {left / 60:.0f} min left")
+        return ", ".join(parts) or "starting"
 
 
 class PlainProgress:
@@ -120,13 +126,13 @@ class PlainProgress:
         """Only the clock starts: the line comes with the result."""
         self._counting.go()
 
-    def measured(self, result: PointResult, verdicts: Mapping[str, Interval], remaining: int | None) -> None:
+    def measured(self, result: PointResult, verdicts: Mapping[str, Interval], outlook: Outlook) -> None:
         """See `Progress`."""
-        found = self._counting.take(result, verdicts, remaining)
+        found = self._counting.take(result, verdicts, outlook)
         if time.monotonic() - self._last >= self._every:
             self._last = time.monotonic()
             self._say(
-                f"[{self._counting.total()}] {result.cell.name} {approx_size(result.size)}: {found}; "
+                f"[{self._counting.done}] {result.cell.name} {approx_size(result.size)}: {found}; "
                 f"{self._counting.left()}"
             )
 
@@ -164,9 +170,9 @@ class LiveProgress:
         self._now = f"{cell_name} at {approx_size(size)}"
         self._draw()
 
-    def measured(self, result: PointResult, verdicts: Mapping[str, Interval], remaining: int | None) -> None:
+    def measured(self, result: PointResult, verdicts: Mapping[str, Interval], outlook: Outlook) -> None:
         """See `Progress`."""
-        self._last = self._counting.take(result, verdicts, remaining)
+        self._last = self._counting.take(result, verdicts, outlook)
         self._draw()
 
     def end(self) -> None:
@@ -178,9 +184,7 @@ class LiveProgress:
         from rich.text import Text
 
         counting = self._counting
-        grid = Table(
-            title=f"{counting.total()} points, {counting.left()}; now {self._now}", caption=self._last, box=None
-        )
+        grid = Table(title=f"{counting.done} points, {counting.left()}; now {self._now}", caption=self._last, box=None)
         grid.add_column("cell")
         grid.add_column(f"by size; green: a candidate wins, grey: {counting.baseline}")
         for name, points in counting.cells.items():

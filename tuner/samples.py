@@ -36,6 +36,7 @@ class PointResult:
         rank_medians_us: per backend and rank the median latency: shows a slow rank.
         shape: the workload shape that the point stands for, empty for a size of the grid.
         measured_at: ISO 8601 time in UTC, empty when replayed.
+        first_us: per backend the latency of the first warm-up call, of the slowest rank; not among `latencies_us`.
     """
 
     cell: Cell
@@ -50,11 +51,17 @@ class PointResult:
     rank_medians_us: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     shape: tuple[int, ...] = ()
     measured_at: str = ""
+    first_us: Mapping[str, float] = field(default_factory=dict)
 
     def log_ratios(self, baseline: str, candidate: str) -> list[float]:
         """log(T_baseline / T_candidate) per repetition: positive where the candidate is faster."""
         pairs = zip(self.latencies_us.get(baseline, ()), self.latencies_us.get(candidate, ()), strict=False)
         return [math.log(slow / fast) for slow, fast in pairs]
+
+    def first_log_ratios(self, baseline: str, candidate: str) -> list[float]:
+        """The same for the first warm-up call, where both were timed."""
+        pair = (self.first_us.get(baseline), self.first_us.get(candidate))
+        return [math.log(pair[0] / pair[1])] if pair[0] and pair[1] else []
 
     def to_json(self) -> dict[str, Any]:
         """The result as JSON data; `from_json` gives it back unchanged."""
@@ -71,6 +78,7 @@ class PointResult:
             "rank_medians_us": {name: list(values) for name, values in self.rank_medians_us.items()},
             "shape": list(self.shape),
             "measured_at": self.measured_at,
+            "first_us": dict(self.first_us),
         }
 
     @classmethod
@@ -89,6 +97,7 @@ class PointResult:
             rank_medians_us=_tuples(data["rank_medians_us"]),
             shape=tuple(data["shape"]),
             measured_at=data["measured_at"],
+            first_us=dict(data.get("first_us", {})),
         )
 
 

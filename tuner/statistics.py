@@ -10,6 +10,8 @@ from functools import lru_cache
 # With min_gain 0 the tie band is a single point that no interval can lie in. Half a percent is below what a published
 # latency table resolves and what two runs of one library agree on, so that more samples would refine nothing of use.
 RESOLUTION = 0.005
+# Fewer samples than this say nothing about how much neighbours in time resemble each other.
+SERIES = 16
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ def median(values: Sequence[float]) -> float:
     return ordered[half] if len(ordered) % 2 else (ordered[half - 1] + ordered[half]) / 2
 
 
-def median_interval(values: Sequence[float], confidence: float) -> Interval:
+def median_interval(values: Sequence[float], confidence: float, correlation: float = 1.0) -> Interval:
     """The median of `values` and a confidence sequence for the true one: it holds at every sample count at once.
 
     Under "m is the median" the number of samples below m is a sum of fair coin flips. The likelihood of the flips
@@ -52,17 +54,21 @@ def median_interval(values: Sequence[float], confidence: float) -> Interval:
     for quantiles S. R. Howard and A. Ramdas, Sequential estimation of quantiles, Bernoulli 28 (2022).
 
     Assumption: each sample is equally likely to lie above or below the true median given the ones before it. Nothing
-    else is asked of the distribution: no moments, no symmetry, and it may change from sample to sample. Samples whose
-    sides come in runs (drift of the ratio itself) break it; pairing baseline and candidate takes common drift out.
+    else is asked of the distribution: no moments, no symmetry, and it may change from sample to sample. Pairing
+    baseline and candidate takes common drift out. Samples whose sides still come in runs (a bimodal machine that stays
+    in one mode for a while) count for fewer: the logarithm of the ratio is divided by the `correlation` of the samples,
+    as if only every `correlation`-th had been taken. That is exact for runs of that length and was checked by
+    simulation for others (tests/tuner/test_statistics.py); `correlation_time` estimates it.
 
     Args:
         values: the samples, in any order and unit.
         confidence: 1 - alpha, between 0 and 1.
+        correlation: integrated autocorrelation time of the sides that the samples fall on, at least 1.
 
     Raises:
         ValueError: there are no values, or the confidence is not between 0 and 1.
     """
-    rank = _outer_rank(len(values), confidence)
+    rank = _outer_rank(len(values), -math.log(1 - _checked(confidence)) * _rounded_up(correlation))
     middle = median(values)
     if rank < 0:
         return Interval(middle, -math.inf, math.inf)
@@ -73,18 +79,61 @@ def median_interval(values: Sequence[float], confidence: float) -> Interval:
 @lru_cache(maxsize=256)
 def fewest_samples(confidence: float) -> int:
     """The least number of samples with which `median_interval` has finite bounds (7 at 95 %)."""
+    limit = -math.log(1 - _checked(confidence))
     count = 1
-    while _outer_rank(count, confidence) < 0:
+    while _outer_rank(count, limit) < 0:
         count += 1
     return count
 
 
-@lru_cache(maxsize=65536)
-def _outer_rank(count: int, confidence: float) -> int:
-    """The 0-based rank of the lower bound among `count` sorted samples, -1 while there is none."""
+def correlation_time(series: Sequence[float]) -> float:
+    """By how much neighbours in time resemble each other: the integrated autocorrelation time of the sides (above or
+    below the median) that samples fall on, at least 1; 1 for fewer than `SERIES` samples.
+
+    1 + 2 times the sum of autocorrelations, over pairs of lags while a pair's sum is beyond chance (C. J. Geyer,
+    Practical Markov chain Monte Carlo, Statistical Science 7, 1992). Sides, not values: heavy tails do not matter.
+
+    Args:
+        series: one visit's samples in the order of measuring.
+    """
+    count = len(series)
+    if count < SERIES:
+        return 1.0
+    middle = median(series)
+    sides = [(value > middle) - (value < middle) for value in series]
+    power = sum(side * side for side in sides)
+    if power == 0:
+        return 1.0
+    total = 1.0
+    # What independent sides show by chance: two standard errors of a pair of lags.
+    chance = 2 * math.sqrt(2 / count)
+    for lag in range(1, count // 2, 2):
+        pair = sum(a * b for a, b in zip(sides, sides[lag:], strict=False))
+        pair += sum(a * b for a, b in zip(sides, sides[lag + 1 :], strict=False))
+        if pair / power <= chance:
+            break
+        total += 2 * pair / power
+    return total
+
+
+def _checked(confidence: float) -> float:
     if not 0 < confidence < 1:
         raise ValueError(f"a confidence of {confidence} was given; it must lie between 0 and 1")
-    limit = -math.log(1 - confidence)
+    return confidence
+
+
+def _rounded_up(correlation: float) -> float:
+    # Quarters, so that the ranks that were computed once serve again.
+    return math.ceil(max(correlation, 1.0) * 4) / 4
+
+
+@lru_cache(maxsize=65536)
+def _outer_rank(count: int, limit: float) -> int:
+    """The 0-based rank of the lower bound among `count` sorted samples, -1 while there is none.
+
+    Args:
+        limit: the log likelihood ratio that excludes a median.
+    """
     # The ratio falls as the smaller of the two counts rises to the middle: find the first count that is not excluded.
     low, high = 0, count // 2 + 1
     while low < high:
@@ -147,7 +196,8 @@ class StopRule:
         return "samples" if fewest >= self.max_samples else None
 
     def _is_settled(self, values: Sequence[float]) -> bool:
-        interval = median_interval(values, shared_confidence(self.confidence, self.candidates))
+        share = shared_confidence(self.confidence, self.candidates)
+        interval = median_interval(values, share, correlation_time(values))
         if interval.low > self.threshold or interval.high < self.threshold:
             return True
         if -self.threshold <= interval.low and interval.high <= self.threshold:

@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 import logging
+import math
 import socket
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
-from itertools import pairwise
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from threadpoolctl import threadpool_limits
 
 from ccl_dispatch.runtime.probe import this_platform
 from ccl_dispatch.runtime.table import Platform, Table
 from ccl_dispatch.tuner.build import build_table, executions
 from ccl_dispatch.tuner.config_model import SweepConfig, config_digest
 from ccl_dispatch.tuner.emit import write_table
-from ccl_dispatch.tuner.fit import remaining_regret
 from ccl_dispatch.tuner.measure.measurer import Measurer
 from ccl_dispatch.tuner.plan import Plan, make_measurer, make_plan
 from ccl_dispatch.tuner.progress import Progress
 from ccl_dispatch.tuner.samples import PointResult
-from ccl_dispatch.tuner.search import CoarseToFineSampler, PointSampler
+from ccl_dispatch.tuner.search import Budget, Outlook, PointSampler, RegretSampler
 from ccl_dispatch.tuner.study import StudyMeta, SweepStudy, open_storage
 
 logger = logging.getLogger(__name__)
@@ -75,8 +77,14 @@ def run_sweep(config: SweepConfig, storage_url: str, out: Path, log_folder: Path
     """
     began = time.perf_counter()
     plan = make_plan(config)
+    # The matrices of the search are small: threads of BLAS would only take cores from the workers.
+    with threadpool_limits(1):
+        return _run(plan, storage_url, out, log_folder, progress, began)
+
+
+def _run(plan: Plan, storage_url: str, out: Path, log_folder: Path, progress: Progress, began: float) -> SweepOutcome:
     meta = study_meta(plan)
-    sampler = CoarseToFineSampler(plan.space, plan.settings.rule.threshold)
+    sampler = make_sampler(plan)
     with ExitStack() as stack:
         storage = stack.enter_context(open_storage(storage_url, write=True))
         if storage.mended_bytes:
@@ -88,7 +96,7 @@ def run_sweep(config: SweepConfig, storage_url: str, out: Path, log_folder: Path
         results = study.results()
         progress.begin(plan, results)
         stopped_by, worker_seconds = "searched", 0.0
-        if sampler.next_point(study.study) is not None:
+        if sampler.outlook(study.study).proposal is not None:
             measurer = stack.enter_context(make_measurer(plan, log_folder))
             measurer.start()
             ready = time.perf_counter()
@@ -129,6 +137,28 @@ def study_meta(plan: Plan) -> StudyMeta:
     )
 
 
+def make_sampler(plan: Plan) -> RegretSampler:
+    """The search of a plan, with the plan's budget."""
+    config = plan.config
+    backends = len(plan.settings.backends)
+    # A measured visit also checks every output before and after.
+    fixed = backends * (max(1, plan.settings.warmup) + (0 if config.replay else 2))
+    return RegretSampler(
+        plan.space,
+        config.candidates,
+        threshold=plan.settings.rule.threshold,
+        confidence=plan.policy.confidence,
+        budget=Budget(
+            executions=config.budget.executions,
+            seconds=config.budget.seconds,
+            regret=config.budget.regret,
+            fixed_executions=fixed,
+            repeat_executions=backends,
+        ),
+        repeats=(plan.settings.rule.min_samples, plan.settings.rule.max_samples),
+    )
+
+
 def _measure_all(
     plan: Plan,
     study: SweepStudy,
@@ -138,29 +168,34 @@ def _measure_all(
     progress: Progress,
 ) -> str:
     """Measure until the search or a budget ends; appends to `results` and says which it was."""
-    budget = _Budget(plan, results, virtual=plan.config.replay is not None)
+    spent = _Spent(plan, results)
+    visits = Counter((result.cell, result.size) for result in results)
     while True:
-        word = budget.spent(results)
+        outlook = sampler.outlook(study.study)
+        word = spent.budget(outlook)
         if word is not None:
             return word
-        if sampler.next_point(study.study) is None:
-            return "searched"
-        with _trial(study, plan) as (trial, cell_name, size):
+        with _trial(study, plan) as (trial, cell_name, size, repeats):
             progress.point(cell_name, size)
             cell = plan.cells[cell_name]
-            visit = sum(1 for result in results if result.cell == cell and result.size == size)
-            result = measurer.measure(plan.point(cell_name, size), plan.number(cell_name, size, visit))
+            number = plan.number(cell_name, size, visits[cell, size])
+            # Where others share the study the trial's point may be another one than the outlook's.
+            same = outlook.proposal is not None and outlook.proposal[:2] == (cell_name, size)
+            doubts = outlook.proposal.doubts if same and outlook.proposal else {}
+            result = measurer.measure(plan.point(cell_name, size), number, repeats, doubts)
             study.record(trial, result)
+        visits[cell, size] += 1
+        spent.add(result)
         results.append(result)
-        progress.measured(result, study.verdicts(result), sampler.remaining(study.study))
+        progress.measured(result, study.verdicts(result), outlook)
 
 
 @contextmanager
-def _trial(study: SweepStudy, plan: Plan) -> Iterator[tuple[Any, str, int]]:
+def _trial(study: SweepStudy, plan: Plan) -> Iterator[tuple[Any, str, int, int]]:
     """A trial that is failed when its point comes to nothing, for whatever reason."""
-    trial, cell_name, size = study.ask(plan.space)
+    trial, cell_name, size, repeats = study.ask(plan.space)
     try:
-        yield trial, cell_name, size
+        yield trial, cell_name, size, repeats
     except BaseException as problem:
         try:
             study.give_up(trial, f"{type(problem).__name__}: {problem}"[:500])
@@ -169,71 +204,30 @@ def _trial(study: SweepStudy, plan: Plan) -> Iterator[tuple[Any, str, int]]:
         raise
 
 
-@dataclass
-class _Budget:
-    """Whether the config's budget is used up. What earlier runs of the study spent counts."""
+class _Spent:
+    """What has been spent of the config's budget, earlier runs of the study included."""
 
-    plan: Plan
-    earlier: list[PointResult]
-    virtual: bool
-    _before: float = field(init=False)
-    _began: float = field(init=False)
-    _regrets: dict[str, tuple[int, float]] = field(init=False, default_factory=dict)
-
-    def __post_init__(self) -> None:
-        self._before = sum(result.wall_seconds for result in self.earlier)
+    def __init__(self, plan: Plan, results: list[PointResult]) -> None:
+        self._budget = plan.config.budget
+        self._virtual = plan.config.replay is not None
+        self._executions = sum(executions(results).values())
+        self._seconds = math.fsum(result.wall_seconds for result in results)
         self._began = time.perf_counter()
 
-    def spent(self, results: list[PointResult]) -> str | None:
-        """The name of the budget that is used up."""
-        budget = self.plan.config.budget
-        if budget.executions is not None and sum(executions(results).values()) >= budget.executions:
-            return "executions"
-        if budget.seconds is not None and self._seconds(results) >= budget.seconds:
+    def add(self, result: PointResult) -> None:
+        """Count one more point."""
+        self._executions += sum(result.executions.values())
+        if self._virtual:
+            self._seconds += result.wall_seconds
+
+    def budget(self, outlook: Outlook) -> str | None:
+        """The word for what ends the sweep now: a budget's name, or `searched`; None to go on."""
+        budget = self._budget
+        seconds = self._seconds + (0.0 if self._virtual else time.perf_counter() - self._began)
+        if budget.seconds is not None and seconds >= budget.seconds:
             return "seconds"
-        if budget.regret is not None and self._regret(results) <= budget.regret:
+        if budget.regret is not None and outlook.regret <= budget.regret:
             return "regret"
-        return None
-
-    def _seconds(self, results: list[PointResult]) -> float:
-        if self.virtual:
-            return sum(result.wall_seconds for result in results)
-        return self._before + time.perf_counter() - self._began
-
-    def _regret(self, results: list[PointResult]) -> float:
-        """The mean over cells of what more measuring could still win; infinite until every cell has had its first look.
-
-        Only the cells that changed are fitted again.
-        """
-        total = 0.0
-        for name, cell in self.plan.cells.items():
-            mine = [result for result in results if result.cell == cell]
-            if not self._looked_at(name, mine):
-                return float("inf")
-            known = self._regrets.get(name)
-            if known is None or known[0] != len(mine):
-                workload = {size: (shape, weight) for shape, size, weight in self.plan.workload[cell]}
-                value = remaining_regret(
-                    cell,
-                    mine,
-                    baseline=self.plan.settings.baseline,
-                    candidates=self.plan.settings.candidates,
-                    policy=self.plan.policy,
-                    workload=workload,
-                )
-                self._regrets[name] = known = (len(mine), value)
-            total += known[1]
-        return total / len(self.plan.cells)
-
-    def _looked_at(self, name: str, mine: list[PointResult]) -> bool:
-        """Both ends, all workload shapes and every second octave: an estimate from fewer would only be a guess."""
-        sizes = self.plan.space.grid[name]
-        measured = {result.size for result in mine}
-        if not {sizes[0], sizes[-1], *self.plan.space.required[name]} <= measured:
-            return False
-        ordered = sorted(measured)
-        return all(high <= 4 * low or _adjacent(sizes, low, high) for low, high in pairwise(ordered))
-
-
-def _adjacent(sizes: tuple[int, ...], low: int, high: int) -> bool:
-    return sizes.index(high) == sizes.index(low) + 1
+        if budget.executions is not None and (self._executions >= budget.executions or outlook.exhausted):
+            return "executions"
+        return "searched" if outlook.proposal is None else None

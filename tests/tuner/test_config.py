@@ -116,7 +116,7 @@ def test_what_is_left_out_has_its_default() -> None:
     needed = ("collective", "baseline", "candidates", "world_sizes", "dtypes", "sizes")
     config = parse_config(written({key: FULL[key] for key in needed}), "some/where/quick.yaml")
     assert (config.name, config.modes, config.dims, config.timing) == ("quick", ("eager",), ("first",), "isolated")
-    assert (config.measure, config.policy) == (MeasureConfig(12, 400, 0.03, 1.5, 3, 60.0), PolicyConfig(0.03, 0.95))
+    assert (config.measure, config.policy) == (MeasureConfig(1, 400, 0.03, 1.5, 1, 60.0), PolicyConfig(0.03, 0.95))
     assert (config.budget, config.workload, config.seed) == (BudgetConfig(None, None, None), (), 0)
     assert parse_config(written({key: FULL[key] for key in needed} | {"sizes": {"min": 16, "max": 32}}), "c").sizes == (
         SizeRange(16, 32, 4)
@@ -248,7 +248,11 @@ def test_any_value_of_a_wrong_type_is_refused_with_its_key(path: tuple[Any, ...]
         ({"budget": {"regret": 0}}, "budget.regret", "found 0, expected more than 0"),
         ({"budget": {"executions": 0.5}}, "budget.executions", "found 0.5, expected a whole number"),
         ({"measure": {"min_samples": 500}}, "measure.min_samples", "min_samples is 500 and max_samples 400"),
-        ({"measure": {"max_samples": 5}}, "measure.max_samples", "min_samples is 12 and max_samples 5"),
+        (
+            {"measure": {"min_samples": 12, "max_samples": 5}},
+            "measure.max_samples",
+            "min_samples is 12 and max_samples 5",
+        ),
         ({"measure": {"max_seconds": 0.01}}, "measure.max_seconds", "min_seconds is 0.03 and max_seconds 0.01"),
         ({"measure": {"timeout": 0}}, "measure.timeout", "found 0, expected more than 0"),
         ({"backends": {"sm": {}}}, "backends.sm", "Did you mean 'shm'?"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import time
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from ccl_dispatch.tuner.config import load_config
 from ccl_dispatch.tuner.plan import Plan, make_plan
 from ccl_dispatch.tuner.progress import LiveProgress, PlainProgress
 from ccl_dispatch.tuner.samples import PointExclusion, PointResult
+from ccl_dispatch.tuner.search import Outlook
 from ccl_dispatch.tuner.statistics import Interval
 
 CELL = Cell("all_gather", "eager", "first", "bfloat16", 2)
@@ -30,15 +32,17 @@ def _plan(folder: Path) -> Plan:
 
 
 def test_a_line_names_cell_size_finding_and_time_left(tmp_path: Path) -> None:
-    """A line says how far it is, which cell and size, what was found; waiting for workers isn't taken for measuring."""
+    """A line says which cell and size, what was found, and how far the search is: its first look, then what is left."""
     stream = io.StringIO()
     progress = PlainProgress(stream, every=0.0)
     progress.begin(_plan(tmp_path), [])
     time.sleep(0.5)  # workers start
     progress.point(CELL.name, RESULT.size)
-    progress.measured(RESULT, VERDICTS, 9)
+    progress.measured(RESULT, VERDICTS, Outlook(None, math.inf, 10))
     line = stream.getvalue().splitlines()[-1]
-    assert line == f"[1/10] {CELL.name} 64 KiB: shm 2.00x faster than gloo; about 0 s left"
+    assert line == f"[1] {CELL.name} 64 KiB: shm 2.00x faster than gloo; first look, 9 points of it to come"
+    progress.measured(RESULT, VERDICTS, Outlook(None, 0.0123))
+    assert stream.getvalue().splitlines()[-1].endswith("; 1.23% may be left to win")
 
 
 def test_an_excluded_candidate_is_told(tmp_path: Path) -> None:
@@ -47,9 +51,9 @@ def test_an_excluded_candidate_is_told(tmp_path: Path) -> None:
     progress = PlainProgress(stream, every=0.0)
     progress.begin(_plan(tmp_path), [RESULT])
     progress.point(CELL.name, 16)
-    progress.measured(PointResult(CELL, 16, {}, (PointExclusion("shm", "hung", "rank 0"),)), {}, 0)
+    progress.measured(PointResult(CELL, 16, {}, (PointExclusion("shm", "hung", "rank 0"),)), {}, Outlook(None, 0.0))
     assert "gloo against shm; points measured before: 1" in stream.getvalue()
-    assert stream.getvalue().splitlines()[-1] == f"[2/2] {CELL.name} 16 B: shm excluded: hung; finishing"
+    assert stream.getvalue().splitlines()[-1] == f"[2] {CELL.name} 16 B: shm excluded: hung; 0.00% may be left to win"
 
 
 def test_the_picture_begins_without_a_time(tmp_path: Path) -> None:
@@ -57,9 +61,9 @@ def test_the_picture_begins_without_a_time(tmp_path: Path) -> None:
     progress = LiveProgress()
     progress.begin(_plan(tmp_path), [])
     try:
-        assert "time left not known yet; now starting workers" in _shown(progress)
+        assert "starting; now starting workers" in _shown(progress)
         progress.point(CELL.name, RESULT.size)
-        progress.measured(RESULT, VERDICTS, 9)
+        progress.measured(RESULT, VERDICTS, Outlook(None, math.inf, 9))
         assert f"{CELL.name}  █" in _shown(progress)
     finally:
         progress.end()

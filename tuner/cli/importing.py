@@ -16,7 +16,7 @@ from ccl_dispatch.tuner.cli.options import add_where, where
 from ccl_dispatch.tuner.importing import import_measurements, left_out
 from ccl_dispatch.tuner.measurements import parse_measurements
 from ccl_dispatch.tuner.samples import PointResult
-from ccl_dispatch.tuner.search import CoarseToFineSampler, SearchSpace
+from ccl_dispatch.tuner.search import RegretSampler, SearchSpace
 from ccl_dispatch.tuner.study import StudyMeta, SweepStudy, open_storage
 
 EXAMPLE = "ccl-dispatch import measured.csv --baseline rccl --where platform=MI300X --storage imported.journal"
@@ -59,14 +59,14 @@ def run(options: argparse.Namespace) -> int:
     grid: dict[str, set[int]] = {}
     for point in points:
         grid.setdefault(point.cell.name, set()).add(point.size)
-    space = SearchSpace({name: tuple(sorted(sizes)) for name, sizes in grid.items()}, {})
+    space = SearchSpace({name: tuple(sorted(sizes)) for name, sizes in grid.items()})
     with open_storage(options.storage, write=True) as storage:
         if options.study in optuna.get_all_study_names(storage.optuna):
             raise StorageError(
                 f"{options.storage} has a study {options.study!r} already. Import all files that belong together in "
                 "one call, and give another --study or --storage"
             )
-        study = SweepStudy.create_or_continue(storage, meta, CoarseToFineSampler(space, 0.0))
+        study = SweepStudy.create_or_continue(storage, meta, RegretSampler(space, meta.candidates))
         for point in points:
             study.add(space, point)
     print(f"{options.storage}: study {options.study!r} with {len(points)} imported points of {len(grid)} cells")

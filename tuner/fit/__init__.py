@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from ccl_dispatch.runtime.errors import MeasuringError
-from ccl_dispatch.runtime.table import Band, CellTable, Crossover, Policy
+from ccl_dispatch.runtime.table import CellTable, Policy
 from ccl_dispatch.runtime.vocabulary import Cell
+from ccl_dispatch.tuner.curves.cells import families
 from ccl_dispatch.tuner.fit.bands import build_bands, earned_labels
-from ccl_dispatch.tuner.fit.curve import Curve, fit_curves
+from ccl_dispatch.tuner.fit.grid import FitGrid, fit_grids, learn_noises
 from ccl_dispatch.tuner.fit.points import FitPoint, Workload, join_points, joined_exclusions
-from ccl_dispatch.tuner.fit.regret import regret_estimate, removable_regret
+from ccl_dispatch.tuner.fit.regret import regret_estimate
 from ccl_dispatch.tuner.fit.verdicts import find_overrides, find_ties
 from ccl_dispatch.tuner.samples import PointResult
 
-__all__ = ["fit_cell", "fit_cells", "remaining_regret"]
+__all__ = ["fit_cell", "fit_cells"]
 
 
 def fit_cell(
@@ -26,7 +27,7 @@ def fit_cell(
     policy: Policy,
     workload: Workload,
 ) -> CellTable:
-    """The table's answer for one cell; the order of `results` does not matter.
+    """The table's answer for one cell from its own results alone; their order does not matter.
 
     Args:
         cell: the curve to fit; results of other cells are left out.
@@ -39,20 +40,9 @@ def fit_cell(
     Raises:
         MeasuringError: the baseline has no samples in this cell, so there is nothing to compare with.
     """
-    points = _points(cell, results, baseline, candidates, policy, workload)
-    curves = fit_curves(points, candidates)
-    bands, crossovers = _bands(points, curves, baseline, policy)
-    return CellTable(
-        cell=cell,
-        measured_from=points[0].size,
-        measured_to=points[-1].size,
-        bands=bands,
-        crossovers=crossovers,
-        ties=find_ties(points, candidates, policy.min_gain),
-        exclusions=joined_exclusions(points),
-        overrides=find_overrides(points, bands, workload, baseline=baseline, min_gain=policy.min_gain),
-        regret_estimate=regret_estimate(points, bands, curves, baseline=baseline),
-    )
+    mine = [result for result in results if result.cell == cell]
+    how = {cell: workload}
+    return _fit_family((cell,), {cell: mine}, baseline, candidates, policy, how)[0]
 
 
 def fit_cells(
@@ -63,7 +53,10 @@ def fit_cells(
     policy: Policy,
     workload: Mapping[Cell, Workload],
 ) -> tuple[CellTable, ...]:
-    """`fit_cell` for every cell that has results, sorted by cell.
+    """A table for every cell that has results, sorted by cell; their order does not matter.
+
+    Cells that differ in nothing but the dtype are a family: what was measured in one tells of the curves of the others
+    as far as their points show that they are alike. What a candidate's band has to prove it proves in its own cell.
 
     Raises:
         MeasuringError: a cell has no samples of the baseline.
@@ -71,45 +64,45 @@ def fit_cells(
     by_cell: dict[Cell, list[PointResult]] = {}
     for result in results:
         by_cell.setdefault(result.cell, []).append(result)
-    return tuple(
-        fit_cell(
-            cell,
-            by_cell[cell],
-            baseline=baseline,
-            candidates=candidates,
-            policy=policy,
-            workload=workload.get(cell, {}),
-        )
-        for cell in sorted(by_cell)
-    )
+    tables = [
+        table
+        for cells in families(sorted(by_cell))
+        for table in _fit_family(cells, by_cell, baseline, candidates, policy, workload)
+    ]
+    return tuple(sorted(tables))
 
 
-def remaining_regret(
-    cell: Cell,
-    results: Sequence[PointResult],
-    *,
+def _fit_family(
+    cells: Sequence[Cell],
+    by_cell: Mapping[Cell, Sequence[PointResult]],
     baseline: str,
     candidates: Sequence[str],
     policy: Policy,
-    workload: Workload,
-) -> float:
-    """The mean regret that more measuring of this cell could still take away (see `regret.removable_regret`).
-
-    Raises:
-        MeasuringError: the baseline has no samples in this cell.
-    """
-    points = _points(cell, results, baseline, candidates, policy, workload)
-    curves = fit_curves(points, candidates)
-    bands, _ = _bands(points, curves, baseline, policy)
-    return removable_regret(points, bands, curves, baseline=baseline, min_gain=policy.min_gain)
+    workload: Mapping[Cell, Workload],
+) -> list[CellTable]:
+    family = [_points(cell, by_cell[cell], baseline, candidates, policy, workload.get(cell, {})) for cell in cells]
+    grids = fit_grids(family, candidates, learn_noises(family, candidates))
+    return [
+        _fit_grid(cell, grid, baseline, policy, workload.get(cell, {})) for cell, grid in zip(cells, grids, strict=True)
+    ]
 
 
-def _bands(
-    points: Sequence[FitPoint], curves: Mapping[str, Curve], baseline: str, policy: Policy
-) -> tuple[tuple[Band, ...], tuple[Crossover, ...]]:
+def _fit_grid(cell: Cell, grid: FitGrid, baseline: str, policy: Policy, workload: Workload) -> CellTable:
     min_gain, confidence = policy.min_gain, policy.confidence
-    labels = earned_labels(points, curves, baseline=baseline, min_gain=min_gain, confidence=confidence)
-    return build_bands(points, labels, curves, baseline=baseline, min_gain=min_gain, confidence=confidence)
+    labels = earned_labels(grid, baseline=baseline, min_gain=min_gain, confidence=confidence)
+    bands, crossovers = build_bands(grid, labels, baseline=baseline, min_gain=min_gain, confidence=confidence)
+    points = grid.points
+    return CellTable(
+        cell=cell,
+        measured_from=points[0].size,
+        measured_to=points[-1].size,
+        bands=bands,
+        crossovers=crossovers,
+        ties=find_ties(grid, min_gain=min_gain, confidence=confidence),
+        exclusions=joined_exclusions(points),
+        overrides=find_overrides(points, bands, workload, baseline=baseline, min_gain=min_gain),
+        regret_estimate=regret_estimate(grid, labels),
+    )
 
 
 def _points(
@@ -120,12 +113,13 @@ def _points(
     policy: Policy,
     workload: Workload,
 ) -> tuple[FitPoint, ...]:
-    mine = [result for result in results if result.cell == cell]
-    if not any(result.latencies_us.get(baseline) for result in mine):
-        reasons = {f"{e.reason}: {e.detail}" for result in mine for e in result.exclusions if e.backend == baseline}
+    if not any(result.latencies_us.get(baseline) for result in results):
+        reasons = {f"{e.reason}: {e.detail}" for result in results for e in result.exclusions if e.backend == baseline}
         found = "; ".join(sorted(reasons)) or "no result has any"
         raise MeasuringError(
             f"{cell.name}: the baseline {baseline} has no samples ({found}), expected them at one size at least. "
             f"Choose another baseline, or leave this cell out of the sweep"
         )
-    return join_points(mine, baseline=baseline, candidates=candidates, confidence=policy.confidence, workload=workload)
+    return join_points(
+        results, baseline=baseline, candidates=candidates, confidence=policy.confidence, workload=workload
+    )

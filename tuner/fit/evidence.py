@@ -31,15 +31,18 @@ def band_evidence(points: Sequence[FitPoint], candidate: str, confidence: float)
     Where the sample counts allow both, each gets half of alpha and the one that lies further from zero speaks; where
     the counts allow only one, it gets all of alpha. Which ones are possible depends on counts, never on values.
     """
-    ratios = [(point.octaves, point.ratios[candidate].samples) for point in points if candidate in point.ratios]
-    pool = [value for _, samples in ratios for value in samples]
+    ratios = [(point.octaves, point.ratios[candidate]) for point in points if candidate in point.ratios]
+    pool = [value for _, ratio in ratios for value in ratio.samples]
     half = shared_confidence(confidence, 2)
     each = shared_confidence(half, len(ratios))
     count = len(pool)
-    if len(ratios) == 1 or min(len(samples) for _, samples in ratios) < fewest_samples(each):
-        return Evidence(median_interval(pool, confidence), len(ratios), count)
-    pooled = median_interval(pool, half)
-    by_point = _weighted_mean([(weight, median_interval(samples, each)) for weight, samples in ratios])
+    correlation = math.fsum(len(ratio.samples) * ratio.correlation for _, ratio in ratios) / count
+    if len(ratios) == 1 or min(len(ratio.samples) for _, ratio in ratios) < fewest_samples(each):
+        return Evidence(median_interval(pool, confidence, correlation), len(ratios), count)
+    pooled = median_interval(pool, half, correlation)
+    by_point = _weighted_mean(
+        [(weight, median_interval(ratio.samples, each, ratio.correlation)) for weight, ratio in ratios]
+    )
     sharper = max((by_point, pooled), key=lambda interval: max(interval.low, -interval.high))
     return Evidence(sharper, len(ratios), count)
 

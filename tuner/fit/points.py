@@ -7,18 +7,28 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ccl_dispatch.runtime.table import Exclusion
+from ccl_dispatch.tuner.curves import PointSamples
 from ccl_dispatch.tuner.samples import PointResult
-from ccl_dispatch.tuner.statistics import Interval, median_interval, shared_confidence
+from ccl_dispatch.tuner.statistics import Interval, correlation_time, median_interval, shared_confidence
 
 Workload = Mapping[int, tuple[tuple[int, ...], float]]
 
 
 @dataclass(frozen=True)
 class Ratio:
-    """log(T_baseline / T_candidate) at one size: the samples in ascending order and the interval of their median."""
+    """log(T_baseline / T_candidate) at one size.
+
+    Attributes:
+        samples: of all repetitions, ascending.
+        interval: of their median.
+        correlation: by how much neighbours in time resemble each other: samples count for so many times fewer.
+        visits: the samples visit by visit, with those of first calls.
+    """
 
     samples: tuple[float, ...]
     interval: Interval
+    correlation: float
+    visits: PointSamples
 
 
 @dataclass(frozen=True)
@@ -72,12 +82,30 @@ def join_points(
         exclusions = {backend: (reason, detail) for backend, reason, detail in sorted(found, reverse=True)}
         ratios = {}
         for candidate in candidates:
-            samples = sorted(value for result in by_size[size] for value in result.log_ratios(baseline, candidate))
-            if samples and candidate not in exclusions:
-                ratios[candidate] = Ratio(tuple(samples), median_interval(samples, share))
+            visits = sorted(
+                (result.log_ratios(baseline, candidate), result.first_log_ratios(baseline, candidate))
+                for result in by_size[size]
+            )
+            if any(repeats for repeats, _ in visits) and candidate not in exclusions:
+                ratios[candidate] = _ratio(visits, share)
         weight = part + (span * weights[size] / total if total > 0 and size in weights else 0.0)
         points.append(FitPoint(size, part, weight, ratios, dict(sorted(exclusions.items()))))
     return tuple(points)
+
+
+def _ratio(visits: Sequence[tuple[list[float], list[float]]], confidence: float) -> Ratio:
+    samples = tuple(sorted(value for repeats, _ in visits for value in repeats))
+    # Per visit, weighed by its samples: between visits there is nothing to resemble.
+    correlation = math.fsum(len(repeats) * correlation_time(repeats) for repeats, _ in visits) / len(samples)
+    return Ratio(
+        samples,
+        median_interval(samples, confidence, correlation),
+        correlation,
+        PointSamples(
+            tuple(value for repeats, _ in visits for value in repeats),
+            tuple(value for _, firsts in visits for value in firsts),
+        ),
+    )
 
 
 def log_shares(sizes: Sequence[int]) -> list[float]:

@@ -4,31 +4,32 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from statistics import NormalDist
+
+import numpy as np
 
 from ccl_dispatch.runtime.table import Band, Override, Tie
 from ccl_dispatch.tuner.fit.bands import as_gain, backend_at, flipped
+from ccl_dispatch.tuner.fit.grid import FitGrid
 from ccl_dispatch.tuner.fit.points import FitPoint, Workload
+from ccl_dispatch.tuner.fit.segment import runs
+from ccl_dispatch.tuner.statistics import shared_confidence
 
 # The tie band is at least 1 % wide on either side: with min_gain 0 it would be a point, which nothing is ever proven to
 # lie in, and backends that differ by less than 1 % are alike to every caller.
 TIE_FLOOR = 0.01
 
 
-def find_ties(points: Sequence[FitPoint], candidates: Sequence[str], min_gain: float) -> tuple[Tie, ...]:
-    """Runs of neighbouring measured sizes at which a candidate's interval lies in the tie band around the baseline."""
+def find_ties(grid: FitGrid, *, min_gain: float, confidence: float) -> tuple[Tie, ...]:
+    """Runs of sizes at which a candidate lies in the tie band around the baseline, by its curve at the confidence."""
     band = math.log1p(max(min_gain, TIE_FLOOR))
+    sure = NormalDist().inv_cdf((1 + shared_confidence(confidence, len(grid.curves))) / 2)
     found: list[Tie] = []
-    for candidate in candidates:
-        current: Tie | None = None
-        for point in points:
-            ratio = point.ratios.get(candidate)
-            if ratio is not None and -band <= ratio.interval.low and ratio.interval.high <= band:
-                current = Tie(candidate, current.low if current is not None else point.size, point.size)
-            elif current is not None:
-                found.append(current)
-                current = None
-        if current is not None:
-            found.append(current)
+    for candidate, curve in grid.curves.items():
+        inside = (np.abs(curve.mean) + sure * curve.deviation <= band) & grid.open[candidate]
+        found += [
+            Tie(candidate, grid.sizes[start], grid.sizes[end]) for start, end in runs(inside.tolist()) if inside[start]
+        ]
     return tuple(sorted(found, key=lambda tie: (tie.low, tie.backend)))
 
 

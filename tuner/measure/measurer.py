@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from ccl_dispatch.runtime.errors import MeasuringError
 from ccl_dispatch.tuner.backends.base import Point
+from ccl_dispatch.tuner.curves import Doubt
 from ccl_dispatch.tuner.measure.messages import MeasureSettings, PointRequest, RankReport
 from ccl_dispatch.tuner.measure.pool import WorkerFault, WorkerPool
 from ccl_dispatch.tuner.samples import PointExclusion, PointResult
@@ -25,8 +26,15 @@ class Measurer(Protocol):
     def start(self) -> None:
         """Do now what the first point would otherwise wait for."""
 
-    def measure(self, point: Point, number: int) -> PointResult:
-        """The samples of `point`; `number` makes what is random about it its own, also when it is measured again.
+    def measure(
+        self, point: Point, number: int, repeats: int | None = None, doubts: Mapping[str, Doubt] | None = None
+    ) -> PointResult:
+        """The samples of `point`, from one visit.
+
+        Args:
+            number: makes what is random about the visit its own.
+            repeats: repetitions to take, None for as many as the settings allow.
+            doubts: per candidate what is known from other points; repetitions may end once all are settled.
 
         Raises:
             MeasuringError: there is no answer, and it is not a candidate's fault.
@@ -70,13 +78,15 @@ class WorkerMeasurer:
         """Start the workers."""
         self._pool.start()
 
-    def measure(self, point: Point, number: int) -> PointResult:
+    def measure(
+        self, point: Point, number: int, repeats: int | None = None, doubts: Mapping[str, Doubt] | None = None
+    ) -> PointResult:
         """See `Measurer`."""
         began = time.perf_counter()
         without: dict[str, PointExclusion] = {}
         suspect = ""
         while True:
-            request = PointRequest(point, number, tuple(without))
+            request = PointRequest(point, number, tuple(without), repeats, doubts or {})
             try:
                 reports = self._pool.measure(request)
             except WorkerFault as fault:
@@ -159,6 +169,7 @@ def point_result(
         },
         shape=point.shape,
         measured_at=_now() if measured_at is None else measured_at,
+        first_us={name: _microseconds(timings.first[name]) for name in kept if name in timings.first},
     )
 
 

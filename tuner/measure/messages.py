@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ccl_dispatch.tuner.backends.base import Point
+from ccl_dispatch.tuner.curves import Doubt
 from ccl_dispatch.tuner.statistics import StopRule
 
 
@@ -46,11 +47,20 @@ class MeasureSettings:
 
 @dataclass(frozen=True)
 class PointRequest:
-    """Measure `point`; `number` makes the random order of this point its own; `without` are candidates left out."""
+    """Measure `point` once.
+
+    Attributes:
+        number: makes the random order of this visit its own.
+        without: candidates that are left out.
+        repeats: repetitions to take, None for as many as the settings allow.
+        doubts: per candidate what is known from other points; repetitions may end once all are settled.
+    """
 
     point: Point
     number: int
     without: tuple[str, ...] = ()
+    repeats: int | None = None
+    doubts: Mapping[str, Doubt] = field(default_factory=dict)
 
 
 @dataclass
@@ -60,6 +70,7 @@ class Timings:
     Attributes:
         latencies: per backend the seconds per call of the slowest rank, one per repetition.
         by_rank: per backend one list of repetitions per rank.
+        first: per backend the seconds of the first warm-up call, of the slowest rank.
         busy: seconds in collectives and their barriers, on this rank.
     """
 
@@ -67,6 +78,7 @@ class Timings:
     latencies: dict[str, list[float]]
     by_rank: dict[str, list[list[float]]]
     executions: dict[str, int]
+    first: dict[str, float] = field(default_factory=dict)
     stopped_by: str = ""
     busy: float = 0.0
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping
 from dataclasses import replace
 from types import TracebackType
 
 from ccl_dispatch.tuner.backends.base import Backend, BackendContext, Point
 from ccl_dispatch.tuner.backends.replay import ReplayBackend
+from ccl_dispatch.tuner.curves import Doubt
 from ccl_dispatch.tuner.measure.loop import time_point
 from ccl_dispatch.tuner.measure.measurer import point_result
 from ccl_dispatch.tuner.measure.messages import MeasureSettings, PointRequest, RankReport
@@ -40,7 +42,9 @@ class ReplayMeasurer:
     def start(self) -> None:
         """Nothing has to be started."""
 
-    def measure(self, point: Point, number: int) -> PointResult:
+    def measure(
+        self, point: Point, number: int, repeats: int | None = None, doubts: Mapping[str, Doubt] | None = None
+    ) -> PointResult:
         """See `Measurer`."""
         team = VirtualTeam()
         rng = random.Random(f"{self._seed}/{number}/{point.cell.name}/{point.size}")
@@ -57,5 +61,6 @@ class ReplayMeasurer:
                 report.unsupported[name] = reason
         report.agreed_unsupported = tuple(report.unsupported)
         if self._settings.baseline in usable and len(usable) > 1:
-            report.timings = time_point(team, usable, PointRequest(point, number), self._settings)
+            request = PointRequest(point, number, (), repeats, doubts or {})
+            report.timings = time_point(team, usable, request, self._settings)
         return point_result(point, [report], self._settings, (), team.clock(), measured_at="")

@@ -1,6 +1,17 @@
 """Where to measure next: samplers behind Optuna's interface. They never touch a process group."""
 
-from ccl_dispatch.tuner.search.base import Observation, PointSampler, SearchSpace
-from ccl_dispatch.tuner.search.coarse_to_fine import CoarseToFineSampler
+from ccl_dispatch.tuner.search.base import Observation, Outlook, PointSampler, Proposal, SearchSpace, Visit, encode
+from ccl_dispatch.tuner.search.costs import Budget
+from ccl_dispatch.tuner.search.regret_sampler import RegretSampler
 
-__all__ = ["CoarseToFineSampler", "Observation", "PointSampler", "SearchSpace"]
+__all__ = [
+    "Budget",
+    "Observation",
+    "Outlook",
+    "PointSampler",
+    "Proposal",
+    "RegretSampler",
+    "SearchSpace",
+    "Visit",
+    "encode",
+]

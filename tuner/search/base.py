@@ -1,25 +1,28 @@
-"""A sampler of points: what every search strategy shares."""
+"""A sampler of points: what every search strategy shares, and how a trial tells a sampler what it found."""
 
 from __future__ import annotations
 
 import abc
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
 from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
 
-from ccl_dispatch.tuner.statistics import Interval
+from ccl_dispatch.tuner.curves import Doubt, PointSamples
 
-# The trial's parameters and the attribute that a recorded trial carries for samplers.
+# The trial's parameters, and the attribute in which a finished trial carries what samplers read.
 CELL = "cell"
 SIZE_INDEX = "size_index"
-VERDICTS = "verdicts"
+REPEATS = "repeats"
+OBSERVED = "observed"
+
+MOST_REPEATS = 4096
 
 
 @dataclass(frozen=True)
@@ -28,11 +31,14 @@ class SearchSpace:
 
     Attributes:
         grid: per cell (by name) the sizes that can be measured, per-rank input bytes, rising.
-        required: per cell the sizes that are measured whatever the search thinks: workload shapes.
+        workload: per cell the sizes of workload shapes with their weights; measured whatever the search thinks.
+        families: cells whose curves may be alike, so that a measurement in one may tell of the others. A cell that no
+            family names is alone.
     """
 
     grid: Mapping[str, tuple[int, ...]]
-    required: Mapping[str, frozenset[int]]
+    workload: Mapping[str, Mapping[int, float]] = field(default_factory=dict)
+    families: tuple[tuple[str, ...], ...] = ()
 
     @property
     def cells(self) -> tuple[str, ...]:
@@ -44,67 +50,129 @@ class SearchSpace:
         """Every size of any cell, rising: what the parameter `size_index` counts."""
         return tuple(sorted({size for sizes in self.grid.values() for size in sizes}))
 
+    @cached_property
+    def all_families(self) -> tuple[tuple[str, ...], ...]:
+        """The families, and every cell that is in none as a family of its own, in the order of the cells."""
+        of = {cell: family for family in self.families for cell in family}
+        return tuple(dict.fromkeys(tuple(of.get(cell, (cell,))) for cell in self.grid))
+
     def distributions(self) -> dict[str, BaseDistribution]:
         """The space as Optuna keeps it. An index, not the size: Optuna's log-scaled integers can't skip values."""
-        return {CELL: CategoricalDistribution(self.cells), SIZE_INDEX: IntDistribution(0, len(self.sizes) - 1)}
+        return {
+            CELL: CategoricalDistribution(self.cells),
+            SIZE_INDEX: IntDistribution(0, len(self.sizes) - 1),
+            REPEATS: IntDistribution(1, MOST_REPEATS, log=True),
+        }
+
+
+class Visit(NamedTuple):
+    """What one visit of a point cost.
+
+    Attributes:
+        seconds: from being asked for to being answered.
+        repeats: repetitions, each of which ran every backend.
+        repeat_seconds: seconds of one repetition, all backends and their barriers together.
+        repeat_executions: executions of the collective in one repetition, all backends together.
+        executions: all of them, checks and warm-up included.
+    """
+
+    seconds: float
+    repeats: int
+    repeat_seconds: float
+    repeat_executions: int
+    executions: int
 
 
 @dataclass(frozen=True)
 class Observation:
-    """What is known of one point.
+    """One visit of a point.
 
     Attributes:
-        verdicts: per timed candidate the interval of log(T_baseline / T_candidate); empty while the point is being
-            measured, and where no candidate could be timed.
+        samples: per timed candidate its log-ratios; empty while the point is being measured, and where no candidate
+            could be timed.
+        visit: its cost, None while it is being measured or where it is not known.
+        excluded: candidates that may not be used at this size.
         pending: somebody is measuring it now.
     """
 
     cell: str
     size: int
-    verdicts: Mapping[str, Interval]
-    pending: bool
+    samples: Mapping[str, PointSamples] = field(default_factory=dict)
+    visit: Visit | None = None
+    excluded: frozenset[str] = frozenset()
+    pending: bool = False
 
 
-def encode_verdicts(verdicts: Mapping[str, Interval]) -> str:
-    """The attribute's text. JSON's own numbers can't be infinite, so unknown bounds become null."""
-    rows = {name: [v.median, v.low if v.finite else None, v.high if v.finite else None] for name, v in verdicts.items()}
-    return json.dumps(rows)
+def encode(observation: Observation) -> str:
+    """The text of a finished trial's attribute `observed`."""
+    visit = observation.visit
+    return json.dumps(
+        {
+            "repeats": {name: list(samples.repeats) for name, samples in observation.samples.items()},
+            "firsts": {name: list(samples.firsts) for name, samples in observation.samples.items()},
+            "excluded": sorted(observation.excluded),
+            "visit": None if visit is None else list(visit),
+        },
+        separators=(",", ":"),
+    )
 
 
-def decode_verdicts(text: str) -> dict[str, Interval]:
-    """What `encode_verdicts` wrote."""
-    return {
-        name: Interval(median, float("-inf") if low is None else low, float("inf") if high is None else high)
-        for name, (median, low, high) in json.loads(text).items()
+def decode(cell: str, size: int, text: str) -> Observation:
+    """What `encode` wrote."""
+    data = json.loads(text)
+    samples = {
+        name: PointSamples(tuple(values), tuple(data["firsts"].get(name, ())))
+        for name, values in data["repeats"].items()
     }
+    visit = None if data["visit"] is None else Visit(*data["visit"])
+    return Observation(cell, size, samples, visit, frozenset(data["excluded"]))
+
+
+class Proposal(NamedTuple):
+    """A point to measure, with so many repetitions at most; `doubts` per candidate, where they may end them early."""
+
+    cell: str
+    size: int
+    repeats: int
+    doubts: Mapping[str, Doubt] = {}
+
+
+class Outlook(NamedTuple):
+    """What the search thinks of a study.
+
+    Attributes:
+        proposal: the next point, None when nothing is worth measuring any more.
+        regret: what more measuring could still win, as the mean over cells of expected log units; infinite until every
+            cell has had its first look.
+        first_look: points that the first look still needs.
+        exhausted: there is no proposal because the budget of executions has no room for one more visit.
+    """
+
+    proposal: Proposal | None
+    regret: float
+    first_look: int = 0
+    exhausted: bool = False
 
 
 class PointSampler(BaseSampler, abc.ABC):
     """An Optuna sampler that proposes points of a SearchSpace, one after the other, until it has seen enough.
 
-    It keeps no state: a proposal depends on the study's trials alone, so that interruption, several workers and a
-    rebuild from storage need nothing special.
+    A proposal depends on the study's trials alone, so that interruption, several workers and a rebuild from storage
+    need nothing special; what is remembered between calls only saves computing it again.
     """
 
     def __init__(self, space: SearchSpace) -> None:
         self.space = space
         self._distributions = space.distributions()
+        self._decoded: dict[int, tuple[str, Observation]] = {}
 
     @abc.abstractmethod
-    def propose(self, observations: Sequence[Observation]) -> tuple[str, int] | None:
-        """The next point (cell, size), or None when nothing is worth measuring any more."""
+    def judge(self, observations: Sequence[Observation]) -> Outlook:
+        """The next point, and what is left to win."""
 
-    @abc.abstractmethod
-    def count_remaining(self, observations: Sequence[Observation]) -> int:
-        """Points that will be proposed as far as is known now: for people who wait, not for decisions."""
-
-    def remaining(self, study: optuna.Study) -> int:
-        """`count_remaining` for the study's trials."""
-        return self.count_remaining(self._observations(study))
-
-    def next_point(self, study: optuna.Study) -> tuple[str, int] | None:
-        """What `study.ask` would get now; None ends the search (`ask` must not be called then)."""
-        return self.propose(self._observations(study))
+    def outlook(self, study: optuna.Study) -> Outlook:
+        """`judge` for the study's trials; without a proposal `ask` must not be called."""
+        return self.judge(self.observations(study))
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         """The whole space, always: Optuna's own inference needs a completed trial first."""
@@ -116,32 +184,45 @@ class PointSampler(BaseSampler, abc.ABC):
         """The next point as parameters.
 
         Raises:
-            RuntimeError: the search has ended; `next_point` tells before.
+            RuntimeError: the search has ended; `outlook` tells before.
         """
-        point = self.propose(self._observations(study, without=trial.number))
-        if point is None:
-            raise RuntimeError("the search has ended: ask next_point() before study.ask()")
-        return {CELL: point[0], SIZE_INDEX: self.space.sizes.index(point[1])}
+        proposal = self.judge(self.observations(study, without=trial.number)).proposal
+        if proposal is None:
+            raise RuntimeError("the search has ended: look at outlook() before study.ask()")
+        return {
+            CELL: proposal.cell,
+            SIZE_INDEX: self.space.sizes.index(proposal.size),
+            REPEATS: proposal.repeats,
+        }
 
     def sample_independent(
         self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
-        """Only the sweep's two parameters exist.
+        """Only the sweep's parameters exist.
 
         Raises:
             ValueError: another parameter is asked for.
         """
-        raise ValueError(f"{param_name!r} is not a parameter of a sweep; there are {CELL!r} and {SIZE_INDEX!r}")
+        raise ValueError(
+            f"{param_name!r} is not a parameter of a sweep; there are {', '.join(map(repr, self._distributions))}"
+        )
 
-    def _observations(self, study: optuna.Study, without: int = -1) -> list[Observation]:
+    def observations(self, study: optuna.Study, without: int = -1) -> list[Observation]:
         """The study's points, in the order of their trials; failed trials are as if never asked for."""
         found = []
         for trial in study.get_trials(deepcopy=False):
             unasked = len(trial.params) < len(self._distributions)
             if trial.state == TrialState.FAIL or trial.number == without or unasked:
                 continue
-            text = trial.user_attrs.get(VERDICTS)
-            verdicts = {} if text is None else decode_verdicts(text)
-            size = self.space.sizes[trial.params[SIZE_INDEX]]
-            found.append(Observation(trial.params[CELL], size, verdicts, pending=text is None))
+            text = trial.user_attrs.get(OBSERVED)
+            if text is None:
+                size = self.space.sizes[trial.params[SIZE_INDEX]]
+                found.append(Observation(trial.params[CELL], size, pending=True))
+                continue
+            # A finished trial never changes: its text is read once. Compared, as a sampler may serve several studies.
+            known = self._decoded.get(trial.number)
+            if known is None or known[0] != text:
+                size = self.space.sizes[trial.params[SIZE_INDEX]]
+                self._decoded[trial.number] = known = (text, decode(trial.params[CELL], size, text))
+            found.append(known[1])
         return found

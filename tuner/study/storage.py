@@ -14,6 +14,8 @@ from ccl_dispatch.runtime.errors import StorageError
 from ccl_dispatch.tuner.study import journal
 
 _JOURNAL_SCHEME = "journal://"
+# Kept nowhere: for trying a search out on replayed figures, a thousand times over.
+MEMORY = "memory://"
 
 
 @dataclass(frozen=True)
@@ -44,13 +46,16 @@ def open_storage(url: str, *, write: bool) -> Iterator[Storage]:
     """Open a storage: a path or `journal://PATH` is a local journal file, anything else goes to Optuna's RDBStorage.
 
     Args:
-        url: `runs/cpu/study.journal`, `sqlite:///study.db`, `postgresql://...`.
+        url: `runs/cpu/study.journal`, `sqlite:///study.db`, `postgresql://...`; `memory://` is kept nowhere.
         write: take a journal for this process alone, mending a torn tail, and create what is not there. Without it the
             storage must exist.
 
     Raises:
         StorageError: it can't be opened, or another sweep holds it.
     """
+    if url == MEMORY:
+        yield Storage(url, optuna.storages.InMemoryStorage(), exclusive=True)
+        return
     path = journal_path(url)
     if path is None:
         yield Storage(url, _database(url))

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import optuna
@@ -15,8 +16,19 @@ from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 from ccl_dispatch.runtime.document import nearest
 from ccl_dispatch.runtime.errors import StorageError, StorageWriteError, UsageError
 from ccl_dispatch.tuner.config_model import differences
+from ccl_dispatch.tuner.curves import PointSamples
 from ccl_dispatch.tuner.samples import PointResult
-from ccl_dispatch.tuner.search.base import CELL, SIZE_INDEX, VERDICTS, SearchSpace, encode_verdicts
+from ccl_dispatch.tuner.search.base import (
+    CELL,
+    MOST_REPEATS,
+    OBSERVED,
+    REPEATS,
+    SIZE_INDEX,
+    Observation,
+    SearchSpace,
+    Visit,
+    encode,
+)
 from ccl_dispatch.tuner.statistics import Interval, median_interval, shared_confidence
 from ccl_dispatch.tuner.study.meta import StudyMeta
 from ccl_dispatch.tuner.study.storage import Storage
@@ -88,7 +100,7 @@ class SweepStudy:
         for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
             if not self._exclusive and _is_alive(trial.user_attrs.get(OWNER, "")):
                 continue
-            if RESULT in trial.user_attrs and VERDICTS in trial.user_attrs:
+            if RESULT in trial.user_attrs and OBSERVED in trial.user_attrs:
                 self._tell(trial.number, self.result_of(trial))
                 completed += 1
             else:
@@ -96,12 +108,13 @@ class SweepStudy:
                 failed += 1
         return completed, failed
 
-    def ask(self, space: SearchSpace) -> tuple[Trial, str, int]:
-        """A new trial with the cell's name and the size that its sampler chose."""
+    def ask(self, space: SearchSpace) -> tuple[Trial, str, int, int]:
+        """A new trial with the cell's name, the size and the repetitions that its sampler chose."""
         with self._writing():
             trial = self.study.ask(space.distributions())
             trial.set_user_attr(OWNER, f"{socket.gethostname()}:{os.getpid()}")
-        return trial, trial.params[CELL], space.sizes[trial.params[SIZE_INDEX]]
+        params = trial.params
+        return trial, params[CELL], space.sizes[params[SIZE_INDEX]], params[REPEATS]
 
     def record(self, trial: Trial, result: PointResult) -> None:
         """Keep the samples of a point. They are stored before the trial is completed: no moment loses them.
@@ -111,7 +124,7 @@ class SweepStudy:
         """
         with self._writing():
             trial.set_user_attr(RESULT, json.dumps(result.to_json(), separators=(",", ":")))
-            trial.set_user_attr(VERDICTS, encode_verdicts(self.verdicts(result)))
+            trial.set_user_attr(OBSERVED, encode(self.observation(result)))
             self._tell(trial.number, result)
 
     def add(self, space: SearchSpace, result: PointResult) -> None:
@@ -121,11 +134,15 @@ class SweepStudy:
             create_trial(
                 state=TrialState.COMPLETE if verdicts else TrialState.PRUNED,
                 value=_value(verdicts),
-                params={CELL: result.cell.name, SIZE_INDEX: space.sizes.index(result.size)},
+                params={
+                    CELL: result.cell.name,
+                    SIZE_INDEX: space.sizes.index(result.size),
+                    REPEATS: min(max(map(len, result.latencies_us.values()), default=1), MOST_REPEATS),
+                },
                 distributions=space.distributions(),
                 user_attrs={
                     RESULT: json.dumps(result.to_json(), separators=(",", ":")),
-                    VERDICTS: encode_verdicts(verdicts),
+                    OBSERVED: encode(self.observation(result)),
                 },
             )
         )
@@ -169,6 +186,31 @@ class SweepStudy:
                 f"study {self.meta.name!r}: the storage takes no more samples: {text}. The points before this one are "
                 "kept; once it is mended (room on the disk, the database back) the same command continues"
             ) from problem
+
+    def observation(self, result: PointResult) -> Observation:
+        """What samplers are told of a point: its log-ratios and its cost."""
+        baseline = self.meta.baseline
+        samples = {}
+        for name in self.meta.candidates:
+            repeats = result.log_ratios(baseline, name)
+            if repeats:
+                firsts = result.first_log_ratios(baseline, name)
+                samples[name] = PointSamples(_short(repeats), _short(firsts))
+        count = max(map(len, result.latencies_us.values()), default=0)
+        each = result.collective_seconds / max(count, 1)
+        if result.latencies_us:
+            calls = result.calls_per_sample
+            means = {name: math.fsum(values) / len(values) for name, values in result.latencies_us.items() if values}
+            each = max(math.fsum(calls.get(name, 1) * mean * 1e-6 for name, mean in means.items()), 1e-9)
+        visit = Visit(
+            seconds=round(result.wall_seconds, 9),
+            repeats=count,
+            repeat_seconds=round(each, 9),
+            repeat_executions=sum(result.calls_per_sample.values()),
+            executions=sum(result.executions.values()),
+        )
+        excluded = frozenset(item.backend for item in result.exclusions)
+        return Observation(result.cell.name, result.size, samples, visit, excluded)
 
     def _tell(self, number: int, result: PointResult) -> None:
         value = _value(self.verdicts(result))
@@ -218,3 +260,8 @@ def _is_alive(owner: str) -> bool:
     except PermissionError:
         return True
     return True
+
+
+def _short(log_ratios: Sequence[float]) -> tuple[float, ...]:
+    """To a millionth: what is left out is far below any noise, and storages are read often."""
+    return tuple(round(value, 6) for value in log_ratios)

@@ -1,0 +1,34 @@
+"""What is believed of a point before it is visited, so that a visit can end when it cannot matter any more."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from ccl_dispatch.tuner.curves.value import scalar_loss
+from ccl_dispatch.tuner.statistics import median
+
+
+class Doubt(NamedTuple):
+    """What the other points say of one candidate at a point that is to be measured: a normal belief in log units.
+
+    Repetitions may end once what is still expected to be lost by a wrong choice here is below `least`.
+
+    Attributes:
+        offset: log-ratio at which the candidate and the best other choice are worth the same.
+        mean, variance: of the candidate's lead over that.
+        scale: standard deviation of one repetition.
+    """
+
+    offset: float
+    mean: float
+    variance: float
+    scale: float
+    least: float
+
+    def settled(self, log_ratios: Sequence[float]) -> bool:
+        """Whether with these repetitions too little is left to lose."""
+        precision = 1 / max(self.variance, 1e-12) + len(log_ratios) / self.scale**2
+        middle = median(log_ratios) - self.offset
+        mean = (self.mean / max(self.variance, 1e-12) + len(log_ratios) * middle / self.scale**2) / precision
+        return scalar_loss(mean, precision**-0.5) <= self.least

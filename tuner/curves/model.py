@@ -1,0 +1,209 @@
+"""Curves as Gaussian processes over log2 size, whose shape is averaged over hypotheses by what the samples say.
+
+The prior of a cell's curve r(x), x = log2 of the per-rank input bytes, is a sum of three parts: an offset, a smooth
+part (Matern 3/2) and a rough part (Matern 1/2, which steps of a protocol look like). How large the parts are and how
+far the rough one reaches is not known: every hypothesis is weighed by its likelihood. Cells that may be alike (dtypes
+of one curve) are joint: their curves correlate by one of several degrees, none among them, which are weighed likewise.
+
+Source: C. E. Rasmussen and C. K. I. Williams, Gaussian Processes for Machine Learning (2006), chapters 2, 4 and 5; the
+correlation between cells is the intrinsic model of coregionalization (E. Bonilla, K. Chai and C. Williams, 2007).
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
+
+class Shape(NamedTuple):
+    """One hypothesis of how a curve moves; deviations in log units, lengths in octaves."""
+
+    smooth: float
+    rough: float
+    reach: float
+
+
+# From a tie that does not move to one that moves by a third over the range; steps from half a percent to a third.
+SHAPES = tuple(
+    Shape(*parts) for parts in itertools.product((0.0, 0.03, 0.1, 0.3), (0.005, 0.02, 0.06, 0.15, 0.35), (1.5, 5.0))
+)
+_SMOOTH_OCTAVES = 5.0
+_OFFSET = 0.4
+# Degrees of likeness between cells, with what each is believed before the samples speak.
+LIKENESS = ((0.0, 0.3), (0.9, 0.2), (0.99, 0.25), (0.999, 0.25))
+# Hypotheses far behind the best say nothing; with many points one or two are left in any case.
+_LEAST_SHARE = 0.03
+_MOST_KEPT = 6
+_TRIED_TOGETHER = 4
+# What may lie between two sizes although nothing measured hints at it: an island, a protocol of its own. No likelihood
+# rules it out before every gap is small, so it keeps that share of belief beside whatever hypothesis fits best.
+SURPRISE = Shape(0.0, 0.25, 1.5)
+SURPRISE_SHARE = 0.03
+# Curves that move by more than this are scaled down to it, and back.
+_UNIT = 0.35
+_JITTER = 1e-9
+
+
+@dataclass(frozen=True)
+class Points:
+    """What is known of one cell's curve, at distinct sizes: log2 sizes, values and their variances."""
+
+    x: Array
+    values: Array
+    variances: Array
+
+
+@dataclass(frozen=True)
+class Posterior:
+    """A curve at some sizes: means and covariances, in log units."""
+
+    mean: Array
+    covariance: Array
+
+    @property
+    def deviation(self) -> Array:
+        """Standard deviations."""
+        return np.sqrt(np.maximum(np.diagonal(self.covariance), 0.0))
+
+
+class _Hypothesis(NamedTuple):
+    shape: Shape
+    likeness: float
+    weight: float
+
+
+def _kernel(first: Array, second: Array, shape: Shape) -> Array:
+    distance = np.abs(first[:, None] - second[None, :])
+    scaled = (math.sqrt(3) / _SMOOTH_OCTAVES) * distance
+    covariance = _OFFSET**2 + shape.rough**2 * np.exp(-distance / shape.reach)
+    if shape.smooth:
+        covariance += shape.smooth**2 * (1 + scaled) * np.exp(-scaled)
+    return np.asarray(covariance)
+
+
+@lru_cache(maxsize=1024)
+def _own_kernel(sizes: bytes, shape: Shape) -> Array:
+    """The kernel of a grid of sizes with itself, which is asked for again and again; not to be changed."""
+    x = np.frombuffer(sizes)
+    return _kernel(x, x, shape)
+
+
+class CurveModel:
+    """The hypotheses on the curves of a few cells that may be alike, weighed by the cells' points.
+
+    Learned once from some points it may be asked for posteriors given others: weights change slowly.
+    """
+
+    def __init__(self, hypotheses: Sequence[_Hypothesis], unit: float) -> None:
+        self._hypotheses = tuple(hypotheses)
+        self._unit = unit
+
+    @classmethod
+    def learn(cls, cells: Sequence[Points], *, kept: int = _MOST_KEPT) -> CurveModel:
+        """Weigh every hypothesis by the likelihood of the cells' points; keep the `kept` best at most."""
+        known = [points for points in cells if len(points.x)]
+        unit = max(1.0, *(float(np.std(points.values)) / _UNIT for points in known)) if known else 1.0
+        if not known:
+            return cls([_Hypothesis(Shape(0.1, 0.06, 5.0), 0.0, 1.0)], unit)
+        apart = np.sum([_likelihoods(points, SHAPES, unit) for points in known], axis=0)
+        scored = [(float(score), shape, 0.0) for score, shape in zip(apart, SHAPES, strict=True)]
+        if len(known) > 1:
+            scored = [(score + math.log(LIKENESS[0][1]), shape, 0.0) for score, shape, _ in scored]
+            best = sorted(scored, key=lambda item: -item[0])[:_TRIED_TOGETHER]
+            joined = _join(known)
+            for likeness, belief in LIKENESS[1:]:
+                for _, shape, _ in best:
+                    score = _joint_likelihood(joined, shape, likeness, unit) + math.log(belief)
+                    scored.append((score, shape, likeness))
+        scored.sort(key=lambda item: (-item[0], item[1], item[2]))
+        top = scored[0][0]
+        chosen = [item for item in scored[:kept] if item[0] > top + math.log(_LEAST_SHARE)]
+        total = math.fsum(math.exp(score - top) for score, _, _ in chosen)
+        return cls([_Hypothesis(shape, like, math.exp(score - top) / total) for score, shape, like in chosen], unit)
+
+    def surprised(self) -> CurveModel:
+        """The one hypothesis that something unseen lies between the points."""
+        return CurveModel([_Hypothesis(SURPRISE, self.likeness, 1.0)], self._unit)
+
+    @property
+    def likeness(self) -> float:
+        """The mean degree to which the cells are taken to be alike: 0 alone, 1 the same curve."""
+        return math.fsum(item.likeness * item.weight for item in self._hypotheses)
+
+    def posterior(self, cells: Sequence[Points], wanted: Sequence[tuple[int, Array]]) -> list[Posterior]:
+        """For each wanted (index of a cell, log2 sizes) what the points of all cells say about its curve there."""
+        joined = _join(cells)
+        parts: list[list[tuple[float, Array, Array]]] = [[] for _ in wanted]
+        for shape, likeness, weight in self._hypotheses:
+            inverse = np.linalg.inv(_covariance(joined, shape, likeness, self._unit)) if len(joined.x) else None
+            for place, (cell, x) in enumerate(wanted):
+                prior = _own_kernel(x.tobytes(), shape) * self._unit**2
+                if inverse is None:
+                    parts[place].append((weight, np.zeros(len(x)), prior))
+                    continue
+                cross = _kernel(x, joined.x, shape) * self._unit**2
+                cross *= np.where(joined.cell == cell, 1.0, likeness)[None, :]
+                solved = cross @ inverse
+                parts[place].append((weight, solved @ joined.values, prior - solved @ cross.T))
+        return [_mixture(part) for part in parts]
+
+
+class _Joined(NamedTuple):
+    x: Array
+    values: Array
+    variances: Array
+    cell: NDArray[np.intp]
+
+
+def _join(cells: Sequence[Points]) -> _Joined:
+    return _Joined(
+        np.concatenate([points.x for points in cells]),
+        np.concatenate([points.values for points in cells]),
+        np.concatenate([points.variances for points in cells]),
+        np.repeat(np.arange(len(cells)), [len(points.x) for points in cells]),
+    )
+
+
+def _covariance(joined: _Joined, shape: Shape, likeness: float, unit: float) -> Array:
+    alike = np.where(joined.cell[:, None] == joined.cell[None, :], 1.0, likeness)
+    return np.asarray(unit**2 * _kernel(joined.x, joined.x, shape) * alike + np.diag(joined.variances + _JITTER))
+
+
+def _likelihoods(points: Points, shapes: Sequence[Shape], unit: float) -> Array:
+    """Log marginal likelihood of the points under each shape, but for a constant."""
+    noise = np.diag(points.variances + _JITTER)
+    stack = np.stack([unit**2 * _kernel(points.x, points.x, shape) + noise for shape in shapes])
+    return _score(stack, points.values)
+
+
+def _joint_likelihood(joined: _Joined, shape: Shape, likeness: float, unit: float) -> float:
+    return float(_score(_covariance(joined, shape, likeness, unit), joined.values))
+
+
+def _score(covariance: Array, values: Array) -> Array:
+    factor = np.linalg.cholesky(covariance)
+    column = np.broadcast_to(values[:, None], (*factor.shape[:-1], 1))
+    whitened = np.linalg.solve(factor, column)[..., 0]
+    logs = np.log(np.diagonal(factor, axis1=-2, axis2=-1))
+    return np.asarray(-0.5 * (whitened**2).sum(-1) - logs.sum(-1))
+
+
+def _mixture(parts: Sequence[tuple[float, Array, Array]]) -> Posterior:
+    """The normal with the mean and covariance of a mixture of normals."""
+    if len(parts) == 1:
+        return Posterior(parts[0][1], parts[0][2])
+    mean = sum((weight * part for weight, part, _ in parts), np.zeros_like(parts[0][1]))
+    covariance = np.zeros_like(parts[0][2])
+    for weight, part, own in parts:
+        away = part - mean
+        covariance += weight * (own + np.outer(away, away))
+    return Posterior(mean, covariance)

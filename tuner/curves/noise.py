@@ -1,0 +1,148 @@
+"""How noisy the paired log-ratios of a study are, and what the samples of one point say: a location, its variance."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ccl_dispatch.tuner.statistics import correlation_time
+
+Array = NDArray[np.float64]
+
+# 1.4826 makes the median absolute deviation estimate a normal's standard deviation (P. J. Huber, Robust Statistics).
+_MAD_SCALE = 1.4826
+# Before there are repeats a pair is taken to scatter by 7 %, and this belief counts as so many residuals.
+_PRIOR_SCALE = 0.07
+_PRIOR_RESIDUALS = 4
+_LEAST_SCALE = 1e-3
+# With so many residuals the scale of repetitions is known without that of first calls.
+_ENOUGH_RESIDUALS = 16
+# Noise differs by size, but a scale from few samples is a guess: the scale of all points counts as this many more.
+_POOLED_SAMPLES = 8
+# A share of pairs is hit by something else (an interrupt, a page fault, another job) and scatters by a factor of e.
+_OUTLIER_SHARE = 0.03
+_OUTLIER_SCALE = 1.0
+_EM_ROUNDS = 4
+# Two visits of one size differ by more than their repeats show (memory placement, clocks): 0.3 %, as a variance.
+VISIT_VARIANCE = 0.003**2
+# First calls are used like any other while their log-ratios cannot be told from those after them: a shift below two
+# standard errors or a third of the scale, and a scatter of at most 1.6 times the others' (a factor 2.5 in variance).
+_SHIFT_ERRORS = 2.0
+_SHIFT_SCALES = 1 / 3
+_SCATTER = 1.6
+
+
+@dataclass(frozen=True)
+class PointSamples:
+    """The log-ratios of one candidate at one size.
+
+    Attributes:
+        repeats: log(T_baseline / T_candidate) of each repetition, visit after visit, in the order of measuring.
+        firsts: the same for the first warm-up call of each visit.
+    """
+
+    repeats: tuple[float, ...]
+    firsts: tuple[float, ...] = ()
+
+    def __add__(self, other: PointSamples) -> PointSamples:
+        """Both points' samples, this one's first."""
+        return PointSamples(self.repeats + other.repeats, self.firsts + other.firsts)
+
+
+@dataclass(frozen=True)
+class FirstCalls:
+    """Whether the first call of a visit, a warm-up, tells as much as the calls after it.
+
+    A warm-up call costs as much machine time as any other. Where it behaves as they do its time is a sample; where it
+    is slower, or scatters more, it is left out. Decided for a whole study, from the difference between the first call
+    and the repetitions after it.
+    """
+
+    usable: bool
+
+
+@dataclass(frozen=True)
+class Noise:
+    """The scatter of a pair's log-ratio around its curve: one standard deviation, in log units."""
+
+    scale: float
+    first: FirstCalls = FirstCalls(usable=False)
+
+
+def learn_noise(points: Iterable[PointSamples]) -> Noise:
+    """The noise that the repeats of all `points` show, steadied by what is believed without any."""
+    residuals: list[float] = []
+    shifts: list[float] = []
+    for point in points:
+        repeats = np.asarray(point.repeats)
+        if len(repeats) > 1:
+            # Of n residuals about their own median only n - 1 are free.
+            grow = math.sqrt(len(repeats) / (len(repeats) - 1))
+            residuals += (np.abs(repeats - np.median(repeats)) * grow).tolist()
+        if len(repeats) and point.firsts:
+            # Divided by the root of 1 + 1/n the difference to the mean of n scatters as one sample does.
+            shrink = math.sqrt(1 + 1 / len(repeats))
+            shifts += ((np.asarray(point.firsts) - np.median(repeats)) / shrink).tolist()
+    prior = [_PRIOR_SCALE / _MAD_SCALE] * _PRIOR_RESIDUALS
+    scale = _MAD_SCALE * float(np.median([*prior, *residuals]))
+    usable = bool(shifts) and _alike(np.asarray(shifts), scale if len(residuals) >= _ENOUGH_RESIDUALS else None)
+    if usable and len(residuals) < _ENOUGH_RESIDUALS:
+        # Visits of one repetition have no other residuals than those against their first call.
+        scale = _MAD_SCALE * float(np.median([*prior, *residuals, *np.abs(shifts).tolist()]))
+    return Noise(max(scale, _LEAST_SCALE), FirstCalls(usable))
+
+
+def _alike(shifts: Array, scale: float | None) -> bool:
+    """Whether first calls behave as the ones after them, whose `scale` may not be known well enough to compare."""
+    shift = float(np.median(shifts))
+    scatter = _MAD_SCALE * float(np.median(np.abs(shifts - shift)))
+    # The standard error of a median is 1.25 times that of a mean.
+    error = 1.25 * scatter / math.sqrt(len(shifts))
+    return abs(shift) <= max(_SHIFT_ERRORS * error, _SHIFT_SCALES * (scale or scatter)) and (
+        scale is None or scatter <= _SCATTER * scale
+    )
+
+
+def summarise(point: PointSamples, noise: Noise) -> tuple[float, float]:
+    """The curve's value at a point and the variance of that, from a mixture: most samples scatter by the point's own
+    scale (steadied by the study's), a few by a factor of e.
+
+    Expectation maximisation from the median. Samples that resemble their neighbours in time count for fewer.
+
+    Args:
+        point: at least one repeat.
+        noise: of the study.
+    """
+    firsts = point.firsts if noise.first.usable else ()
+    # Sorted, so that no sum depends on the order in which samples came.
+    values = np.sort(np.asarray((*firsts, *point.repeats)))
+    count = len(values)
+    middle = float(np.median(values))
+    scale = _own_scale(values, middle, noise.scale)
+    wide = math.hypot(scale, _OUTLIER_SCALE)
+    precision = np.full(count, 1 / scale**2)
+    share = np.ones(count)
+    for _ in range(_EM_ROUNDS):
+        squares = (values - middle) ** 2
+        inside = (1 - _OUTLIER_SHARE) * np.exp(-squares / (2 * scale**2)) / scale
+        outside = _OUTLIER_SHARE * np.exp(-squares / (2 * wide**2)) / wide
+        share = inside / (inside + outside)
+        precision = share / scale**2 + (1 - share) / wide**2
+        middle = float((precision * values).sum() / precision.sum())
+    # Samples that may or may not be outliers leave the location open between the two readings.
+    doubt = float((share * (1 - share) * (values - middle) ** 2).sum()) / count**2
+    variance = correlation_time(point.repeats) / float(precision.sum()) + doubt
+    variance += VISIT_VARIANCE / max(len(point.firsts), 1)
+    return middle, variance
+
+
+def _own_scale(values: Array, middle: float, common: float) -> float:
+    count = len(values)
+    if count < 3:
+        return common
+    own = _MAD_SCALE * float(np.median(np.abs(values - middle))) * math.sqrt(count / (count - 1))
+    return math.sqrt((count * own**2 + _POOLED_SAMPLES * common**2) / (count + _POOLED_SAMPLES))

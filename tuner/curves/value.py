@@ -1,0 +1,61 @@
+"""What a measurement is worth: by how much it is expected to lower the regret of the choices that follow it."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
+# The unit normal loss function, looked up to the nearest thousandth: off by 5e-4 at most, and beyond 8 it is nil.
+_REACH = 8.0
+_STEPS = 8000
+_TINY = 1e-12
+_MANY_SIZES = 40
+
+
+def expected_loss(mean: Array, deviation: Array) -> Array:
+    """E[max(-X sign(mean), 0)] of a normal X: what choosing by the sign of its mean is expected to lose.
+
+    With z = |mean|/deviation this is deviation x (phi(z) - z Phi(-z)), the unit normal loss function.
+    """
+    spread = np.maximum(deviation, _TINY)
+    place = np.minimum(np.abs(mean) / spread, _REACH) * (_STEPS / _REACH)
+    return np.asarray(spread * _LOSS[(place + 0.5).astype(np.intp)])
+
+
+def scalar_loss(mean: float, deviation: float) -> float:
+    """`expected_loss` of one normal, exactly."""
+    spread = max(deviation, _TINY)
+    z = abs(mean) / spread
+    return spread * (math.exp(-z * z / 2) / math.sqrt(2 * math.pi) - z * math.erfc(z / math.sqrt(2)) / 2)
+
+
+def value_of_measuring(lead: Array, covariance: Array, weights: Array, noise: Array) -> Array:
+    """How much one more measurement at each size is expected to lower the regret of the whole cell.
+
+    The knowledge gradient for correlated normal beliefs with two choices (P. Frazier, W. Powell and S. Dayanik, INFORMS
+    Journal on Computing 21, 2009): a measurement at size j moves the mean at size i by a normal of deviation
+    s_ij = |C_ij| / sqrt(C_jj + noise_j). Choosing by the new sign instead of the old gains s_ij L(|lead_i| / s_ij).
+
+    Args:
+        lead: mean of the candidate's lead over the best other choice at each size, in log units.
+        covariance: of the leads.
+        weights: what each size counts; they add up to 1.
+        noise: variance of what would be measured at each size; a row for each alternative.
+
+    The gain is summed over every other size where there are many: curves move slower than that.
+
+    Returns:
+        In log units, of the shape of `noise`.
+    """
+    rows = slice(None, None, 2 if len(weights) > _MANY_SIZES else 1)
+    thinned = weights[rows] * (weights.sum() / max(float(weights[rows].sum()), _TINY))
+    spread = np.sqrt(np.diagonal(covariance)[None, :] + noise)
+    reach = np.abs(covariance[rows])[None, :, :] / spread[:, None, :]
+    return np.asarray(np.einsum("i,kij->kj", thinned, expected_loss(lead[rows][None, :, None], reach)))
+
+
+_LOSS = np.array([scalar_loss(_REACH * step / _STEPS, 1.0) for step in range(_STEPS)] + [0.0])

@@ -1,0 +1,130 @@
+"""The sizes of a cell at which the fit decides: the measured ones and a fine grid between, with the curves there."""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left, bisect_right
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ccl_dispatch.tuner.curves import CurveModel, Noise, PointSamples, Posterior, learn_noise, summarise
+from ccl_dispatch.tuner.curves.model import Points
+from ccl_dispatch.tuner.fit.points import FitPoint, log_shares
+from ccl_dispatch.tuner.sizes import size_grid
+
+# A sixteenth of an octave where points lie so close; coarser, it would place crossovers worse than the curves do.
+PER_OCTAVE = 8
+
+
+@dataclass(frozen=True)
+class FitGrid:
+    """One cell as the fit sees it, by ascending size.
+
+    Attributes:
+        points: the measured sizes.
+        sizes: those and the ones between, per-rank input bytes.
+        weights: what each size counts: the octaves that it stands for, and its share of the workload.
+        octaves: the first part of that alone.
+        curves: per candidate its log-ratio to the baseline at each size.
+        open: per candidate the sizes at which it may be used: measured and right there, or at both neighbours.
+        settled: measured sizes at which a candidate is proven slower than the baseline, per candidate.
+    """
+
+    points: tuple[FitPoint, ...]
+    sizes: tuple[int, ...]
+    weights: tuple[float, ...]
+    octaves: tuple[float, ...]
+    curves: Mapping[str, Posterior]
+    open: Mapping[str, NDArray[np.bool_]]
+
+    def measured_in(self, start: int, end: int) -> tuple[FitPoint, ...]:
+        """The measured points from the size at place `start` to that at place `end`, both included."""
+        return tuple(point for point in self.points if self.sizes[start] <= point.size <= self.sizes[end])
+
+
+def fit_grids(
+    family: Sequence[Sequence[FitPoint]], candidates: Sequence[str], noise: Mapping[str, Noise]
+) -> list[FitGrid]:
+    """The grids of cells that may be alike: what is measured in one tells of the others as far as they prove alike."""
+    sizes = [_sizes(points) for points in family]
+    xs = [np.log2(np.asarray(cell, dtype=float)) for cell in sizes]
+    curves: list[dict[str, Posterior]] = [{} for _ in family]
+    for candidate in candidates:
+        if not any(candidate in point.ratios for points in family for point in points):
+            continue
+        known = [_known(points, candidate, noise[candidate]) for points in family]
+        model = CurveModel.learn(known)
+        wanted = [place for place, points in enumerate(known) if len(points.x)]
+        for place, found in zip(wanted, model.posterior(known, [(place, xs[place]) for place in wanted]), strict=True):
+            curves[place][candidate] = found
+    return [_grid(points, own, found) for points, own, found in zip(family, sizes, curves, strict=True)]
+
+
+def learn_noises(family: Sequence[Sequence[FitPoint]], candidates: Sequence[str]) -> dict[str, Noise]:
+    """Per candidate the noise that all points of these cells show."""
+    return {name: learn_noise(samples_of(family, name)) for name in candidates}
+
+
+def samples_of(family: Sequence[Sequence[FitPoint]], candidate: str) -> list[PointSamples]:
+    """The candidate's samples of every point."""
+    return [point.ratios[candidate].visits for points in family for point in points if candidate in point.ratios]
+
+
+def _known(points: Sequence[FitPoint], candidate: str, noise: Noise) -> Points:
+    measured = [point for point in points if candidate in point.ratios]
+    found = [summarise(point.ratios[candidate].visits, noise) for point in measured]
+    return Points(
+        np.log2(np.array([point.size for point in measured], dtype=float)),
+        np.array([value for value, _ in found]),
+        np.array([variance for _, variance in found]),
+    )
+
+
+def _sizes(points: Sequence[FitPoint]) -> tuple[int, ...]:
+    measured = {point.size for point in points}
+    low, high = min(measured), max(measured)
+    between = size_grid(low, high, PER_OCTAVE) if low // 16 < high // 16 else ()
+    return tuple(sorted(measured | {size for size in between if low < size < high}))
+
+
+def _grid(points: Sequence[FitPoint], sizes: tuple[int, ...], curves: Mapping[str, Posterior]) -> FitGrid:
+    octaves = log_shares(sizes)
+    extra = {point.size: point.weight - point.octaves for point in points}
+    measured = [point.size for point in points]
+    open_ = {}
+    for candidate in curves:
+        fits = [candidate in point.ratios for point in points]
+        open_[candidate] = np.array(
+            [fits[bisect_right(measured, size) - 1] and fits[bisect_left(measured, size)] for size in sizes]
+        )
+    return FitGrid(
+        tuple(points),
+        sizes,
+        tuple(own + extra.get(size, 0.0) for size, own in zip(sizes, octaves, strict=True)),
+        tuple(octaves),
+        curves,
+        open_,
+    )
+
+
+def crossover_interval(deviations: Sequence[float], leads: Sequence[float], place: int, sure: float) -> tuple[int, int]:
+    """Places around the change between `place` and the next beyond which the sides are sure: (below, above).
+
+    `leads` is the lead of the backend below over the one above; sure is where it is `sure` deviations from zero.
+    """
+    low = place
+    while low > 0 and leads[low] < sure * deviations[low]:
+        low -= 1
+    high = place + 1
+    while high < len(leads) - 1 and -leads[high] < sure * deviations[high]:
+        high += 1
+    return low, high
+
+
+def octaves_between(sizes: Sequence[int]) -> float:
+    """The length of the range in octaves."""
+    return math.fsum(math.log2(high / low) for low, high in pairwise(sizes))

@@ -1,0 +1,98 @@
+"""What a visit of a point will cost: learned from the visits so far, in executions and in seconds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ccl_dispatch.tuner.search.base import Observation, Visit
+
+Array = NDArray[np.float64]
+
+# What one repetition is taken to cost before anything was measured, and what a visit costs at least: deciding, storing.
+_REPEAT_SECONDS = 1e-4
+_VISIT_SECONDS = 1e-3
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What may be spent in all; None sets no limit.
+
+    Attributes:
+        executions: runs of the collective, all backends together, warm-up and checks included.
+        seconds: of machine time.
+        regret: mean over cells of what may be left to win, in log units; below it the search ends.
+        fixed_executions: of one visit, whatever its repetitions: checks and warm-up, all backends together.
+        repeat_executions: of one repetition, before any was seen: one for each backend.
+    """
+
+    executions: float | None = None
+    seconds: float | None = None
+    regret: float | None = None
+    fixed_executions: int = 2
+    repeat_executions: int = 2
+
+
+@dataclass(frozen=True)
+class Spent:
+    """What the visits so far have cost."""
+
+    executions: int
+    seconds: float
+
+
+def spent(observations: Sequence[Observation]) -> Spent:
+    """The sum over all visits whose cost is known."""
+    visits = [observation.visit for observation in observations if observation.visit is not None]
+    return Spent(sum(visit.executions for visit in visits), math.fsum(visit.seconds for visit in visits))
+
+
+class CostModel:
+    """The cost of a visit in one cell by size, from the visits of that cell, or of all cells where it has none."""
+
+    def __init__(self, budget: Budget, mine: Sequence[Observation], everyone: Sequence[Observation]) -> None:
+        self._budget = budget
+        # Another cell's curve is a better guess than none.
+        timed = _timed(mine) or _timed(everyone)
+        by_size: dict[int, list[float]] = {}
+        for size, visit in timed:
+            by_size.setdefault(size, []).append(visit.repeat_seconds)
+        sizes = sorted(by_size)
+        self._x = np.log2(np.asarray(sizes, dtype=float))
+        self._log_seconds = np.log(np.maximum([float(np.median(by_size[size])) for size in sizes], 1e-9))
+        extra = [max(visit.seconds - visit.repeats * visit.repeat_seconds, 0.0) for _, visit in timed]
+        self._visit_seconds = max(float(np.median(extra)) if extra else 0.0, _VISIT_SECONDS)
+        per_repeat = [visit.repeat_executions for _, visit in timed]
+        self._repeat_executions = float(np.median(per_repeat)) if per_repeat else float(budget.repeat_executions)
+
+    def executions(self, repeats: Array) -> Array:
+        """Executions of a visit of so many repetitions."""
+        return np.asarray(self._budget.fixed_executions + repeats * self._repeat_executions)
+
+    def seconds(self, x: Array, repeats: Array) -> Array:
+        """Seconds of a visit at log2 sizes `x` (columns) with so many repetitions (rows)."""
+        known = len(self._x) > 0
+        each = np.exp(np.interp(x, self._x, self._log_seconds)) if known else np.full(len(x), _REPEAT_SECONDS)
+        return np.asarray(self._visit_seconds + repeats[:, None] * each[None, :])
+
+    def shares(self, x: Array, repeats: Array) -> Array:
+        """The part of the whole budget that a visit takes: of executions and of seconds, added up.
+
+        Where neither is limited it is seconds alone, whatever their scale.
+        """
+        budget = self._budget
+        total = np.zeros((len(repeats), len(x)))
+        if budget.executions is not None:
+            total += self.executions(repeats)[:, None] / budget.executions
+        if budget.seconds is not None or budget.executions is None:
+            total += self.seconds(x, repeats) / (budget.seconds or 1.0)
+        return total
+
+
+def _timed(observations: Sequence[Observation]) -> list[tuple[int, Visit]]:
+    """Size and cost of the visits that timed something."""
+    return [(o.size, o.visit) for o in observations if o.visit is not None and o.visit.repeats]

@@ -1,0 +1,208 @@
+"""One family of cells as the search sees it: what is known of their curves, and what each point would be worth."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ccl_dispatch.tuner.curves import (
+    CurveModel,
+    Noise,
+    PointSamples,
+    Posterior,
+    expected_loss,
+    summarise,
+    value_of_measuring,
+)
+from ccl_dispatch.tuner.curves.model import SURPRISE_SHARE, Points
+from ccl_dispatch.tuner.curves.noise import VISIT_VARIANCE
+from ccl_dispatch.tuner.search.base import Observation
+
+Array = NDArray[np.float64]
+
+# Weights of hypotheses change slowly: they are learned anew when a family has grown by that factor.
+GROWTH = 1.3
+# With many points one hypothesis is far ahead, and each costs as much as the first.
+_MANY_POINTS = 24
+_FEW_KEPT = 2
+
+
+@dataclass(frozen=True)
+class CellGrid:
+    """The sizes of one cell: bytes, log2 of them, and what each counts (the weights add up to 1)."""
+
+    name: str
+    sizes: tuple[int, ...]
+    x: Array
+    weights: Array
+
+
+@dataclass(frozen=True)
+class CellView:
+    """What the search knows of one cell.
+
+    Attributes:
+        worth: per number of repetitions (row) and size (column) the expected gain of a visit, in log units of mean
+            regret of this cell.
+        regret: what is expected to be lost by choosing now.
+        leads: per candidate the posterior of its lead over the best other choice.
+        offsets: per candidate the log-ratio at which that lead is zero.
+    """
+
+    grid: CellGrid
+    worth: Array
+    regret: float
+    leads: Mapping[str, Posterior]
+    offsets: Mapping[str, Array]
+
+
+def make_grid(name: str, sizes: Sequence[int], workload: Mapping[int, float]) -> CellGrid:
+    """Weights: half of all for the octaves that a size stands for, half by the workload where there is one."""
+    x = np.log2(np.asarray(sizes, dtype=float))
+    octaves = np.gradient(x) if len(x) > 1 else np.ones(1)
+    weights = octaves / octaves.sum()
+    shares = np.array([workload.get(size, 0.0) for size in sizes])
+    if shares.sum() > 0:
+        weights = (weights + shares / shares.sum()) / 2
+    return CellGrid(name, tuple(sizes), x, weights)
+
+
+class Family:
+    """Cells that may be alike, with all of their points so far.
+
+    Args:
+        grids: of its cells.
+        candidates: the backends that may replace the baseline; each has curves of its own.
+        threshold: log(1 + min_gain).
+        choices: the numbers of repetitions that a visit may have, rising.
+    """
+
+    def __init__(
+        self, grids: Sequence[CellGrid], candidates: Sequence[str], threshold: float, choices: Sequence[int]
+    ) -> None:
+        self.grids = tuple(grids)
+        self._candidates = tuple(candidates)
+        self._threshold = threshold
+        self._choices = np.asarray(choices, dtype=float)
+        self._place = {grid.name: place for place, grid in enumerate(grids)}
+        self._models: dict[str, CurveModel] = {}
+        self._learned_at = 0
+        self._noise: Mapping[str, Noise] = {}
+        self._summaries: dict[tuple[str, int, int, int], tuple[float, float]] = {}
+
+    def view(self, observations: Sequence[Observation], noise: Mapping[str, Noise]) -> list[CellView]:
+        """What all `observations` of the family, in the order of their trials, say about each of its cells."""
+        if noise != self._noise:
+            self._noise, self._learned_at = noise, 0
+            self._summaries.clear()
+        finished = [o for o in observations if not o.pending]
+        at = checkpoint(len(finished))
+        if at != self._learned_at:
+            kept = {} if len(finished) < _MANY_POINTS * len(self.grids) else {"kept": _FEW_KEPT}
+            for name in self._candidates:
+                self._models[name] = CurveModel.learn(self._points(finished[:at], name), **kept)
+            self._learned_at = at
+        wanted = [(place, grid.x) for place, grid in enumerate(self.grids)]
+        curves: list[dict[str, tuple[Posterior, Posterior]]] = [{} for _ in self.grids]
+        for name in self._candidates:
+            points, model = self._points(finished, name), self._models[name]
+            likely, surprising = model.posterior(points, wanted), model.surprised().posterior(points, wanted)
+            for place, both in enumerate(zip(likely, surprising, strict=True)):
+                curves[place][name] = both
+        return [self._cell_view(grid, curves[place], observations) for place, grid in enumerate(self.grids)]
+
+    def _points(self, observations: Sequence[Observation], candidate: str) -> list[Points]:
+        gathered: list[dict[int, PointSamples]] = [{} for _ in self.grids]
+        for observation in observations:
+            samples = observation.samples.get(candidate)
+            if samples is not None and samples.repeats:
+                mine = gathered[self._place[observation.cell]]
+                known = mine.get(observation.size)
+                mine[observation.size] = samples if known is None else known + samples
+        result = []
+        for place, mine in enumerate(gathered):
+            sizes = sorted(mine)
+            found = [self._summary(candidate, place, size, mine[size]) for size in sizes]
+            result.append(
+                Points(
+                    np.log2(np.asarray(sizes, dtype=float)),
+                    np.array([value for value, _ in found]),
+                    np.array([variance for _, variance in found]),
+                )
+            )
+        return result
+
+    def _summary(self, candidate: str, place: int, size: int, samples: PointSamples) -> tuple[float, float]:
+        # A point's samples only ever grow, so their number names them.
+        key = (candidate, place, size, len(samples.repeats))
+        if key not in self._summaries:
+            self._summaries[key] = summarise(samples, self._noise[candidate])
+        return self._summaries[key]
+
+    def _cell_view(
+        self, grid: CellGrid, curves: Mapping[str, tuple[Posterior, Posterior]], observations: Sequence[Observation]
+    ) -> CellView:
+        mine = [o for o in observations if o.cell == grid.name]
+        pending = [grid.sizes.index(o.size) for o in mine if o.pending]
+        forbidden = {name: _forbidden(grid, mine, name) for name in self._candidates}
+        utilities = {
+            name: np.where(forbidden[name], -np.inf, likely.mean - self._threshold)
+            for name, (likely, _) in curves.items()
+        }
+        worth = np.zeros((len(self._choices), len(grid.sizes)))
+        regret = 0.0
+        leads: dict[str, Posterior] = {}
+        offsets = {}
+        for name, both in curves.items():
+            others = [utility for other, utility in utilities.items() if other != name]
+            offsets[name] = self._threshold + np.maximum.reduce([np.zeros(len(grid.sizes)), *others])
+            weights = np.where(forbidden[name], 0.0, grid.weights)
+            samples = self._choices + (1 if self._noise[name].first.usable else 0)
+            variances = self._noise[name].scale ** 2 / samples + VISIT_VARIANCE
+            noise = np.repeat(variances[:, None], len(grid.sizes), axis=1)
+            for share, curve in zip((1 - SURPRISE_SHARE, SURPRISE_SHARE), both, strict=True):
+                covariance = curve.covariance
+                for place in pending:
+                    covariance = self._after(covariance, place, name)
+                lead = Posterior(curve.mean - offsets[name], covariance)
+                leads.setdefault(name, lead)
+                regret += share * float(weights @ expected_loss(lead.mean, lead.deviation))
+                gain = share * value_of_measuring(lead.mean, covariance, weights, noise)
+                worth += np.where(forbidden[name][None, :], 0.0, gain)
+        worth[:, pending] = 0.0
+        return CellView(grid, worth, regret, leads, offsets)
+
+    def _after(self, covariance: Array, place: int, candidate: str) -> Array:
+        """The covariance once a point that is being measured now is known."""
+        column = covariance[:, place]
+        return np.asarray(
+            covariance - np.outer(column, column) / (covariance[place, place] + self._noise[candidate].scale ** 2)
+        )
+
+
+def checkpoint(count: int) -> int:
+    """The last of a rising row of counts (each about GROWTH times the one before) that is not above `count`."""
+    at = 0
+    step = 1
+    while step <= count:
+        at = step
+        step = max(step + 1, math.ceil(step * GROWTH))
+    return at
+
+
+def _forbidden(grid: CellGrid, mine: Sequence[Observation], candidate: str) -> NDArray[np.bool_]:
+    """Sizes at which the candidate may not be used: excluded ones, and those up to the nearest ones that were right."""
+    bad = {o.size for o in mine if candidate in o.excluded}
+    if not bad:
+        return np.zeros(len(grid.sizes), dtype=bool)
+    good = {o.size for o in mine if candidate in o.samples} - bad
+    result = np.zeros(len(grid.sizes), dtype=bool)
+    for place, size in enumerate(grid.sizes):
+        below = max((other for other in good | bad if other <= size), default=None)
+        above = min((other for other in good | bad if other >= size), default=None)
+        result[place] = below in bad or above in bad
+    return result

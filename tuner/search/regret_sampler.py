@@ -1,0 +1,274 @@
+"""The search: measure next where it is expected to lower the table's regret the most for what it costs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ccl_dispatch.tuner.curves import Doubt, Noise, PointSamples, expected_loss, learn_noise
+from ccl_dispatch.tuner.search.base import Observation, Outlook, PointSampler, Proposal, SearchSpace
+from ccl_dispatch.tuner.search.costs import Budget, CostModel, spent
+from ccl_dispatch.tuner.search.family import CellView, Family, checkpoint, make_grid
+from ccl_dispatch.tuner.search.proof import Proof, missing_proofs
+
+Array = NDArray[np.float64]
+
+# Numbers of repetitions that a visit may have.
+_CHOICES = (1, 2, 4, 9, 20, 50, 120, 400, 1300, 4096)
+# The first look at the first cell of a family, in sizes: few where the budget has room for few.
+_LOOKS = (3, 9)
+# And at its other cells: both ends and one between, enough to see whether they are alike.
+_LOOKS_OF_OTHERS = 3
+# A sweep that no budget ends is over when so little may be left to win; one with a budget, at nothing.
+_ENOUGH = 3e-4
+_NOTHING = 1e-7
+_SLIGHT = 0.01
+# A visit of so many repetitions may end early, when doubt has fallen to a fiftieth.
+_LONG_VISIT = 8
+_DOUBT_LEFT = 0.02
+
+
+class _Best(NamedTuple):
+    rate: float
+    cell: int
+    place: int
+    repeats: int
+
+
+@dataclass(frozen=True)
+class _CellState:
+    """A cell with what each visit would be worth per share of the budget."""
+
+    view: CellView
+    costs: CostModel
+    rates: Array
+    proofs: tuple[Proof, ...]
+    measured: frozenset[int]
+    regret: float
+
+
+class RegretSampler(PointSampler):
+    """Proposes the visit with the most expected gain per cost, over all cells, sizes and numbers of repetitions.
+
+    First every cell is looked at: its ends and a few sizes between (the more the budget allows), and all sizes of its
+    workload. From then on the next visit is the one that lowers the expected regret of the table by the most per share
+    of the budget: the knowledge gradient on curves that are known in distribution only (`curves.model`). Sizes that are
+    far from a crossover, or whose doubt costs little, are left alone; a step, an island that a measurement hints at, a
+    tie that is dear because the workload lives there, are looked at more closely. Where the policy asks for a proven
+    gain (threshold above 0), the samples that a proof lacks are worth what the table would otherwise leave unused.
+
+    Args:
+        space: the points.
+        candidates: the backends that may replace the baseline.
+        threshold: log(1 + min_gain): what a candidate must gain to be chosen.
+        confidence: of a proof.
+        budget: what may be spent, and what is enough.
+        repeats: the least and the most repetitions of a visit.
+    """
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        candidates: Sequence[str],
+        *,
+        threshold: float = 0.0,
+        confidence: float = 0.95,
+        budget: Budget | None = None,
+        repeats: tuple[int, int] = (1, 400),
+    ) -> None:
+        super().__init__(space)
+        self._candidates = tuple(candidates)
+        self._threshold = threshold
+        self._confidence = confidence
+        self._budget = budget or Budget()
+        low, high = repeats
+        self._choices = np.array([n for n in _CHOICES if low < n < high] + sorted({low, high}))
+        self._choices.sort()
+        self._grids = {name: make_grid(name, space.grid[name], space.workload.get(name, {})) for name in space.cells}
+        self._families = [
+            Family([self._grids[name] for name in family], candidates, threshold, self._choices.tolist())
+            for family in space.all_families
+        ]
+        self._looks = self._first_looks()
+        self._noise: tuple[int, Mapping[str, Noise]] = (-1, {})
+        self._states: list[tuple[tuple[int, int, int], tuple[_CellState, ...]] | None] = [None] * len(self._families)
+
+    def judge(self, observations: Sequence[Observation]) -> Outlook:
+        """See the class."""
+        finished = [o for o in observations if not o.pending]
+        mine: list[list[Observation]] = [[] for _ in self._families]
+        seen: dict[str, set[int]] = {name: set() for name in self.space.cells}
+        for observation in observations:
+            if observation.cell in seen:
+                seen[observation.cell].add(observation.size)
+                mine[self._family_of[observation.cell]].append(observation)
+        most = self._affordable(observations)
+        waiting = [(name, size) for name, size in self._looks if size not in seen[name]]
+        if most < 1 and waiting:
+            return Outlook(None, math.inf, len(waiting), exhausted=True)
+        if waiting:
+            name, size = waiting[0]
+            return Outlook(Proposal(name, size, min(int(self._choices[0]), most)), math.inf, len(waiting))
+        noise = self._noise_at(finished)
+        states = [state for place in range(len(mine)) for state in self._state(place, mine[place], noise, finished)]
+        regret = math.fsum(state.regret for state in states) / len(states)
+        unlimited = self._budget.executions is None and self._budget.seconds is None
+        enough = self._budget.regret or (_ENOUGH if unlimited else _NOTHING)
+        if most < 1 or regret <= enough:
+            return Outlook(None, regret, exhausted=most < 1)
+        # Without a limit a visit that wins next to nothing is not worth waiting for.
+        least = _SLIGHT * enough if unlimited else _NOTHING
+        return Outlook(self._best(states, most, noise, least), regret)
+
+    def _affordable(self, observations: Sequence[Observation]) -> int:
+        """The most repetitions of one visit that the budget of executions has room for; 0 when it is used up."""
+        budget = self._budget
+        most = int(self._choices[-1])
+        if budget.executions is None:
+            return most
+        pending = sum(o.pending for o in observations)
+        left = budget.executions - spent(observations).executions
+        left -= pending * (budget.fixed_executions + budget.repeat_executions)
+        return min(most, int((left - budget.fixed_executions) // budget.repeat_executions))
+
+    def _first_looks(self) -> list[tuple[str, int]]:
+        """The points of the first look, both ends of every cell first, then what halves the widest gaps."""
+        budget = self._budget
+        self._family_of = {name: place for place, family in enumerate(self.space.all_families) for name in family}
+        low, high = _LOOKS
+        count = high
+        if budget.executions is None and budget.seconds is None and budget.regret is None:
+            # Nobody is in a hurry: every octave, everywhere.
+            spans = [grid.x[-1] - grid.x[0] for grid in self._grids.values()]
+            count = max(high, 1 + round(float(max(spans))))
+        if budget.executions is not None:
+            visits = budget.executions / len(self._grids) / (budget.fixed_executions + budget.repeat_executions)
+            # Half of a small budget, less than a tenth of a large one: 5 sizes of 7 visits, 6 of 13, 9 of 60.
+            count = min(high, max(low, round(2 + 1.1 * math.log2(max(visits, 1.0)))))
+        waves: list[list[tuple[str, int]]] = []
+        for family in self.space.all_families:
+            for place, name in enumerate(family):
+                first = place == 0 or count > high
+                sizes = _spread(self._grids[name].x, count if first else _LOOKS_OF_OTHERS, 0 if first else place)
+                order = [sizes[0], sizes[-1], *_halving(sizes)] if len(sizes) > 1 else sizes
+                for depth, at in enumerate(order):
+                    while len(waves) <= depth:
+                        waves.append([])
+                    waves[depth].append((name, self._grids[name].sizes[at]))
+        shapes = [(name, size) for name in self._grids for size in sorted(self.space.workload.get(name, {}))]
+        return list(dict.fromkeys([point for wave in waves for point in wave] + shapes))
+
+    def _noise_at(self, finished: Sequence[Observation]) -> Mapping[str, Noise]:
+        """The study's noise as of the last checkpoint."""
+        at = checkpoint(len(finished))
+        if self._noise[0] != at:
+            points: dict[str, dict[tuple[str, int], PointSamples]] = {name: {} for name in self._candidates}
+            for observation in finished[:at]:
+                for name, samples in observation.samples.items():
+                    if name in points:
+                        key = (observation.cell, observation.size)
+                        known = points[name].get(key)
+                        points[name][key] = samples if known is None else known + samples
+            self._noise = (at, {name: learn_noise(found.values()) for name, found in points.items()})
+        return self._noise[1]
+
+    def _state(
+        self,
+        place: int,
+        mine: Sequence[Observation],
+        noise: Mapping[str, Noise],
+        finished: Sequence[Observation],
+    ) -> tuple[_CellState, ...]:
+        pending = sum(o.pending for o in mine)
+        key = (len(mine) - pending, hash(tuple((o.cell, o.size) for o in mine if o.pending)), self._noise[0])
+        known = self._states[place]
+        if known is None or known[0] != key:
+            views = self._families[place].view(mine, noise)
+            known = (key, tuple(self._cell_state(view, mine, finished) for view in views))
+            self._states[place] = known
+        return known[1]
+
+    def _cell_state(self, view: CellView, family: Sequence[Observation], finished: Sequence[Observation]) -> _CellState:
+        mine = [o for o in family if o.cell == view.grid.name and not o.pending]
+        costs = CostModel(self._budget, mine, finished)
+        rates = view.worth / costs.shares(view.grid.x, self._choices)
+        proofs: list[Proof] = []
+        if self._threshold > 0:
+            for name, lead in view.leads.items():
+                samples: dict[int, tuple[float, ...]] = {}
+                for observation in mine:
+                    if name in observation.samples:
+                        samples[observation.size] = (
+                            samples.get(observation.size, ()) + observation.samples[name].repeats
+                        )
+                proofs += missing_proofs(view.grid, lead.mean, samples, self._threshold, self._confidence)
+        regret = view.regret + math.fsum(proof.worth for proof in proofs)
+        return _CellState(view, costs, rates, tuple(proofs), frozenset(o.size for o in mine), regret)
+
+    def _best(
+        self, states: Sequence[_CellState], most: int, noise: Mapping[str, Noise], least: float
+    ) -> Proposal | None:
+        rows = int(np.searchsorted(self._choices, most, side="right"))
+        if rows == 0:
+            return None
+        best = _Best(0.0, -1, 0, 0)
+        for cell, state in enumerate(states):
+            row, place = np.unravel_index(int(np.argmax(state.rates[:rows])), state.rates[:rows].shape)
+            if state.view.worth[row, place] > least and state.rates[row, place] > best.rate:
+                best = _Best(float(state.rates[row, place]), cell, int(place), int(self._choices[row]))
+        best_proof: tuple[float, str, Proof] | None = None
+        for state in states:
+            for proof in state.proofs:
+                x = np.log2(np.array([float(proof.size)]))
+                cost = float(state.costs.shares(x, np.array([float(proof.repeats)]))[0, 0])
+                rate = proof.worth / cost
+                if proof.worth > least and rate > max(best.rate, best_proof[0] if best_proof else 0.0):
+                    best_proof = (rate, state.view.grid.name, proof)
+        if best_proof is not None:
+            _, name, proof = best_proof
+            return Proposal(name, proof.size, min(max(proof.repeats, int(self._choices[0])), most))
+        if best.cell < 0:
+            return None
+        view = states[best.cell].view
+        return Proposal(
+            view.grid.name, view.grid.sizes[best.place], best.repeats, _doubts(view, best.place, best.repeats, noise)
+        )
+
+
+def _doubts(view: CellView, place: int, repeats: int, noise: Mapping[str, Noise]) -> dict[str, Doubt]:
+    if repeats < _LONG_VISIT:
+        return {}
+    doubts = {}
+    for name, lead in view.leads.items():
+        mean, variance = lead.mean[place], max(float(lead.covariance[place, place]), 0.0)
+        if np.isfinite(mean):
+            loss = float(expected_loss(np.array([mean]), np.array([math.sqrt(variance)]))[0])
+            offset = float(view.offsets[name][place])
+            doubts[name] = Doubt(offset, float(mean), variance, noise[name].scale, _DOUBT_LEFT * loss)
+    return doubts
+
+
+def _spread(x: Array, count: int, turn: int) -> list[int]:
+    """Places of about `count` sizes, even on the log axis, both ends among them; `turn` shifts those between."""
+    shift = (turn * 0.618) % 1.0 - 0.5 if turn else 0.0
+    inner = (np.arange(1, count - 1) + shift * 0.8) / (count - 1)
+    wanted = x[0] + (x[-1] - x[0]) * np.concatenate([[0.0], inner, [1.0]])
+    return sorted({int(np.argmin(np.abs(x - at))) for at in wanted.tolist()})
+
+
+def _halving(places: Sequence[int]) -> list[int]:
+    """The inner places, those that halve the widest gaps first."""
+    order = []
+    gaps = [(0, len(places) - 1)]
+    while gaps:
+        low, high = gaps.pop(0)
+        if high - low > 1:
+            middle = (low + high) // 2
+            order.append(places[middle])
+            gaps += [(low, middle), (middle, high)]
+    return order
