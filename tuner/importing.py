@@ -2,12 +2,55 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from ccl_dispatch.runtime.document import nearest
 from ccl_dispatch.runtime.errors import UsageError
+from ccl_dispatch.runtime.vocabulary import TIMINGS
+from ccl_dispatch.tuner.logs import LogReading
 from ccl_dispatch.tuner.measurements import Measurements
 from ccl_dispatch.tuner.samples import PointResult
+
+
+def joined(readings: Mapping[str, LogReading], platform: str = "") -> Measurements:
+    """The rows of several files as those of one, in the order given: what one lacks another may have.
+
+    Args:
+        readings: file name to what was read from it.
+        platform: the one machine that they all are of; needed when they name several.
+
+    Raises:
+        UsageError: the files are of several platforms.
+    """
+    named = {
+        source: sorted({row.column("platform") for row in reading.rows} - {""}) for source, reading in readings.items()
+    }
+    if not platform and len({name for names in named.values() for name in names}) > 1:
+        listed = "; ".join(f"{source}: {', '.join(map(repr, names))}" for source, names in named.items() if names)
+        raise UsageError(
+            f"rows of several platforms, which must not be mixed: {listed}. Choose one with --where platform=..., or "
+            "say that they are one machine with --platform NAME"
+        )
+    return Measurements(", ".join(readings), tuple(row for reading in readings.values() for row in reading.rows))
+
+
+def common_timing(readings: Mapping[str, LogReading]) -> str:
+    """How the calls of all files were timed; `isolated` when none says.
+
+    Raises:
+        UsageError: they were timed in different ways, so that their latencies can't be compared.
+    """
+    said: dict[str, str] = {}
+    for source, reading in readings.items():
+        if reading.timing:
+            said.setdefault(reading.timing, source)
+    if len(said) > 1:
+        listed = ", ".join(f"{source} {timing.replace('_', ' ')}" for timing, source in said.items())
+        raise UsageError(
+            f"calls timed in different ways ({listed}): such latencies can't be compared. Import the files apart, each "
+            "with a --study of its own"
+        )
+    return next(iter(said), TIMINGS[0])
 
 
 def import_measurements(measurements: Measurements, baseline: str, candidates: Sequence[str] = ()) -> list[PointResult]:

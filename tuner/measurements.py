@@ -10,7 +10,7 @@ import csv
 import io
 import math
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -132,7 +132,7 @@ def parse_measurements(data: bytes, source: str, where: Mapping[str, str] | None
         raise _bad_rows(problems, source)
     if not rows:
         raise MeasurementFileError("there is no row after the header", source=source)
-    return Measurements(source, _one_platform(_filtered(rows, where or {}, header, source), source))
+    return Measurements(source, _one_platform(choose_rows(rows, where or {}, header, source), source))
 
 
 def write_measurements(rows: Iterable[Row], path: str | Path) -> None:
@@ -273,7 +273,12 @@ def _bad_rows(problems: list[tuple[int, str]], source: str) -> MeasurementFileEr
     )
 
 
-def _filtered(rows: list[Row], where: Mapping[str, str], header: list[str], source: str) -> list[Row]:
+def choose_rows(rows: Sequence[Row], where: Mapping[str, str], header: Sequence[str], source: str) -> Sequence[Row]:
+    """The rows that match `where` (column to text, compared after blanks are filled).
+
+    Raises:
+        MeasurementFileError: a column that `header` does not have, or nothing is left.
+    """
     columns = header if "dim" in header else [*header, "dim"]
     for column, wanted in where.items():
         if column not in columns:
@@ -300,7 +305,7 @@ def _same(text: str, wanted: str) -> bool:
         return False
 
 
-def _one_platform(rows: list[Row], source: str) -> tuple[Row, ...]:
+def _one_platform(rows: Sequence[Row], source: str) -> tuple[Row, ...]:
     if len({row.column("platform") for row in rows}) > 1:
         raise MeasurementFileError(
             f"rows of several platforms, which must not be mixed: {_listed(rows, 'platform')}",
@@ -310,7 +315,7 @@ def _one_platform(rows: list[Row], source: str) -> tuple[Row, ...]:
     return tuple(rows)
 
 
-def _listed(rows: list[Row], column: str) -> str:
+def _listed(rows: Sequence[Row], column: str) -> str:
     counts: dict[str, int] = {}
     for row in rows:
         counts[row.column(column)] = counts.get(row.column(column), 0) + 1

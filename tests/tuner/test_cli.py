@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from command import ccl_dispatch
+from made_logs import rccl_log, sglang_log
 from made_tables import make_cell, make_table
 
 from ccl_dispatch.runtime import load_table
@@ -75,6 +76,7 @@ def test_a_bad_config_is_told_with_its_place(tmp_path: Path, change: tuple[str, 
         ("evaluate", "table.yaml", "nowhere.csv"),
         ("import", "nowhere.csv", "--storage", "s.journal", "--baseline", "rccl"),
         ("import", str(MI300X), "--storage", "s.journal", "--baseline", "rcl"),
+        ("import", "table.yaml", "--storage", "s.journal", "--baseline", "rccl"),
         ("explain", "table.yaml", "--shape", "x", "--dtype", "bfloat16", "--world-size", "8"),
         ("explain", "table.yaml", "--size", "64", "--dtype", "bfloat17", "--world-size", "8"),
         ("nosuchverb",),
@@ -122,6 +124,43 @@ def test_import_build_evaluate(tmp_path: Path) -> None:
     judged = ccl_dispatch("evaluate", "t.yaml", str(MI300X), "--json", folder=tmp_path)
     assert judged.returncode == 0, judged.stderr
     assert json.loads(judged.stdout)["overall"]["table"]["mean"] >= 0
+
+
+def test_logs_of_two_backends_become_a_table(tmp_path: Path) -> None:
+    """Two logs of rccl-tests are joined; the unit is said, also in the table, and garbage is told by line."""
+    times = {1 << power: (100.0, 1.0) for power in range(4, 14)}
+    (tmp_path / "rccl.log").write_text("\n".join(rccl_log(times)))
+    faster = rccl_log(dict.fromkeys(times, (50.0, 1.0)))
+    (tmp_path / "other.log").write_text("\n".join([*faster[:-6], "Segmentation fault", *faster[-6:]]))
+    arguments = ("import", "rccl.log", "other.log", "--baseline", "rccl", "--storage", "s.journal")
+    done = ccl_dispatch(*arguments, "--backend", "rccl", "--backend", "other", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "rccl.log: all_gather_perf as rccl" in done.stderr
+    assert "read as per-rank input bytes, 1/8 of them" in done.stderr
+    assert f"other.log:{len(faster) - 5}: left out: no row of this table: 'Segmentation fault'" in done.stderr
+    built = ccl_dispatch("build", "--storage", "s.journal", "--out", "t.yaml", folder=tmp_path)
+    assert built.returncode == 0, built.stderr
+    table = load_table(tmp_path / "t.yaml")
+    assert table.policy.timing == "back_to_back"
+    assert table.dispatcher("all_gather", 8).select(64, "float16", "eager", "first") == "other"
+    assert "1/8 of them" in table.evidence["imported_as"]["rccl.log"][0]
+    alone = ccl_dispatch(*arguments, "--backend", "rccl", "--backend", "a", "--backend", "b", folder=tmp_path)
+    assert alone.returncode == 2
+    assert "given 3 times for 2 logs" in alone.stderr
+
+
+def test_a_print_out_of_sglang_becomes_a_table(tmp_path: Path) -> None:
+    """RCCL against AITER as SGLang's benchmark prints it, with the number of ranks given."""
+    rows = [("bfloat16", f"({n}, 32320)", 0, n * 64640, "True", "30.00", "15.00") for n in range(1, 10)]
+    (tmp_path / "sglang.txt").write_text("\n".join(sglang_log(rows)))
+    arguments = ("import", "sglang.txt", "--baseline", "rccl", "--storage", "s.journal")
+    assert "give --world-size" in ccl_dispatch(*arguments, folder=tmp_path).stderr
+    done = ccl_dispatch(*arguments, "--world-size", "4", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    built = ccl_dispatch("build", "--storage", "s.journal", "--out", "t.yaml", folder=tmp_path)
+    assert built.returncode == 0, built.stderr
+    dispatcher = load_table(tmp_path / "t.yaml").dispatcher("all_gather", 4)
+    assert dispatcher.select(258560, "bfloat16", "eager", "first") == "aiter"
 
 
 def test_doctor_names_every_backend(tmp_path: Path) -> None:

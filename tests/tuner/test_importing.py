@@ -8,7 +8,8 @@ import pytest
 
 from ccl_dispatch.runtime.errors import UsageError
 from ccl_dispatch.runtime.vocabulary import Cell
-from ccl_dispatch.tuner.importing import import_measurements, left_out
+from ccl_dispatch.tuner.importing import common_timing, import_measurements, joined, left_out
+from ccl_dispatch.tuner.logs import LogReading
 from ccl_dispatch.tuner.measurements import Measurements, Row, read_measurements
 from ccl_dispatch.tuner.samples import PointResult
 
@@ -86,3 +87,33 @@ def test_one_rank_is_no_collective() -> None:
     points = import_measurements(found, "a")
     assert [point.cell for point in points] == [CELL]
     assert len(left_out(found, points)) == 2
+
+
+def _reading(backend: str, *, platform: str = "", timing: str = "") -> LogReading:
+    rows = tuple(Row(CELL, backend, size, 1.0, (), {"platform": platform}) for size in (64, 128))
+    return LogReading(rows, timing=timing)
+
+
+def test_files_are_joined_into_pairs() -> None:
+    """A backend of one file is compared with a backend of another."""
+    found = joined({"a.log": _reading("a", platform="here"), "b.log": _reading("b")})
+    assert found.source == "a.log, b.log"
+    points = import_measurements(found, "a")
+    assert [set(point.latencies_us) for point in points] == [{"a", "b"}] * 2
+
+
+def test_files_of_several_platforms_are_not_joined_unless_they_are_said_to_be_one() -> None:
+    """Two names of machines are refused with the file that each is from; --platform says that they mean one."""
+    readings = {"a.log": _reading("a", platform="MI300X"), "b.log": _reading("b", platform="MI355X")}
+    with pytest.raises(UsageError, match=r"a.log: 'MI300X'; b.log: 'MI355X'.*--platform"):
+        joined(readings)
+    assert len(joined(readings, "MI300X").rows) == 4
+
+
+def test_calls_timed_in_different_ways_are_not_compared() -> None:
+    """Back-to-back and isolated latencies do not meet in one study; a file that does not say goes with either."""
+    loud, quiet = _reading("a", timing="back_to_back"), _reading("b")
+    assert common_timing({"a": loud, "b": quiet}) == "back_to_back"
+    assert common_timing({"b": quiet}) == "isolated"
+    with pytest.raises(UsageError, match="a back to back, c isolated"):
+        common_timing({"a": loud, "c": _reading("c", timing="isolated")})

@@ -23,7 +23,10 @@ VERBS = {
     "doctor": ("doctor", "what this machine can measure, and why not the rest"),
     "sweep": ("sweep", "measure, search, fit, and write a table; continues an interrupted study by itself"),
     "build": ("build", "rebuild the table from stored samples, without measuring"),
-    "import": ("importing", "bring measurements from elsewhere (CSV) into a study"),
+    "import": (
+        "importing",
+        "bring measurements from elsewhere (CSV, logs of rccl-tests, nccl-tests, SGLang) into a study",
+    ),
     "export": ("export", "write the samples of a study as a measurement CSV"),
     "show": ("show", "print a table, one line per band"),
     "explain": ("explain", "answer one call, with the reasons"),
