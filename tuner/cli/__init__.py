@@ -30,6 +30,7 @@ VERBS = {
     "export": ("export", "write the samples of a study as a measurement CSV"),
     "show": ("show", "print a table, one line per band"),
     "explain": ("explain", "answer one call, with the reasons"),
+    "diff": ("diff", "two tables: which calls change backend, and what that gains or costs"),
     "validate": ("validate", "check tables: form, sense, digest"),
     "evaluate": ("evaluate", "how far a table is from the best, on measurements that it has not seen"),
 }

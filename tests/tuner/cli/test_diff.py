@@ -1,0 +1,64 @@
+"""`diff` as a person and as a program reads it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from command import ccl_dispatch
+from made_tables import make_cell, make_table
+
+from ccl_dispatch.runtime.vocabulary import Cell
+from ccl_dispatch.tuner.emit import write_table
+
+CELL = Cell("all_gather", "graph", "first", "bfloat16", 8)
+
+
+def _write(folder: Path) -> None:
+    write_table(make_table((make_cell(CELL, 16, [65536, 1 << 20], ["aiter", "rccl"]),)), folder / "a.yaml")
+    write_table(make_table((make_cell(CELL, 16, [131072, 1 << 20], ["aiter", "rccl"]),)), folder / "b.yaml")
+
+
+def test_a_moved_crossover_is_told_with_its_sizes_and_its_worth(tmp_path: Path) -> None:
+    """Exit code 1, the sizes as people write them, the backends, and what both tables know of the gain."""
+    _write(tmp_path)
+    done = ccl_dispatch("diff", "a.yaml", "b.yaml", folder=tmp_path)
+    assert done.returncode == 1
+    lines = [line.strip() for line in done.stdout.splitlines()]
+    assert "B decides otherwise in 1 of 1 cells, over 1.0 of 16.0 octaves that either table measured" in lines
+    at = lines.index(CELL.name)
+    assert lines[at + 1].split() == ["64", "KiB", "..", "128", "KiB", "rccl", "->", "aiter"]
+    assert lines[at + 2].startswith("by A: costs 25.0%, gain between -23.1% and -16.7% (faster")
+    assert lines[at + 3].startswith("by B: gains 25.0%, gain between +20.0% and +30.0% (faster")
+
+
+def test_programs_get_the_same(tmp_path: Path) -> None:
+    """`--json` has the change with sizes in bytes and gains as fractions, and the exit code stays 1."""
+    _write(tmp_path)
+    done = ccl_dispatch("diff", "a.yaml", "b.yaml", "--json", folder=tmp_path)
+    assert done.returncode == 1
+    found = json.loads(done.stdout)
+    (change,) = found["changes"]
+    assert not found["same_decisions"]
+    assert [change[key] for key in ("cell", "low", "high", "before", "after")] == [
+        CELL.name,
+        65537,
+        131072,
+        "rccl",
+        "aiter",
+    ]
+    assert change["by_b"][0]["gain"] == 0.25
+
+
+def test_tables_that_decide_alike_end_with_0(tmp_path: Path) -> None:
+    """The same table, and one with other evidence only, are told apart and end with 0; a missing one with 2."""
+    _write(tmp_path)
+    same = ccl_dispatch("diff", "a.yaml", "a.yaml", folder=tmp_path)
+    assert (same.returncode, "the same table" in same.stdout) == (0, True)
+    other = make_table((make_cell(CELL, 16, [65536, 1 << 20], ["aiter", "rccl"])._replace(regret_estimate=0.5),))
+    write_table(other, tmp_path / "c.yaml")
+    alike = ccl_dispatch("diff", "a.yaml", "c.yaml", folder=tmp_path)
+    assert (alike.returncode, "decided alike; the evidence differs" in alike.stdout) == (0, True)
+    missing = ccl_dispatch("diff", "a.yaml", "nowhere.yaml", folder=tmp_path)
+    assert missing.returncode == 2
+    assert "nowhere.yaml" in missing.stderr

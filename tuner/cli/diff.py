@@ -1,0 +1,105 @@
+"""`diff`: two tables by what they decide."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from itertools import groupby
+
+from ccl_dispatch.runtime.errors import TableError, UsageError
+from ccl_dispatch.runtime.load import load_table
+from ccl_dispatch.runtime.table import Table
+from ccl_dispatch.runtime.units import short_size
+from ccl_dispatch.tuner.cli.options import add_json, print_json
+from ccl_dispatch.tuner.cli.terminal import gain_text, is_coloured, painted
+from ccl_dispatch.tuner.compare import Change, Comparison, Evidence, compare
+
+EXAMPLE = "ccl-dispatch diff shipped.yaml new.yaml"
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Its arguments."""
+    parser.add_argument("a", metavar="A", help="the table that is used now")
+    parser.add_argument("b", metavar="B", help="the table that would be used instead")
+    add_json(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print which calls change backend; 1 when some do, 0 when all are decided alike, 2 without two tables."""
+    try:
+        a, b = load_table(options.a), load_table(options.b)
+    except TableError as problem:
+        # 1 says that decisions differ; whoever asks by exit code must not take a missing file for that.
+        raise UsageError(str(problem)) from problem
+    comparison = compare(a, b)
+    if options.json:
+        print_json({"a": _head(options.a, a), "b": _head(options.b, b), **comparison.to_json()})
+    else:
+        print("\n".join(lines(options.a, a, options.b, b, comparison, colour=is_coloured())))
+    return 1 if comparison.changes else 0
+
+
+def _head(path: str, table: Table) -> dict[str, str]:
+    return {"file": path, "name": table.name, "digest": table.digest}
+
+
+def lines(
+    path_a: str, a: Table, path_b: str, b: Table, comparison: Comparison, *, colour: bool = False
+) -> Iterator[str]:
+    """The comparison for a reader: first the answer, then the calls that change, then what else is different."""
+    yield f"A  {path_a}: {a.name}, {a.provenance}, {a.digest[:19]}"
+    yield f"B  {path_b}: {b.name}, {b.provenance}, {b.digest[:19]}"
+    yield ""
+    cells = len({change.cell for change in comparison.changes})
+    if comparison.changes:
+        changed, measured = comparison.octaves
+        yield (
+            f"B decides otherwise in {cells} of {len({cell.cell for cell in (*a.cells, *b.cells)})} cells, over "
+            f"{changed:.1f} of {measured:.1f} octaves that either table measured"
+        )
+    elif comparison.same_digest:
+        yield "the same table: every call is decided alike, on the same evidence"
+    else:
+        yield "every call is decided alike; the evidence differs"
+    for cell, changes in groupby(comparison.changes, key=lambda change: change.cell):
+        yield ""
+        yield cell.name if cell else "every cell that is in neither table"
+        for change in changes:
+            yield from _change_lines(change, colour=colour)
+    if comparison.differences or comparison.only_a or comparison.only_b:
+        yield ""
+    for difference in comparison.differences:
+        yield f"{difference.key}: {difference.a or 'unknown'} -> {difference.b or 'unknown'}"
+    for cell in comparison.only_a:
+        yield f"only in A: {cell.name}"
+    for cell in comparison.only_b:
+        yield f"only in B: {cell.name}"
+
+
+def _change_lines(change: Change, *, colour: bool) -> Iterator[str]:
+    if change.high == change.low:
+        sizes = f"exactly {short_size(change.low)}"
+    elif change.high is None:
+        sizes = "all sizes" if change.low == 1 else f"{short_size(change.low)} and above"
+    else:
+        sizes = f"{short_size(change.low)} .. {short_size(change.high)}"
+    yield f"  {sizes:<24} {change.before} -> {change.after}"
+    for label, found in (("A", change.by_a), ("B", change.by_b)):
+        if not found:
+            yield f"    by {label}: not measured there"
+        for item in found:
+            where = f"{short_size(item.low)} .. {short_size(item.high)}: " if len(found) > 1 else ""
+            yield f"    by {label}: {where}{_evidence(item, change, colour=colour)}"
+
+
+def _evidence(item: Evidence, change: Change, *, colour: bool) -> str:
+    if item.gain is None:
+        return f"{change.before} and {change.after} were not compared ({item.why})"
+    kind = "gains" if item.gain > 0 else "costs"
+    # A cost is told as what the calls will take longer, T(after)/T(before) - 1.
+    size = gain_text(item.gain) if item.gain > 0 else gain_text(1 / (1 + item.gain) - 1)
+    text = painted(f"{kind} {size.lstrip('+')}", ("green" if item.gain > 0 else "red") if colour else "")
+    if item.interval is None:
+        return f"{text}, not proven ({item.why}, {item.samples} samples)"
+    low, high = item.interval
+    return f"{text}, gain between {gain_text(low)} and {gain_text(high)} ({item.why}, {item.samples} samples)"

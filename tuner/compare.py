@@ -1,0 +1,199 @@
+"""Two tables held against each other by what they decide: which calls change backend, and what that wins or costs."""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from ccl_dispatch.runtime.dispatch import compile_cell
+from ccl_dispatch.runtime.platform import match
+from ccl_dispatch.runtime.table import CellTable, Policy, Table
+from ccl_dispatch.runtime.vocabulary import Cell
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What one band (or override) says of a change.
+
+    Attributes:
+        low, high: the sizes in per-rank input bytes that it covers of the change.
+        gain: T(before)/T(after) - 1, so that above zero the change is a gain; None when it was not compared.
+        interval: its bounds at the table's confidence, None when they are not known.
+        why: why the band uses what it uses, of `runtime.table.BAND_REASONS`, or `override`.
+    """
+
+    low: int
+    high: int
+    gain: float | None
+    interval: tuple[float, float] | None
+    samples: int
+    why: str
+
+
+@dataclass(frozen=True)
+class Change:
+    """A run of sizes for which the two tables name different backends.
+
+    Attributes:
+        cell: None for every cell that neither table has.
+        low, high: first and last size in per-rank input bytes; `high` is None where the run has no end.
+        before, after: the backend by A and by B.
+        by_a, by_b: what the tables know about it; empty where a table has not measured these sizes.
+    """
+
+    cell: Cell | None
+    low: int
+    high: int | None
+    before: str
+    after: str
+    by_a: tuple[Evidence, ...]
+    by_b: tuple[Evidence, ...]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A value of the tables' heads that is not the same; an empty text is unknown."""
+
+    key: str
+    a: str
+    b: str
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Everything in which two tables differ.
+
+    Attributes:
+        changes: by cell and rising size; empty when the tables decide alike.
+        differences: name, baseline, candidates, provenance, policy and platform.
+        only_a, only_b: cells that one table alone has (its decisions are in `changes` where they differ).
+        octaves: over how many octaves of what either table measured the decisions differ, and of how many.
+        same_digest: the tables say the same in everything.
+    """
+
+    changes: tuple[Change, ...]
+    differences: tuple[Difference, ...]
+    only_a: tuple[Cell, ...]
+    only_b: tuple[Cell, ...]
+    octaves: tuple[float, float]
+    same_digest: bool
+
+    def to_json(self) -> dict[str, Any]:
+        """The comparison as JSON data; cells by name, gains as fractions."""
+        return {
+            "same_decisions": not self.changes,
+            "same_digest": self.same_digest,
+            "octaves_changed": self.octaves[0],
+            "octaves_measured": self.octaves[1],
+            "changes": [
+                {**asdict(change), "cell": change.cell.name if change.cell else None} for change in self.changes
+            ],
+            "differences": [asdict(difference) for difference in self.differences],
+            "cells_only_in_a": [cell.name for cell in self.only_a],
+            "cells_only_in_b": [cell.name for cell in self.only_b],
+        }
+
+
+def compare(a: Table, b: Table) -> Comparison:
+    """What changes when table `b` is used instead of `a`."""
+    cells_a = {cell.cell: cell for cell in a.cells}
+    cells_b = {cell.cell: cell for cell in b.cells}
+    changes: list[Change] = []
+    changed = measured = 0.0
+    for cell in sorted({*cells_a, *cells_b}):
+        first, second = cells_a.get(cell), cells_b.get(cell)
+        found = tuple(_changes(cell, first, second, a.baseline, b.baseline))
+        ranges = [(item.measured_from, item.measured_to) for item in (first, second) if item]
+        low, high = min(start for start, _ in ranges), max(end for _, end in ranges)
+        measured += math.log2(high / low)
+        changed += sum(_octaves(max(item.low - 1, low), min(item.high or high, high)) for item in found)
+        changes += found
+    if a.baseline != b.baseline:
+        changes.append(Change(None, 1, None, a.baseline, b.baseline, (), ()))
+    return Comparison(
+        changes=tuple(changes),
+        differences=tuple(_differences(a, b)),
+        only_a=tuple(sorted({*cells_a} - {*cells_b})),
+        only_b=tuple(sorted({*cells_b} - {*cells_a})),
+        octaves=(changed, measured),
+        same_digest=a.digest == b.digest,
+    )
+
+
+def _octaves(low: int, high: int) -> float:
+    return math.log2(high / low) if high > low else 0.0
+
+
+def _changes(
+    cell: Cell, first: CellTable | None, second: CellTable | None, baseline_a: str, baseline_b: str
+) -> Iterator[Change]:
+    edges_a, uses_a = compile_cell(first, baseline_a) if first else ((), (baseline_a,))
+    edges_b, uses_b = compile_cell(second, baseline_b) if second else ((), (baseline_b,))
+    # (first size, last size, before, after), neighbours that change alike joined.
+    runs: list[tuple[int, int | None, str, str]] = []
+    low = 1
+    for high in [*sorted({*edges_a, *edges_b} - {0}), None]:
+        before = uses_a[-1] if high is None else uses_a[bisect_left(edges_a, high)]
+        after = uses_b[-1] if high is None else uses_b[bisect_left(edges_b, high)]
+        if runs and runs[-1][2:] == (before, after):
+            runs[-1] = (runs[-1][0], high, before, after)
+        else:
+            runs.append((low, high, before, after))
+        low = 0 if high is None else high + 1
+    for start, end, before, after in runs:
+        if before != after:
+            by_a = _evidence(first, start, end, before, after)
+            yield Change(cell, start, end, before, after, by_a, _evidence(second, start, end, before, after))
+
+
+def _evidence(cell: CellTable | None, low: int, high: int | None, before: str, after: str) -> tuple[Evidence, ...]:
+    if cell is None:
+        return ()
+    if low == high:
+        for item in cell.overrides:
+            if item.size == low:
+                gain, interval = _seen(item.use, item.against, item.gain, item.interval, before, after)
+                return (Evidence(low, low, gain, interval, item.samples, "override"),)
+    found = []
+    start = cell.measured_from
+    for band in cell.bands:
+        begin, end = max(start, low), band.up_to if high is None else min(band.up_to, high)
+        if begin <= end:
+            gain, interval = _seen(band.use, band.against, band.gain, band.interval, before, after)
+            found.append(Evidence(begin, end, gain, interval, band.samples, band.why))
+        start = band.up_to + 1
+    return tuple(found)
+
+
+def _seen(
+    use: str,
+    against: str | None,
+    gain: float | None,
+    interval: tuple[float, float] | None,
+    before: str,
+    after: str,
+) -> tuple[float | None, tuple[float, float] | None]:
+    """A gain of `use` over `against` as one of `after` over `before`; None when it compares something else."""
+    if gain is None or {use, against} != {before, after}:
+        return None, None
+    if use == after:
+        return gain, interval
+    return 1 / (1 + gain) - 1, None if interval is None else (1 / (1 + interval[1]) - 1, 1 / (1 + interval[0]) - 1)
+
+
+def _differences(a: Table, b: Table) -> Iterator[Difference]:
+    heads: list[tuple[str, str, str]] = [
+        ("name", a.name, b.name),
+        ("provenance", a.provenance, b.provenance),
+        ("baseline", a.baseline, b.baseline),
+        ("candidates", ", ".join(a.candidates), ", ".join(b.candidates)),
+        *((f"policy.{key}", str(getattr(a.policy, key)), str(getattr(b.policy, key))) for key in Policy._fields),
+    ]
+    yield from (Difference(*head) for head in heads if head[1] != head[2])
+    verdict = match(a.platform, b.platform)
+    for finding in (*verdict.differs, *verdict.unknown):
+        if finding.table != finding.here:
+            yield Difference(f"platform.{finding.key}", finding.table, finding.here)
