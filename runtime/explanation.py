@@ -64,8 +64,8 @@ class Explanation(NamedTuple):
                 f"{format_size(self.crossover.low)} and {format_size(self.crossover.high)}"
             )
         lines.extend(f"excluded: {item.backend} ({item.reason}) {item.detail}".rstrip() for item in self.exclusions)
-        lines.extend(f"would change it: {change}" for change in self.changes)
         lines.append(f"table: {self.table} ({self.provenance}), {self.digest}")
+        lines.append(f"would change it: {'; '.join(self.changes)}")
         return lines
 
     def to_json(self) -> dict[str, Any]:
@@ -107,7 +107,7 @@ def explain(
         override=override,
         crossover=next((item for item in found.crossovers if item.low <= size <= item.high), None) if found else None,
         exclusions=tuple(item for item in found.exclusions if item.low <= size <= item.high) if found else (),
-        changes=tuple(_changes(table, wanted, found, size, band, override)),
+        changes=tuple(_changes(table, wanted, found, size, band, override, use)),
         table=table.name,
         provenance=table.provenance,
         digest=table.digest,
@@ -166,7 +166,13 @@ def _reason(
 
 
 def _changes(
-    table: Table, wanted: Cell, found: CellTable | None, size: int, band: Band | None, override: Override | None
+    table: Table,
+    wanted: Cell,
+    found: CellTable | None,
+    size: int,
+    band: Band | None,
+    override: Override | None,
+    use: str,
 ) -> list[str]:
     if found is None:
         return _other_cells(table, wanted)
@@ -181,7 +187,25 @@ def _changes(
         )
     if place < len(edges):
         changes.append(f"above {format_size(edges[place])}: {_what(table, found, uses[place + 1], edges[place] + 1)}")
-    return changes or ["no size: the whole cell uses the baseline"]
+    changes = changes or ["no size: the whole cell uses the baseline"]
+    if override is None and band is not None and band.why == "tie" and band.against is not None:
+        shown = "" if band.gain is None else f", its samples show {_percent(band.gain)}"
+        changes.append(f"{band.against} proven to gain {_percent(table.policy.min_gain)} here{shown}")
+    return changes + _like_calls(table, wanted, size, use)
+
+
+def _like_calls(table: Table, wanted: Cell, size: int, use: str) -> list[str]:
+    """The calls of this size that differ from the wanted one in one thing alone and use another backend."""
+    changes = []
+    for field in Cell._fields:
+        others: dict[str, list[str]] = {}
+        for cell in table.cells:
+            value = getattr(cell.cell, field)
+            if cell.cell != wanted and cell.cell._replace(**{field: getattr(wanted, field)}) == wanted:
+                edges, uses = compile_cell(cell, table.baseline)
+                others.setdefault(uses[sum(edge < size for edge in edges)], []).append(str(value))
+        changes += [f"{field} {' or '.join(values)}: {name}" for name, values in others.items() if name != use]
+    return changes
 
 
 def _what(table: Table, cell: CellTable, use: str, size: int) -> str:

@@ -47,13 +47,17 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_commands_of_the_readme_run(workplace: Path) -> None:
-    """Every ccl-dispatch line of the README ends with exit code 0, in the order in which it stands there."""
+    """Every ccl-dispatch line of the README ends with exit code 0, in the order in which it stands there.
+
+    Of two independent sweeps `diff` may also say, by 1, that they decide some calls otherwise.
+    """
     blocks = "\n".join(_blocks("sh")) + "\n" + "\n".join(re.findall(r"`(ccl-dispatch explain [^`]*)`", README))
     lines = [line.partition("#")[0].split() for line in blocks.splitlines() if line.startswith("ccl-dispatch ")]
     assert len(lines) >= 5
     for words in lines:
         finished = _ccl_dispatch(words[1:], workplace)
-        assert finished.returncode == 0, (words, finished.stderr)
+        allowed = {0, 1} if words[1] == "diff" else {0}
+        assert finished.returncode in allowed, (words, finished.stderr)
         assert finished.stdout
 
 

@@ -43,7 +43,7 @@ def test_it_gives_the_dispatchers_answer_and_its_band(table: Table, world_size: 
 @settings(max_examples=100, deadline=None)
 @given(tables(), st.integers(1, LARGEST))
 def test_what_it_says_would_change_the_answer_does(table: Table, size: int) -> None:
-    """The neighbouring sizes that are named do use another backend, and all sizes between them do not."""
+    """The neighbouring sizes that are named do use another backend, and the sizes between do not."""
     cell = table.cells[0]
     world_size = cell.cell.world_size
     found = explain(table, "all_gather", world_size, size, mode="graph")
@@ -52,7 +52,12 @@ def test_what_it_says_would_change_the_answer_does(table: Table, size: int) -> N
     differ = [edge for edge in edges if select(edge, mode="graph") != select(edge + 1, mode="graph")]
     below = [edge for edge in differ if edge < size]
     above = [edge for edge in differ if edge >= size]
-    told = [change.split(" ", 1)[0] for change in found.changes]
+    others = [change for change in found.changes if change.startswith("world_size ")]
+    for change in others:
+        sizes, _, name = change.removeprefix("world_size ").partition(": ")
+        for other in sizes.split(" or "):
+            assert table.dispatcher("all_gather", int(other)).select(size, mode="graph") == name != found.use
+    told = [change.split(" ", 1)[0] for change in found.changes if change not in others]
     assert told == ["at"] * bool(below) + ["above"] * bool(above) + ["no"] * (not differ)
 
 
@@ -62,8 +67,7 @@ def test_inside_a_band_it_shows_the_evidence_and_both_ends() -> None:
     for words in (
         "aiter: proven faster here: +25 % against rccl",
         "band: 1025 B to 4 KiB, aiter (faster), +25 % against rccl, interval +20 % to +30 %, 3 points, 30 samples",
-        "would change it: at 1 KiB and below: rccl",
-        "would change it: above 4 KiB: rccl",
+        "would change it: at 1 KiB and below: rccl; above 4 KiB: rccl",
         "made (replayed), sha256:",
     ):
         assert words in told
@@ -114,6 +118,7 @@ def test_ties_and_exclusions_have_their_own_reasons() -> None:
     exclusion = Exclusion("aiter", "wrong_output", 128, 1024, "rank 1 differs")
     table = make_table((CellTable(CELL, 16, 1024, bands, (), (), (exclusion,), (), None),))
     assert "no candidate is proven to gain +3 %" in _told(table, 32)
+    assert _told(table, 32).splitlines()[-1].endswith("aiter proven to gain +3 % here, its samples show +0.1 %")
     told = _told(table, 512)
     assert "every candidate is excluded here" in told
     assert "excluded: aiter (wrong_output) rank 1 differs" in told
@@ -131,3 +136,14 @@ def test_near_a_crossover_it_says_how_uncertain_the_place_is() -> None:
     """Within a crossover's interval the two backends and the interval are named; away from it they are not."""
     assert "near a crossover: rccl below, aiter above, somewhere between 1023 B and 1025 B" in _told(_table(), 1024)
     assert "near a crossover" not in _told(_table(), 2048)
+
+
+def test_the_last_line_is_what_would_change_the_answer() -> None:
+    """It names the sizes at which the answer turns, and calls of this size that differ in one thing and use another."""
+    graph = make_cell(CELL._replace(mode="graph"), 16, [4096], ["symm_mem"])
+    same = make_cell(CELL._replace(world_size=8), 16, [4096], ["aiter"])
+    table = make_table((make_cell(CELL, 16, [1024, 4096], [BASELINE, "aiter"]), graph, same))
+    last = table.explain("all_gather", 4, 2048).lines()[-1]
+    assert last == (
+        "would change it: at 1 KiB and below: rccl; above 4 KiB: not measured, baseline rccl; mode graph: symm_mem"
+    )

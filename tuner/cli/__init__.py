@@ -28,7 +28,7 @@ VERBS = {
         "bring measurements from elsewhere (CSV, logs of rccl-tests, nccl-tests, SGLang) into a study",
     ),
     "export": ("export", "write the samples of a study as a measurement CSV"),
-    "show": ("show", "print a table, one line per band"),
+    "show": ("show", "print a table, one line per cell; --details: one per band"),
     "explain": ("explain", "answer one call, with the reasons"),
     "diff": ("diff", "two tables: which calls change backend, and what that gains or costs"),
     "validate": ("validate", "check tables: form, sense, digest"),

@@ -1,25 +1,31 @@
-"""`show`: a table for the eye."""
+"""`show`: a table for the eye. One line per cell, along which the backends stand between the sizes that part them."""
 
 from __future__ import annotations
 
 import argparse
 import sys
 from collections.abc import Iterator
+from itertools import groupby
 
 from ccl_dispatch.runtime.digest import document_of
 from ccl_dispatch.runtime.load import load_table
 from ccl_dispatch.runtime.table import Band, CellTable, Table
 from ccl_dispatch.runtime.units import short_size
 from ccl_dispatch.tuner.cli.options import add_json, print_json
+from ccl_dispatch.tuner.cli.terminal import Line, columns, gain_text, is_coloured, span_text
 
 EXAMPLE = "ccl-dispatch show runs/cpu/table.yaml"
 
-_GREEN, _GREY, _RESET = "\x1b[32m", "\x1b[90m", "\x1b[0m"
+# The baseline stays grey: what stands out is where something else is used.
+_COLOURS = ("green", "blue", "magenta", "cyan", "yellow")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Its arguments."""
     parser.add_argument("table", metavar="TABLE")
+    parser.add_argument(
+        "--details", action="store_true", help="one line per band: intervals, samples, ties, exclusions, overrides"
+    )
     add_json(parser)
 
 
@@ -28,45 +34,106 @@ def run(options: argparse.Namespace) -> int:
     table = load_table(options.table)
     if options.json:
         print_json(document_of(table))
-    else:
-        print("\n".join(lines(table, colour=sys.stdout.isatty())))
+        return 0
+    colour = is_coloured()
+    unicode = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
+    found = details(table) if options.details else overview(table, width=columns(), unicode=unicode)
+    print("\n".join(line.text(colour=colour) for line in found))
     return 0
 
 
-def lines(table: Table, *, colour: bool) -> Iterator[str]:
+def overview(table: Table, *, width: int = 0, unicode: bool = True) -> Iterator[Line]:
+    """Header, then one line per cell in at most `width` columns (0: as wide as it must be), the cells' family above."""
+    yield from _header(table)
+    labels = {cell.cell: f"{cell.cell.dtype} ws{cell.cell.world_size}" for cell in table.cells}
+    widest = max(map(len, labels.values()), default=0)
+    for (collective, mode, dim), family in groupby(table.cells, key=lambda cell: cell.cell[:3]):
+        yield Line()
+        yield Line.of(f"{collective}, {mode}, {dim} dim")
+        for cell in family:
+            yield _cell_line(table, cell, f"  {labels[cell.cell]:<{widest}}  ", width, " ─ " if unicode else " - ")
+    yield Line()
+    yield Line.of(f"outside these sizes and cells: {table.baseline}")
+
+
+def _cell_line(table: Table, cell: CellTable, label: str, width: int, between: str) -> Line:
+    """The fullest of several forms that fits: with gains and notes, without notes, without gains, the ends alone."""
+    ends = [cell.measured_from, *(band.up_to for band in cell.bands)]
+    notes = [] if cell.regret_estimate is None else [f"regret {cell.regret_estimate:.2%}"]
+    notes += [
+        f"{len(items)} {name}{'' if len(items) == 1 else 's'}"
+        for items, name in ((cell.exclusions, "exclusion"), (cell.overrides, "override"))
+        if items
+    ]
+    end = f"   {', '.join(notes)}" if notes else ""
+    line = Line()
+    for gains, tail in ((True, end), (True, ""), (False, "")):
+        line = Line.of(label).plus(short_size(ends[0]))
+        for band, up_to in zip(cell.bands, ends[1:], strict=True):
+            use = band.use + (_suffix(band) if gains else "")
+            line = line.plus(between).plus(use, _colour(table, band.use)).plus(f"{between}{short_size(up_to)}")
+        line = line.plus(tail, "grey")
+        if not width or len(line) <= width:
+            return line
+    more = f"{len(cell.bands)} bands (--details)"
+    short = Line.of(label).plus(f"{short_size(ends[0])}{between}").plus(more, "yellow")
+    short = short.plus(f"{between}{short_size(ends[-1])}")
+    return short if len(short) < len(line) else line
+
+
+def _suffix(band: Band) -> str:
+    if band.why == "excluded":
+        return " (excluded)"
+    if band.why == "tie" or band.gain is None:
+        return ""
+    return f" {gain_text(band.gain)}" + (" likely" if band.why == "likely" else "")
+
+
+def details(table: Table) -> Iterator[Line]:
     """Header, then per cell one line for each band, what is excluded, and what is overridden."""
+    yield from _header(table)
+    for cell in table.cells:
+        yield Line()
+        regret = "" if cell.regret_estimate is None else f"   estimated regret {cell.regret_estimate:.2%}"
+        yield Line.of(f"{cell.cell.name}{regret}")
+        yield from _band_lines(table, cell)
+        for tie in cell.ties:
+            yield Line.of(f"  tie: {tie.backend} at {span_text(tie.low, tie.high)}")
+        for item in cell.exclusions:
+            yield Line.of(
+                f"  excluded: {item.backend} at {span_text(item.low, item.high)}: {item.reason}, {item.detail}"
+            )
+        for entry in cell.overrides:
+            what = f"  exactly {short_size(entry.size)} (shape {list(entry.shape)}): "
+            yield Line.of(what).plus(entry.use, _colour(table, entry.use)).plus(f", {gain_text(entry.gain)}")
+    yield Line()
+    yield Line.of(f"outside these sizes and cells: {table.baseline}")
+
+
+def _header(table: Table) -> Iterator[Line]:
     platform = table.platform
     where = ", ".join(text for text in (platform.device, platform.architecture) if text) or "unknown platform"
-    yield f"{table.name}: {' or '.join(table.candidates)} instead of {table.baseline}, {table.provenance} on {where}"
+    instead = f"{' or '.join(table.candidates)} instead of {table.baseline}"
+    yield Line.of(f"{table.name}: {instead}, {table.provenance} on {where}")
     if table.provenance != "measured":
-        yield f"NOTE: these figures are {table.provenance}, not measured by this tool; no machine matches this table"
-    yield (
+        note = f"NOTE: these figures are {table.provenance}, not measured by this tool; no machine matches this table"
+        yield Line.of(note, "yellow")
+    yield Line.of(
         f"a candidate must gain {table.policy.min_gain:.1%} with {table.policy.confidence:.0%} confidence; "
         f"calls timed {table.policy.timing.replace('_', ' ')}"
     )
-    for cell in table.cells:
-        yield ""
-        regret = "" if cell.regret_estimate is None else f"   estimated regret {cell.regret_estimate:.2%}"
-        yield f"{cell.cell.name}{regret}"
-        yield from _band_lines(table, cell, colour=colour)
-        for tie in cell.ties:
-            yield f"  tie: {tie.backend} at {_span(tie.low, tie.high)}"
-        for item in cell.exclusions:
-            yield f"  excluded: {item.backend} at {_span(item.low, item.high)}: {item.reason}, {item.detail}"
-        for entry in cell.overrides:
-            yield f"  exactly {short_size(entry.size)} (shape {list(entry.shape)}): {entry.use}, {_gain(entry.gain)}"
-    yield ""
-    yield f"outside these sizes and cells: {table.baseline}"
 
 
-def _band_lines(table: Table, cell: CellTable, *, colour: bool) -> Iterator[str]:
+def _colour(table: Table, use: str) -> str:
+    return _COLOURS[table.candidates.index(use) % len(_COLOURS)] if use in table.candidates else "grey"
+
+
+def _band_lines(table: Table, cell: CellTable) -> Iterator[Line]:
     start = cell.measured_from
     width = max(len(name) for name in (table.baseline, *table.candidates))
     for band in cell.bands:
-        use = f"{band.use:<{width}}"
-        if colour:
-            use = f"{_GREY if band.use == table.baseline else _GREEN}{use}{_RESET}"
-        yield f"  {short_size(start):>12} .. {short_size(band.up_to):<12} {use}  {_evidence(band)}"
+        sizes = f"  {short_size(start):>12} .. {short_size(band.up_to):<12} "
+        yield Line.of(sizes).plus(f"{band.use:<{width}}", _colour(table, band.use)).plus(f"  {_evidence(band)}")
         start = band.up_to + 1
 
 
@@ -75,12 +142,4 @@ def _evidence(band: Band) -> str:
     if band.gain is None or band.interval is None:
         return f"{band.why}; {counted}"
     low, high = band.interval
-    return f"{band.why}: {_gain(band.gain)} against {band.against} [{_gain(low)}, {_gain(high)}], {counted}"
-
-
-def _gain(gain: float) -> str:
-    return f"{1 + gain:.2f}x" if gain >= 1 else f"{gain:+.1%}"
-
-
-def _span(low: int, high: int) -> str:
-    return short_size(low) if low == high else f"{short_size(low)} to {short_size(high)}"
+    return f"{band.why}: {gain_text(band.gain)} against {band.against} [{gain_text(low)}, {gain_text(high)}], {counted}"
