@@ -8,8 +8,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ccl_dispatch.runtime.errors import (
+    AbsentTableError,
+    AmbiguousTableError,
     CclDispatchError,
     DocumentError,
+    InstallError,
     NoTableError,
     PlatformMismatchError,
     TableError,
@@ -18,41 +21,55 @@ from ccl_dispatch.runtime.load import load_table
 from ccl_dispatch.runtime.table import Platform, Table
 
 if TYPE_CHECKING:
+    from ccl_dispatch.runtime.counters import Count, counters
     from ccl_dispatch.runtime.dispatch import Dispatcher
     from ccl_dispatch.runtime.explanation import Explanation, explain
     from ccl_dispatch.runtime.installation import Installation, install, uninstall
+    from ccl_dispatch.runtime.metrics import register_metrics
     from ccl_dispatch.runtime.platform import Verdict, match
+    from ccl_dispatch.runtime.predicate import Modes
     from ccl_dispatch.runtime.probe import this_platform
 
 __all__ = [
+    "AbsentTableError",
+    "AmbiguousTableError",
     "CclDispatchError",
+    "Count",
     "Dispatcher",
     "DocumentError",
     "Explanation",
+    "InstallError",
     "Installation",
+    "Modes",
     "NoTableError",
     "Platform",
     "PlatformMismatchError",
     "Table",
     "TableError",
     "Verdict",
+    "counters",
     "explain",
     "install",
     "load_table",
     "match",
+    "register_metrics",
     "this_platform",
     "uninstall",
 ]
 
 _LAZY = {
+    "Count": "counters",
+    "counters": "counters",
     "Dispatcher": "dispatch",
     "Explanation": "explanation",
     "explain": "explanation",
     "Installation": "installation",
     "install": "installation",
     "uninstall": "installation",
+    "register_metrics": "metrics",
     "Verdict": "platform",
     "match": "platform",
+    "Modes": "predicate",
     "this_platform": "probe",
 }
 

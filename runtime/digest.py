@@ -30,7 +30,12 @@ def digest_of(document: Mapping[str, Any]) -> str:
     """
     meaning = {key: _canonical(value) for key, value in document.items() if key not in _NOT_DIGESTED}
     text = json.dumps(meaning, sort_keys=True, separators=(",", ":"))
-    return f"sha256:{sha256(text.encode('ascii')).hexdigest()}"
+    return f"sha256:{sha256_of(text.encode('ascii'))}"
+
+
+def sha256_of(data: bytes) -> str:
+    """SHA-256 of `data`, in hexadecimal."""
+    return str(sha256(data).hexdigest())
 
 
 def _canonical(value: Any) -> Any:

@@ -54,6 +54,10 @@ class Dispatcher:
         edges, uses = self._cells.get((dtype_name(dtype), mode, dim), ((), (self.baseline,)))
         return _lookup(edges, uses)
 
+    def compiled(self, dtype: str, mode: str, dim: str) -> Compiled | None:
+        """One cell as edges and backends, None when the table does not hold it."""
+        return self._cells.get((dtype, mode, dim))
+
 
 def compile_cell(cell: CellTable, baseline: str) -> Compiled:
     """The cell's bands and overrides as runs of rising sizes, with the baseline on both sides of the measured."""

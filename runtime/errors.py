@@ -59,6 +59,21 @@ class NoTableError(CclDispatchError):
     exit_code = 1
 
 
+class AbsentTableError(NoTableError):
+    """No table was named, and none that was found fits this machine.
+
+    `others` is true when a user or an administrator put tables where they are looked for, so that somebody expects one.
+    """
+
+    def __init__(self, message: str, *, others: bool = False) -> None:
+        self.others = others
+        super().__init__(message)
+
+
+class AmbiguousTableError(NoTableError):
+    """Several tables fit this machine equally well."""
+
+
 class PlatformMismatchError(CclDispatchError):
     """A table was measured on a platform that is not this one."""
 

@@ -7,7 +7,13 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
-from ccl_dispatch.runtime.errors import NoTableError, PlatformMismatchError, TableError
+from ccl_dispatch.runtime.errors import (
+    AbsentTableError,
+    AmbiguousTableError,
+    NoTableError,
+    PlatformMismatchError,
+    TableError,
+)
 from ccl_dispatch.runtime.load import read_file
 from ccl_dispatch.runtime.platform import Verdict, judge
 from ccl_dispatch.runtime.probe import this_platform
@@ -53,7 +59,21 @@ def package_folders() -> tuple[str, ...]:
         return ()
 
 
-def find_table(environ: Mapping[str, str] | None = None, probe: Callable[[str], Platform] | None = None) -> Table:
+class Search(NamedTuple):
+    """What was looked at, in order, and what came of it: a table, or the reason why there is none."""
+
+    folders: tuple[str, ...]
+    considered: tuple[Considered, ...]
+    table: Table | None
+    problem: NoTableError | PlatformMismatchError | TableError | None
+
+
+def find_table(
+    environ: Mapping[str, str] | None = None,
+    probe: Callable[[str], Platform] | None = None,
+    *,
+    edited: str = "refuse",
+) -> Table:
     """The table for this machine.
 
     `$CCL_DISPATCH_TABLE` names it, or it is the best of the first folder of the search path that holds one that fits:
@@ -62,41 +82,75 @@ def find_table(environ: Mapping[str, str] | None = None, probe: Callable[[str], 
     Args:
         environ: the environment variables; this process's own by default.
         probe: gives the platform of a device type; `probe.this_platform` by default.
+        edited: `refuse` or `warn`, as for `load_table`.
 
     Raises:
         TableError: `$CCL_DISPATCH_TABLE` names no valid table.
         PlatformMismatchError: it names a table that was made for another platform.
-        NoTableError: it is not set, and no table fits or several fit equally well.
+        AbsentTableError: it is not set, and no table fits.
+        AmbiguousTableError: several fit equally well.
     """
+    found = search(environ, probe, edited=edited)
+    if found.table is None:
+        raise found.problem or NoTableError("no table was found")
+    return found.table
+
+
+def search(
+    environ: Mapping[str, str] | None = None,
+    probe: Callable[[str], Platform] | None = None,
+    *,
+    edited: str = "refuse",
+) -> Search:
+    """What `find_table` looks at and finds; raises nothing, so that a reader can be told the whole of it."""
     environ = os.environ if environ is None else environ
-    here = _once(probe or this_platform)
+    here = _once(probe or (lambda device_type: this_platform(device_type, environ)))
     named = environ.get(VARIABLE)
     if named:
-        table = read_file(named)
-        verdict = judge(table, here(table.platform.device_type))
-        if not verdict.fits:
-            reasons = "".join(f"\n  {finding.line()}" for finding in verdict.differs)
-            raise PlatformMismatchError(
-                f"{named} (from ${VARIABLE}) was made for another platform:{reasons}\n"
-                "Measure one here with `ccl-dispatch sweep`, or name a table of this platform"
-            )
-        return table
+        return _named(named, here, edited)
     looked_at: list[Considered] = []
     folders = search_path(environ)
     for folder in folders:
-        considered = consider(folder, here)
+        considered = consider(folder, here, edited)
         looked_at.extend(considered)
-        best = _best(considered)
+        try:
+            best = _best(considered)
+        except NoTableError as problem:
+            return Search(folders, tuple(looked_at), None, problem)
         if best is not None:
-            return best
+            return Search(folders, tuple(looked_at), best, None)
     lines = [f"\n  {line}" for item in looked_at for line in item.lines()]
-    raise NoTableError(
-        f"no table fits this machine. Looked in {', '.join(folders)}:{''.join(lines) or ' no tables there'}\n"
-        f"Measure one with `ccl-dispatch sweep`, and name it in ${VARIABLE} or put it into one of these folders"
+    others = any(not item.path.startswith(package_folders()) for item in looked_at)
+    return Search(
+        folders,
+        tuple(looked_at),
+        None,
+        AbsentTableError(
+            f"no table fits this machine. Looked in {', '.join(folders)}:{''.join(lines) or ' no tables there'}\n"
+            f"Measure one with `ccl-dispatch sweep`, and name it in ${VARIABLE} or put it into one of these folders",
+            others=others,
+        ),
     )
 
 
-def consider(folder: str, here: Callable[[str], Platform]) -> list[Considered]:
+def _named(path: str, here: Callable[[str], Platform], edited: str) -> Search:
+    try:
+        table = read_file(path, edited)
+    except TableError as problem:
+        return Search((), (Considered(path, None, None, str(problem)),), None, problem)
+    verdict = judge(table, here(table.platform.device_type))
+    considered = Considered(path, table, verdict, "")
+    if verdict.fits:
+        return Search((), (considered,), table, None)
+    lines = "".join(f"\n  {finding.line()}" for finding in verdict.differs)
+    mismatch = PlatformMismatchError(
+        f"{path}, which ${VARIABLE} names, was made for another platform:{lines}\n"
+        f"Measure this machine with `ccl-dispatch sweep`, or unset ${VARIABLE}"
+    )
+    return Search((), (considered,), None, mismatch)
+
+
+def consider(folder: str, here: Callable[[str], Platform], edited: str = "refuse") -> list[Considered]:
     """Every table file in `folder` with its verdict; an absent folder holds none. A broken file is also logged."""
     try:
         names = sorted(os.listdir(folder))
@@ -108,7 +162,7 @@ def consider(folder: str, here: Callable[[str], Platform]) -> list[Considered]:
             continue
         path = f"{folder}/{name}"
         try:
-            table = read_file(path)
+            table = read_file(path, edited)
         except TableError as problem:
             _log.warning("ccl-dispatch: a table on the search path is left out: %s", problem)
             considered.append(Considered(path, None, None, str(problem)))
@@ -127,7 +181,7 @@ def _best(considered: Iterable[Considered]) -> Table | None:
     equal = [(path, other) for unknown, path, other in fitting if unknown == fewest]
     # Two copies of one table are no question.
     if len({other.digest for _, other in equal if other}) > 1:
-        raise NoTableError(
+        raise AmbiguousTableError(
             f"{len(equal)} tables fit this machine equally well ({fewest} values unknown in each): "
             f"{', '.join(path for path, _ in equal)}. Name one in ${VARIABLE}, or take the others away"
         )

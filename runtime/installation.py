@@ -1,148 +1,281 @@
 """Putting a table between a communicator and its callers, on all ranks alike or on none.
 
-If the ranks of a job decide differently about one call, the job hangs. So nothing is switched before every rank has
-told the others what it has, and whatever differs or fails on any rank puts all of them on the baseline. The one
-exception is a rank whose communicator can't be changed: then no rank changes its own, since that is how all are alike.
+If the ranks of a job decide differently about one call, the job hangs. So every rank says what it has, one verdict is
+settled for all (`agreement.py`), and only then a rank changes its communicator. There are three ways to be alike: the
+table; the baseline for every call; and as it was, which is also where a rank is that never takes part.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from ccl_dispatch.runtime.agreement import AS_IT_WAS, Outcome, Proposal, agree
+from ccl_dispatch.runtime.claims import (
+    CAN_SWITCH,
+    HAS_NONE,
+    KEEPS_ITS_OWN,
+    NONE_FITS,
+    NOTHING_THERE,
+    USE_TABLE,
+    Claim,
+    judge,
+)
+from ccl_dispatch.runtime.counters import Count, Counters
 from ccl_dispatch.runtime.digest import digest_of, document_of
-from ccl_dispatch.runtime.errors import InstallError
+from ccl_dispatch.runtime.errors import AbsentTableError, InstallError
+from ccl_dispatch.runtime.find import find_table
 from ccl_dispatch.runtime.load import load_table
-from ccl_dispatch.runtime.platform import judge
+from ccl_dispatch.runtime.peers import Peers, find_peers
+from ccl_dispatch.runtime.peers import world_size as ranks_of
+from ccl_dispatch.runtime.platform import judge as judge_platform
+from ccl_dispatch.runtime.predicate import (
+    COLLECTIVE,
+    Modes,
+    Predicate,
+    capture_mode,
+    make_opaque,
+    make_predicate,
+    mode_of,
+)
 from ccl_dispatch.runtime.probe import this_platform
+from ccl_dispatch.runtime.switch import Switch, read_switch
 from ccl_dispatch.runtime.table import Table
 
-COLLECTIVE = "all_gather"
-
 _log = logging.getLogger("ccl_dispatch")
+_METHOD = "should_custom_ag"
 _ORIGINAL = "ccl_dispatch_original"
+_told: set[str] = set()
 
 
 class Installation(NamedTuple):
     """What `install` did; true in a condition when the table is in use.
 
-    `active`: the table is asked. Otherwise every call uses the baseline, or, where a rank's communicator can't be
-    changed, all of them stay as they were; `reason` says which and why.
+    Attributes:
+        active: the table is asked.
+        state: `table`; `baseline`: every call uses the baseline; `as it was`: nothing was changed by this call;
+            `recording`; `off`.
+        reason: why the table is not in use; empty when it is.
+        digest: of the table, empty when there is none.
+        candidate: what the table calls the communicator.
     """
 
     active: bool
+    state: str
     reason: str
     digest: str
     candidate: str
+    counters: Counters | None = None
 
     def __bool__(self) -> bool:
         return self.active
 
-
-class _Claim(NamedTuple):
-    """What one rank tells the others. `problem` is empty when the rank could use the table."""
-
-    replaced: bool
-    digest: str
-    candidate: str
-    world_size: int
-    problem: str
+    def counts(self) -> tuple[Count, ...]:
+        """How often each answer was given so far; empty where no table is in use."""
+        return self.counters.read() if self.counters is not None else ()
 
 
-class _Switch:
-    """The replaced predicate's state: `ask` is None while the baseline is used."""
+class _Prepared(NamedTuple):
+    """A rank's claim, and what it would use if all ranks can."""
 
-    __slots__ = ("ask",)
-
-    def __init__(self) -> None:
-        self.ask: Callable[[Any], bool] | None = None
+    claim: Claim
+    predicate: Predicate | None
+    counters: Counters | None
 
 
 def install(
     communicator: Any,
-    table: Table | str | os.PathLike[str] | None,
+    table: Table | str | os.PathLike[str] | None = None,
     group: Any = None,
     *,
     candidate: str | None = None,
     strict: bool = False,
+    timeout: float | None = None,
+    modes: Modes | None = None,
+    stuck: str = "",
+    environ: Mapping[str, str] | None = None,
 ) -> Installation:
     """From now on `communicator.should_custom_ag(tensor)` is true only where the table chooses the candidate as well.
 
-    Every rank of `group` must call this, also one that has no valid table: it takes part in the comparison, and then
-    all ranks use the baseline.
+    Every rank of the group calls this, in the same order where there are several communicators; also a rank that has no
+    valid table. A rank that does not call it, or not in time, leaves all ranks as they were.
 
     Args:
-        communicator: anything with `should_custom_ag(tensor)`, such as AITER's `CustomAllreduce`.
-        table: a table, or the file of one.
-        group: a process group for CPU tensors (gloo) with the communicator's ranks; its own `group` by default.
+        communicator: anything with `should_custom_ag(tensor)`: AITER's `CustomAllreduce`, vLLM's wrapper around it,
+            `ShmCommunicator`; None on a rank that has none and still takes part.
+        table: a table, or the file of one; without one, the table for this machine (`load_table()`).
+        group: a process group of the communicator's ranks; by default what `peers.find_peers` finds.
         candidate: the table's name for this communicator; may be left out when the table has one candidate only.
-        strict: raise after falling back, on every rank alike.
+        strict: raise where the table can't be used, on every rank alike.
+        timeout: seconds to wait for the slowest rank; $CCL_DISPATCH_TIMEOUT or 30 by default.
+        modes: how calls run by capture state; AITER's own way by default.
+        stuck: why this rank always uses the baseline, whatever its communicator says; empty when it does not.
+        environ: the environment variables; this process's own by default.
+
+    Returns:
+        What was done. With $CCL_DISPATCH `off` nothing is; with `record` calls are counted and nothing else.
 
     Raises:
-        InstallError: `strict` is set and the table is not in use.
+        InstallError: strict (the argument, or $CCL_DISPATCH=strict) and the table is not in use.
     """
-    switch = _Switch()
-    claim, ask = _claim(communicator, table, candidate, switch)
-    claims, rank, failure = _compare(communicator, group, claim)
-    reason = failure or _disagreement(claims)
-    if not reason:
-        switch.ask = ask
-        return Installation(active=True, reason="", digest=claim.digest, candidate=claim.candidate)
-    if all(item.replaced for item in claims):
-        reason = f"every call uses the baseline: {reason}"
-    else:
-        uninstall(communicator)
-        reason = f"the communicators stay as they were, because not every rank's can be changed: {reason}"
-    if rank == 0 or failure:
-        _log.warning("ccl-dispatch: the table is not in use; %s", reason)
-    if strict:
-        raise InstallError(f"the table is not in use; {reason}")
-    return Installation(active=False, reason=reason, digest=claim.digest, candidate=claim.candidate)
+    switch = read_switch(environ)
+    if switch.state == "off":
+        return Installation(False, "off", "switched off by $CCL_DISPATCH", "", "")
+    modes = modes or Modes(capture_mode(communicator))
+    if switch.state == "record":
+        return _record(communicator, switch, modes)
+    strict = strict or switch.state == "strict"
+    try:
+        peers = find_peers(communicator, group)
+    except Exception as problem:  # noqa: BLE001 - without peers nothing may change, whatever kept them from being found
+        return _conclude(_alone(_words(problem)), None, communicator, strict)
+    try:
+        switch = switch._replace(state="strict" if strict else "on")
+        prepared = _prepare(communicator, table, candidate, switch, modes, peers, stuck, environ)
+    except Exception as problem:  # noqa: BLE001 - this rank has to take part, whatever has happened to it
+        prepared = _Prepared(_claim(KEEPS_ITS_OWN, _words(problem)), None, None)
+    outcome = agree(
+        peers.store,
+        peers.rank,
+        peers.size,
+        list(prepared.claim),
+        judge,
+        switch.timeout if timeout is None else timeout,
+    )
+    return _conclude(outcome, prepared, communicator, strict, peers.rank)
 
 
 def uninstall(communicator: Any) -> bool:
     """Put the communicator's own predicate back; false when none of ours was there. Call it on every rank."""
-    current = getattr(communicator, "should_custom_ag", None)
+    current = getattr(communicator, _METHOD, None)
     if not hasattr(current, _ORIGINAL):
         return False
     original, own = getattr(current, _ORIGINAL)
     if own:
-        communicator.should_custom_ag = original
+        setattr(communicator, _METHOD, original)
     else:
-        del communicator.should_custom_ag
+        delattr(communicator, _METHOD)
     return True
 
 
-def _claim(
-    communicator: Any, source: Table | str | os.PathLike[str] | None, candidate: str | None, switch: _Switch
-) -> tuple[_Claim, Callable[[Any], bool] | None]:
-    """What this rank has to say, and its predicate, None when there is a problem.
-
-    Every failure becomes the claim's problem, because the other ranks wait for it. After the comparison nothing is left
-    that could fail on one rank alone.
-    """
-    digest = name = ""
-    world_size = 0
-    replaced = False
+def _prepare(
+    communicator: Any,
+    source: Table | str | os.PathLike[str] | None,
+    candidate: str | None,
+    switch: Switch,
+    modes: Modes,
+    peers: Peers,
+    stuck: str,
+    environ: Mapping[str, str] | None,
+) -> _Prepared:
+    """All that can fail, before the ranks compare: afterwards nothing is left that could fail on one rank alone."""
+    stuck = stuck or _why_stuck(communicator)
+    if stuck:
+        return _Prepared(_claim(HAS_NONE, stuck), None, None)
     try:
-        _replace(communicator, switch)
-        replaced = True
-        world_size = int(communicator.world_size)
-        if source is None:
-            raise InstallError("no table was given")
-        table = source if isinstance(source, Table) else load_table(source)
+        original = _try_to_replace(communicator)
+    except Exception as problem:  # noqa: BLE001 - a communicator may refuse in any way it likes
+        return _Prepared(_claim(KEEPS_ITS_OWN, f"its communicator can't be changed: {_words(problem)}"), None, None)
+    # Where the communicator does not say how many ranks it has, the group does.
+    ranks = ranks_of(communicator) or peers.size
+    claim = _claim(CAN_SWITCH, "")._replace(world_size=ranks)
+    try:
+        if ranks != peers.size:
+            raise InstallError(f"the communicator has {ranks} ranks, the group {peers.size}")
+        table = _table(source, switch, environ)
         # Taken anew: two tables that were made in memory may differ and carry no digest, or the same one.
-        digest = digest_of(document_of(table))
-        name = _candidate(table, candidate)
-        verdict = judge(table, this_platform(table.platform.device_type))
+        claim = claim._replace(digest=digest_of(document_of(table)))
+        claim = claim._replace(candidate=_candidate(table, candidate), settings=_settings(switch, modes))
+        verdict = judge_platform(table, this_platform(table.platform.device_type, environ))
         if not verdict.fits:
             raise InstallError("; ".join(finding.line() for finding in verdict.differs))
-        ask = _predicate(communicator, table, name, world_size)
-    except Exception as problem:  # noqa: BLE001 - whatever it is, this rank has to take part in the comparison
-        return _Claim(replaced, digest, name, world_size, str(problem) or type(problem).__name__), None
-    return _Claim(replaced, digest, name, world_size, ""), ask
+        _check_world_size(table, ranks)
+        predicate, counters = make_predicate(
+            communicator, original, table, claim.candidate, ranks, modes, label=_label(communicator, peers)
+        )
+    except AbsentTableError as problem:
+        absent = NONE_FITS if problem.others or switch.state == "strict" else NOTHING_THERE
+        return _Prepared(claim._replace(problem=_words(problem), absent=absent), None, None)
+    except Exception as problem:  # noqa: BLE001 - see install
+        return _Prepared(claim._replace(problem=_words(problem)), None, None)
+    return _Prepared(claim, predicate, counters)
+
+
+def _conclude(
+    outcome: Outcome, prepared: _Prepared | None, communicator: Any, strict: bool, rank: int = 0
+) -> Installation:
+    """Do what was agreed on, tell it if it is for this rank to tell, and raise in strict mode."""
+    decision, reason, quiet, speaker = outcome.proposal
+    claim = prepared.claim if prepared is not None else _claim(KEEPS_ITS_OWN, reason)
+    if decision == USE_TABLE and prepared is not None and prepared.predicate is not None:
+        _replace(communicator, prepared.predicate)
+        return Installation(True, "table", "", claim.digest, claim.candidate, prepared.counters)
+    if decision == AS_IT_WAS:
+        state, words = AS_IT_WAS, f"nothing was changed: {reason}"
+    else:
+        state, words = "baseline", f"every call uses the baseline: {reason}"
+        if claim.able == CAN_SWITCH:
+            _replace(communicator, _baseline())
+    if not outcome.certain:
+        _log.error("ccl-dispatch: this rank may decide otherwise than the others, restart the job; %s", words)
+    elif quiet:
+        _log.info("ccl-dispatch: the table is not in use; %s", words)
+    elif rank == speaker and words not in _told:
+        # An engine makes several groups of the same ranks; the same cause is told once.
+        if len(_told) < 100:
+            _told.add(words)
+        _log.warning("ccl-dispatch: the table is not in use; %s", words)
+    if strict and not (quiet and claim.able == HAS_NONE):
+        raise InstallError(f"the table is not in use; {words}")
+    return Installation(False, state, words, claim.digest, claim.candidate)
+
+
+def _claim(able: str, problem: str) -> Claim:
+    return Claim(able, problem, absent="", digest="", candidate="", world_size=0, settings={})
+
+
+def _alone(reason: str) -> Outcome:
+    return Outcome(Proposal(AS_IT_WAS, reason, quiet=False, speaker=0), certain=True)
+
+
+def _words(problem: Exception) -> str:
+    return str(problem) or type(problem).__name__
+
+
+def _table(source: Table | str | os.PathLike[str] | None, switch: Switch, environ: Mapping[str, str] | None) -> Table:
+    edited = "refuse" if switch.state == "strict" else switch.edited
+    if source is None:
+        return find_table(environ, edited=edited)
+    return source if isinstance(source, Table) else load_table(source, edited=edited)
+
+
+def _settings(switch: Switch, modes: Modes) -> dict[str, str]:
+    """What has to be equal on all ranks beside the table, under the words that a message uses."""
+    from importlib.metadata import version
+
+    return {
+        "the version of ccl-dispatch": version("ccl-dispatch"),
+        "$CCL_DISPATCH": switch.state,
+        "the mode of captured calls": modes.captured,
+    }
+
+
+def _label(communicator: Any, peers: Peers) -> str:
+    group = getattr(communicator, "group", None) or getattr(getattr(communicator, "_impl", None), "group", None)
+    return str(getattr(group, "group_desc", "") or "") or f"{peers.size} ranks"
+
+
+def _why_stuck(communicator: Any) -> str:
+    """Why the engine never asks this communicator; empty when it does."""
+    if communicator is None:
+        return "there is no communicator"
+    if getattr(communicator, "disabled", False):
+        return "its communicator is disabled"
+    if not hasattr(communicator, _METHOD):
+        return f"its communicator ({type(communicator).__name__}) has no {_METHOD}"
+    return ""
 
 
 def _candidate(table: Table, name: str | None) -> str:
@@ -158,78 +291,63 @@ def _candidate(table: Table, name: str | None) -> str:
     return name
 
 
-def _replace(communicator: Any, switch: _Switch) -> None:
-    """Put our predicate in the place of the communicator's, answering "baseline" until the switch is set.
+def _check_world_size(table: Table, ranks: int) -> None:
+    held = sorted({cell.cell.world_size for cell in table.cells if cell.cell.collective == COLLECTIVE})
+    if ranks not in held:
+        raise InstallError(
+            f"the table has no {COLLECTIVE} cell for {ranks} ranks, it has {', '.join(map(str, held)) or 'none at all'}"
+        )
 
-    Done before the ranks compare, so that a communicator that can't be changed is known by then.
-    """
-    current = communicator.should_custom_ag
+
+def _own(communicator: Any) -> tuple[Predicate, bool]:
+    """The communicator's own predicate, and whether it is the instance's attribute and not its class's method."""
+    current = getattr(communicator, _METHOD)
     # Of a second installation the original is still the communicator's own, not our first predicate.
-    original, own = getattr(current, _ORIGINAL, (current, "should_custom_ag" in getattr(communicator, "__dict__", {})))
+    found: tuple[Predicate, bool] = getattr(
+        current, _ORIGINAL, (current, _METHOD in getattr(communicator, "__dict__", {}))
+    )
+    return found
+
+
+def _try_to_replace(communicator: Any) -> Predicate:
+    """The communicator's own predicate; raises when it could not be replaced. Leaves everything as it is."""
+    original, _ = _own(communicator)
     if not callable(original):
-        raise InstallError("the communicator's should_custom_ag can't be called")
-
-    def should_custom_ag(inp: Any) -> bool:
-        ask = switch.ask
-        return ask is not None and ask(inp)
-
-    setattr(should_custom_ag, _ORIGINAL, (original, own))
-    communicator.should_custom_ag = should_custom_ag
+        raise InstallError(f"{_METHOD} can't be called")
+    had = _METHOD in getattr(communicator, "__dict__", {})
+    setattr(communicator, _METHOD, getattr(communicator, _METHOD))
+    if not had:
+        delattr(communicator, _METHOD)
+    return original
 
 
-def _predicate(communicator: Any, table: Table, candidate: str, world_size: int) -> Callable[[Any], bool]:
-    original = getattr(communicator.should_custom_ag, _ORIGINAL)[0]
-    select = table.dispatcher(COLLECTIVE, world_size).select
-
-    def ask(inp: Any) -> bool:
-        try:
-            # The table first: where it says baseline, the communicator's own checks need not be made.
-            mode = "graph" if getattr(communicator, "_IS_CAPTURING", False) else "eager"
-            size = inp.numel() * inp.element_size()
-            return select(size, inp.dtype, mode) == candidate and bool(original(inp))
-        except Exception:  # noqa: BLE001 - a predicate that fails must not take the serving process with it
-            return False
-
-    return ask
+def _replace(communicator: Any, predicate: Predicate) -> None:
+    setattr(predicate, _ORIGINAL, _own(communicator))
+    setattr(communicator, _METHOD, predicate)
 
 
-def _compare(communicator: Any, group: Any, claim: _Claim) -> tuple[list[_Claim], int, str]:
-    """All ranks' claims, this one's rank in the group, and why they could not be had (empty when they could)."""
+def _baseline() -> Predicate:
+    def should_custom_ag(inp: Any) -> bool:  # noqa: ARG001 - whatever it is
+        return False
+
+    return should_custom_ag
+
+
+def _record(communicator: Any, switch: Switch, modes: Modes) -> Installation:
+    """Count calls from now on. Every rank keeps deciding as it did, so there is nothing to agree on."""
+    from ccl_dispatch.runtime.recording import recorder_of
+
+    stuck = _why_stuck(communicator)
+    if stuck:
+        return Installation(False, AS_IT_WAS, f"nothing is recorded: {stuck}", "", "")
     try:
-        import torch.distributed as dist
-
-        if not (dist.is_available() and dist.is_initialized()):
-            return [claim], 0, "torch.distributed is not initialised, so the ranks can't be compared"
-        if group is None:
-            group = getattr(communicator, "group", None)
-        if group is None:
-            return (
-                [claim],
-                dist.get_rank(),
-                "no group was given and the communicator has none to compare the ranks over",
-            )
-        backend = str(dist.get_backend(group))
-        if "gloo" not in backend and "mpi" not in backend:
-            return [claim], dist.get_rank(group), f"the group's backend is {backend}; a CPU group (gloo) is needed"
-        size = dist.get_world_size(group)
-        if not claim.problem and size != claim.world_size:
-            claim = claim._replace(problem=f"the communicator has {claim.world_size} ranks, the group {size}")
-        answers: list[Any] = [None] * size
-        # A plain tuple of words and numbers: it must unpickle on a rank whose ccl-dispatch is another version.
-        dist.all_gather_object(answers, tuple(claim), group=group)
-        return [_Claim(*answer) for answer in answers], dist.get_rank(group), ""
-    except Exception as problem:  # noqa: BLE001 - a failed comparison means the baseline, not a failed process
-        return [claim], 0, f"the ranks could not be compared: {str(problem) or type(problem).__name__}"
-
-
-def _disagreement(claims: list[_Claim]) -> str:
-    """What keeps these ranks from using one table, in one sentence; empty when nothing does. The same on every rank."""
-    problems = [f"rank {rank}: {claim.problem}" for rank, claim in enumerate(claims) if claim.problem]
-    if problems:
-        return "; ".join(problems)
-    for field in ("digest", "candidate", "world_size"):
-        values = [getattr(claim, field) for claim in claims]
-        if len(set(values)) > 1:
-            found = ", ".join(f"rank {rank} has {value}" for rank, value in enumerate(values))
-            return f"the ranks differ in their table's {field}: {found}"
-    return ""
+        original, _ = _own(communicator)
+        recorder = recorder_of(switch.folder)
+        ranks = ranks_of(communicator) or find_peers(communicator).size
+        predicate = recorder.watch(original, mode_of(communicator, modes), ranks)
+        make_opaque(predicate)
+        _replace(communicator, predicate)
+    except Exception as problem:  # noqa: BLE001 - recording must never keep a process from serving
+        _log.warning("ccl-dispatch: nothing is recorded: %s", _words(problem))
+        return Installation(False, AS_IT_WAS, f"nothing is recorded: {_words(problem)}", "", "")
+    return Installation(False, "recording", f"calls are counted in {recorder.path}", "", "")

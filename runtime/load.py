@@ -7,30 +7,38 @@ import os
 from ccl_dispatch.runtime.document import MAX_BYTES
 from ccl_dispatch.runtime.errors import TableError
 from ccl_dispatch.runtime.schema import read_table
+from ccl_dispatch.runtime.switch import read_switch
 from ccl_dispatch.runtime.table import Table
 
 
-def load_table(path: str | os.PathLike[str] | None = None) -> Table:
+def load_table(path: str | os.PathLike[str] | None = None, *, edited: str | None = None) -> Table:
     """The table in the file `path`, or without one the table for this machine.
 
     A path is read and nothing else: whether its table fits this machine is not asked. Without a path the table is that
     of `$CCL_DISPATCH_TABLE` when the variable is set, else the one that fits this machine best among the files of the
     search path and the tables in the package (see `runtime.find`).
 
+    Args:
+        path: the file; None to look for one.
+        edited: `refuse` or `warn`: what to do with a table that was edited by hand, so that its digest does not belong
+            to it; by default what $CCL_DISPATCH_EDITED says, or `refuse`.
+
     Raises:
         TableError: the file is missing, unreadable or not a valid table.
         PlatformMismatchError: the table of `$CCL_DISPATCH_TABLE` was made for another platform.
-        NoTableError: no table fits, or several fit equally well.
+        NoTableError: no table fits (AbsentTableError), or several fit equally well (AmbiguousTableError).
     """
+    if edited is None:
+        edited = read_switch().edited
     if path is None:
         from ccl_dispatch.runtime.find import find_table
 
-        return find_table()
-    return read_file(os.fspath(path))
+        return find_table(edited=edited)
+    return read_file(os.fspath(path), edited)
 
 
-def read_file(path: str) -> Table:
-    """The table in the file `path`.
+def read_file(path: str, edited: str = "refuse") -> Table:
+    """The table in the file `path`; `edited` as for `load_table`.
 
     Raises:
         TableError: the file is missing, unreadable or not a valid table.
@@ -49,7 +57,7 @@ def read_file(path: str) -> Table:
     if len(data) > MAX_BYTES:
         raise TableError(f"larger than the {MAX_BYTES} bytes that are read", source=path, fix="This is no table")
     try:
-        return read_table(data.decode("utf-8"), path)
+        return read_table(data.decode("utf-8"), path, edited)
     except UnicodeDecodeError as problem:
         line = data.count(b"\n", 0, problem.start) + 1
         raise TableError("not UTF-8", source=path, line=line, fix="Save it as UTF-8") from None

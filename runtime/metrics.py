@@ -1,0 +1,45 @@
+"""The counts of decisions for Prometheus. `prometheus_client` is the engine's or the user's, and imported when used."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from ccl_dispatch.runtime.counters import all_counts
+
+NAME = "ccl_dispatch_decisions"
+LABELS = ("group", "collective", "mode", "dim", "dtype", "world_size", "answer")
+
+
+class DecisionCollector:
+    """Gives Prometheus the counter `ccl_dispatch_decisions_total`, read at each scrape; nothing is kept in between."""
+
+    def describe(self) -> list[Any]:
+        """Nothing: what there will be depends on the calls."""
+        return []
+
+    def collect(self) -> Iterator[Any]:
+        """One counter, a sample for each installation, cell and answer."""
+        from prometheus_client.core import CounterMetricFamily
+
+        family = CounterMetricFamily(NAME, "Decisions of ccl-dispatch by cell and answer", labels=LABELS)
+        total: dict[tuple[str, ...], int] = {}
+        for label, (cell, answer, calls) in all_counts():
+            key = (label, cell.collective, cell.mode, cell.dim, cell.dtype, str(cell.world_size), answer)
+            total[key] = total.get(key, 0) + calls
+        for labels, calls in sorted(total.items()):
+            family.add_metric(labels, calls)
+        yield family
+
+
+def register_metrics(registry: Any = None) -> DecisionCollector:
+    """Add the decisions of this process to a Prometheus registry, the default one when none is given.
+
+    Raises:
+        ModuleNotFoundError: `prometheus_client` is not installed.
+    """
+    from prometheus_client import REGISTRY
+
+    collector = DecisionCollector()
+    (REGISTRY if registry is None else registry).register(collector)
+    return collector

@@ -1,0 +1,84 @@
+"""What the environment says about serving: the one switch, and the policies beside it.
+
+Read when something is installed, never by a decision.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping
+from typing import NamedTuple
+
+VARIABLE = "CCL_DISPATCH"
+STATES = ("off", "on", "strict", "record")
+# What may be done with a table whose digest does not belong to what it says.
+EDITED = ("refuse", "warn")
+
+EDITED_VARIABLE = "CCL_DISPATCH_EDITED"
+TIMEOUT_VARIABLE = "CCL_DISPATCH_TIMEOUT"
+RECORD_VARIABLE = "CCL_DISPATCH_RECORD"
+
+DEFAULT_TIMEOUT = 30.0
+DEFAULT_RECORD_FOLDER = "ccl-dispatch-record"
+
+_log = logging.getLogger("ccl_dispatch")
+
+
+class Switch(NamedTuple):
+    """The environment's wishes.
+
+    Attributes:
+        state: `off`: nothing is touched. `on`: a table is used where all ranks can. `strict`: and raise where they
+            can't. `record`: nothing is decided, calls are counted.
+        edited: `refuse` or `warn`, for a table that was edited by hand.
+        timeout: seconds that ranks wait for each other.
+        folder: where `record` writes.
+    """
+
+    state: str
+    edited: str
+    timeout: float
+    folder: str
+
+
+def read_switch(environ: Mapping[str, str] | None = None) -> Switch:
+    """The switch of this process. A value that can't be understood means what changes least, with a warning."""
+    values = os.environ if environ is None else environ
+    return Switch(
+        state=_choice(values, VARIABLE, STATES, unset="on", otherwise="off"),
+        edited=_choice(values, EDITED_VARIABLE, EDITED, unset="refuse", otherwise="refuse"),
+        timeout=_seconds(values),
+        folder=values.get(RECORD_VARIABLE) or DEFAULT_RECORD_FOLDER,
+    )
+
+
+def _choice(values: Mapping[str, str], name: str, choices: tuple[str, ...], *, unset: str, otherwise: str) -> str:
+    found = values.get(name, "").strip().lower()
+    if not found:
+        return unset
+    if found not in choices:
+        _log.warning(
+            "ccl-dispatch: $%s is %r, expected one of %s; taken as %s", name, found[:40], ", ".join(choices), otherwise
+        )
+        return otherwise
+    return found
+
+
+def _seconds(values: Mapping[str, str]) -> float:
+    found = values.get(TIMEOUT_VARIABLE, "").strip()
+    if not found:
+        return DEFAULT_TIMEOUT
+    try:
+        seconds = float(found)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds <= 3600:
+        _log.warning(
+            "ccl-dispatch: $%s is %r, expected seconds up to 3600; taken as %g",
+            TIMEOUT_VARIABLE,
+            found[:40],
+            DEFAULT_TIMEOUT,
+        )
+        return DEFAULT_TIMEOUT
+    return seconds
