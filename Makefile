@@ -6,10 +6,13 @@ VENV ?= .venv
 CONFIG ?= configs/cpu.yaml
 OUT ?= runs/$(basename $(notdir $(CONFIG)))
 PYTEST_ARGS ?=
+CASES ?= 100000
 
 BIN := $(VENV)/bin
 TUNE_READY := $(VENV)/.ready-tune
 DEV_READY := $(VENV)/.ready-dev
+ENGINES := $(VENV)/engines
+ENGINES_READY := $(VENV)/.ready-engines
 LINKS := build/typing/ccl_dispatch
 REQUIRED := pyproject.toml requirements/constraints.txt requirements/environment.py
 
@@ -22,10 +25,10 @@ unexport PYTHONPATH
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help tune test lint ruff types pytest format dev clean distclean
+.PHONY: help tune test test-engines fuzz lint ruff types pytest format dev clean distclean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo "Variables: PYTHON=$(PYTHON)  SYSTEM_SITE=$(SYSTEM_SITE)  VENV=$(VENV)  CONFIG=$(CONFIG)  OUT=$(OUT)  PYTEST_ARGS="
 
 tune: $(TUNE_READY) ## measure this machine, write a table, show it and some lookups
@@ -37,6 +40,12 @@ tune: $(TUNE_READY) ## measure this machine, write a table, show it and some loo
 	$(BIN)/ccl-dispatch explain $(OUT)/table.yaml --shape 8192,8192 --dtype bfloat16 --world-size 4 --mode eager
 
 test: lint pytest ## set up, then lint, types and tests
+
+test-engines: $(DEV_READY) $(ENGINES_READY) ## the plugins against the engines' own modules, which are fetched (0.6 GB)
+	CCL_DISPATCH_ENGINES=$(abspath $(ENGINES)) $(BIN)/python -m pytest tests/engines $(PYTEST_ARGS)
+
+fuzz: $(DEV_READY) ## 100,000 mutated tables; CASES=1000 for fewer
+	$(BIN)/python tests/support/mutations.py $(CASES)
 
 lint: ruff types ## ruff's rules, ruff's format, types
 
@@ -70,6 +79,10 @@ $(TUNE_READY): $(REQUIRED)
 $(DEV_READY): $(REQUIRED) requirements/dev.txt
 	@$(PYTHON) requirements/environment.py $(VENV) dev
 	@touch $@ $(TUNE_READY)
+
+$(ENGINES_READY): $(DEV_READY) requirements/engines.py requirements/engines.txt
+	@$(BIN)/python requirements/engines.py $(BIN)/python $(ENGINES)
+	@touch $@
 
 # The packages under their import names, for tools that do not know setuptools' package-dir.
 $(LINKS): Makefile

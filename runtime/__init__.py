@@ -21,7 +21,7 @@ from ccl_dispatch.runtime.load import load_table
 from ccl_dispatch.runtime.table import Platform, Table
 
 if TYPE_CHECKING:
-    from ccl_dispatch.runtime.counters import Count, counters
+    from ccl_dispatch.runtime.counting import Count, counters
     from ccl_dispatch.runtime.dispatch import Dispatcher
     from ccl_dispatch.runtime.explanation import Explanation, explain
     from ccl_dispatch.runtime.installation import Installation, install, uninstall
@@ -58,8 +58,8 @@ __all__ = [
 ]
 
 _LAZY = {
-    "Count": "counters",
-    "counters": "counters",
+    "Count": "counting",
+    "counters": "counting",
     "Dispatcher": "dispatch",
     "Explanation": "explanation",
     "explain": "explanation",

@@ -23,7 +23,7 @@ from ccl_dispatch.runtime.claims import (
     Claim,
     judge,
 )
-from ccl_dispatch.runtime.counters import Count, Counters
+from ccl_dispatch.runtime.counting import Count, Counters
 from ccl_dispatch.runtime.digest import digest_of, document_of
 from ccl_dispatch.runtime.errors import AbsentTableError, InstallError
 from ccl_dispatch.runtime.find import find_table

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from ccl_dispatch.runtime.counters import all_counts
+from ccl_dispatch.runtime.counting import all_counts
 
 NAME = "ccl_dispatch_decisions"
 LABELS = ("group", "collective", "mode", "dim", "dtype", "world_size", "answer")

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from ccl_dispatch.runtime.capacity import ALIGNMENT, Capacity, known_capacity
-from ccl_dispatch.runtime.counters import BASELINE, CANDIDATE, REFUSED, Counters, keep
+from ccl_dispatch.runtime.counting import BASELINE, CANDIDATE, REFUSED, Counters, keep
 from ccl_dispatch.runtime.dispatch import Dispatcher
 from ccl_dispatch.runtime.table import Table
 from ccl_dispatch.runtime.vocabulary import ITEMSIZE, MODES, Cell
@@ -104,6 +104,8 @@ def make_predicate(
         failed=counters.failed,
     )
     make_opaque(predicate)
+    # The counts are there as long as the predicate is, also where nobody keeps the installation.
+    predicate.ccl_dispatch_counters = counters  # type: ignore[attr-defined]
     return predicate, counters
 
 
@@ -154,7 +156,8 @@ def _device_index(communicator: Any, device_type: str) -> int:
     device = torch.device(device_type if named is None else f"cuda:{named}" if isinstance(named, int) else named)
     if device.type == "cpu":
         return -1
-    return torch.cuda.current_device() if device.index is None else int(device.index)
+    index: Any = device.index  # None for "cuda", whatever torch's types say
+    return torch.cuda.current_device() if index is None else int(index)
 
 
 def _cells(dispatcher: Dispatcher, counters: Counters, mode: str, candidate: str) -> _Cells:
@@ -162,9 +165,9 @@ def _cells(dispatcher: Dispatcher, counters: Counters, mode: str, candidate: str
 
     found: _Cells = {}
     for name in ITEMSIZE:
-        dtype: Any = getattr(torch, name, None)
+        dtype: Any = vars(torch).get(name)
         compiled = dispatcher.compiled(name, mode, DIM)
-        if dtype is None or compiled is None:
+        if dtype is None or compiled is None:  # this torch may be older than a dtype
             continue
         counts = counters.add_cell(Cell(COLLECTIVE, mode, DIM, name, dispatcher.world_size))
         found[dtype] = _entry(*compiled, candidate, counts)

@@ -63,7 +63,7 @@ def test_ranks_that_agree_use_the_table(files: dict[str, str]) -> None:
 
 @pytest.mark.parametrize("bad", ["other", "elsewhere", "corrupt", "missing", "none"])
 def test_any_difference_puts_all_ranks_on_the_baseline(files: dict[str, str], bad: str) -> None:
-    """Whatever one rank has instead of the table, over gloo's own store, both say no to every call, and one says why."""
+    """Whatever one rank has instead of the table, over gloo's store both say no to every call, and one says why."""
     outputs = run_ranks(INSTALL, 2, files["good"], files[bad])
     warnings = []
     for output in outputs:
@@ -295,7 +295,7 @@ os._exit(0)
 
 
 def test_a_stopped_store_hangs_nobody(files: dict[str, str]) -> None:
-    """While the process with the store is stopped the other rank waits no longer than its time; both stay as they were."""
+    """While the process with the store is stopped the other waits no longer than its time; both stay as they were."""
     assert run_ranks(STOPS, 2, files["good"]) == ["as it was True True\n"] * 2
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from ccl_dispatch.runtime import installation
+from ccl_dispatch.runtime import Modes, installation
 from ccl_dispatch.runtime.errors import InstallError
 
 SMALL, LARGE = torch.zeros(64, dtype=torch.bfloat16), torch.zeros(65536, dtype=torch.bfloat16)
@@ -99,7 +99,7 @@ def run_case(case: dict[str, Any], rank: int, store: Any, tables: dict[str, str]
     elif fault == "candidate":
         options["candidate"] = "other"
     elif fault == "capture mode":
-        options["modes"] = installation.Modes("graph_copy_in")
+        options["modes"] = Modes("graph_copy_in")
     elif fault == "disabled":
         communicator.disabled = True
     elif fault == "no communicator":

@@ -110,6 +110,10 @@ class ShmCommunicator:
 
     def should_custom_ag(self, inp: torch.Tensor) -> bool:
         """Whether a call can take `inp`: capacity, alignment and layout; says nothing about speed."""
+        return self._fits(inp)
+
+    # Apart from the public check, which a table may have replaced: whoever calls a gather has decided already.
+    def _fits(self, inp: torch.Tensor) -> bool:
         size = inp.numel() * inp.element_size()
         return (
             not self.disabled
@@ -204,7 +208,7 @@ class ShmCommunicator:
             self._segment = None
 
     def _take(self, inp: torch.Tensor) -> int:
-        if not self.should_custom_ag(inp):
+        if not self._fits(inp):
             raise ValueError(
                 f"{tuple(inp.shape)} {inp.dtype} on {inp.device} can't be taken: "
                 + (

@@ -1,0 +1,37 @@
+"""What the engines' hooks have in common: install on a communicator that was just built, and harm nobody.
+
+An engine may swallow a plugin's exception or die of it, on one rank alone. Here nothing is raised but what strict mode
+asks for, and that is raised on every rank.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from ccl_dispatch.runtime.errors import InstallError
+from ccl_dispatch.runtime.installation import Installation
+
+# What tables call AITER's communicator, the one that both engines use.
+CANDIDATE = "aiter"
+
+_log = logging.getLogger("ccl_dispatch")
+
+
+def run_hook(engine: str, hook: Callable[[], Installation | None]) -> None:
+    """Run `hook`, and tell what came of it.
+
+    Raises:
+        InstallError: strict mode is on and the table could not be used.
+    """
+    try:
+        done = hook()
+    except InstallError:
+        raise
+    except Exception as problem:  # noqa: BLE001 - the engine goes on; the other ranks see that this one did not come
+        _log.warning("ccl-dispatch: %s is left as it is: %s", engine, str(problem) or type(problem).__name__)
+        return
+    if done is not None and done.active:
+        _log.info("ccl-dispatch: %s asks the table %s before it uses %s", engine, done.digest[:19], done.candidate)
+    elif done is not None and done.state == "recording":
+        _log.info("ccl-dispatch: %s", done.reason)

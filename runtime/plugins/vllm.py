@@ -1,0 +1,47 @@
+"""The plugin for vLLM: installs on each wrapper that vLLM builds around AITER's communicator.
+
+vLLM loads it by the entry-point group `vllm.general_plugins` in every process; $CCL_DISPATCH=off turns it off, and so
+does a $VLLM_PLUGINS that leaves it out. Written against 0.33.0.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+from typing import Any
+
+from ccl_dispatch.runtime.installation import Installation, install
+from ccl_dispatch.runtime.plugins.hook import CANDIDATE, run_hook
+from ccl_dispatch.runtime.switch import read_switch
+
+_MARK = "ccl_dispatch_hook"
+
+
+def register() -> None:
+    """Have us called whenever a communicator was built. The entry point; vLLM may call it several times."""
+    if read_switch().state != "off":
+        run_hook("vLLM", _hook)
+
+
+def _hook() -> None:
+    # Where there is no AITER vLLM builds no such communicator, and its modules need not be loaded early.
+    if importlib.util.find_spec("aiter") is None:
+        return
+    from vllm.distributed.device_communicators.aiter_custom_all_reduce import AiterCustomAllreduce
+
+    own = AiterCustomAllreduce.__init__
+    if hasattr(own, _MARK):
+        return
+
+    @functools.wraps(own)
+    def construct(self: Any, *arguments: Any, **options: Any) -> None:
+        own(self, *arguments, **options)
+        run_hook("vLLM", functools.partial(install_on, self))
+
+    setattr(construct, _MARK, True)
+    AiterCustomAllreduce.__init__ = construct
+
+
+def install_on(communicator: Any) -> Installation:
+    """Install on a wrapper that is complete, on every rank of its group."""
+    return install(communicator, candidate=CANDIDATE)

@@ -1,0 +1,1 @@
+"""Stands for a part of AITER, which runs on AMD GPUs only."""

@@ -1,0 +1,104 @@
+"""The plugin inside the real vLLM: its own plugin loader, its wrapper around AITER, and what gathers by it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from ranks import run_ranks
+
+PRELUDE = """
+import logging, os
+class Told(logging.Handler):
+    lines = []
+    def emit(self, record):
+        self.lines.append((record.levelname, record.getMessage()))
+logging.getLogger("ccl_dispatch").addHandler(Told())
+from vllm.distributed.device_communicators.aiter_custom_all_reduce import AiterCustomAllreduce
+from vllm.distributed.device_communicators.cuda_communicator import CudaCommunicator
+import vllm.plugins
+
+class Gloo:
+    # What vLLM uses instead of AITER, here over gloo.
+    disabled = False
+    calls = 0
+    def group_start(self): ...
+    def group_end(self): ...
+    def all_gather(self, output, input):
+        Gloo.calls += 1
+        dist.all_gather(list(output.view(world_size, -1).unbind()), input.view(-1))
+
+def build():
+    made = object.__new__(CudaCommunicator)  # its constructor asks for GPUs; its gather does not
+    made.world_size, made.rank_in_group, made.use_aiter_ag_rs = world_size, rank, True
+    made.pynccl_comm = Gloo()
+    made.aiter_ar_comm = AiterCustomAllreduce(dist.group.WORLD, torch.device("cpu"))
+    # vLLM takes AITER inside of a full graph only, which a forward pass on a GPU would tell it.
+    made._can_use_aiter_ag_rs = lambda sizes: sizes is None
+    return made
+
+def gather(communicator, elements, dtype=torch.bfloat16):
+    inner = communicator.aiter_ar_comm.aiter_ca
+    before = len(inner.calls), Gloo.calls
+    mine = torch.full((elements,), float(rank + 1), dtype=dtype)
+    out = communicator.all_gatherv(mine)
+    want = torch.cat([torch.full((elements,), float(peer + 1), dtype=dtype) for peer in range(world_size)])
+    assert torch.equal(out, want), (elements, out)
+    return (inner.calls[before[0]:] or ["baseline"] * (Gloo.calls - before[1]))[0]
+"""
+
+SERVES = (
+    PRELUDE
+    + """
+plain = build()
+assert [gather(plain, n) for n in (64, 8192)] == ["unreg", "unreg"], "without the plugin AITER takes all it can"
+vllm.plugins.load_general_plugins()
+import ccl_dispatch.runtime.plugins.vllm as ours
+ours.register()  # vLLM's workers may load plugins more than once
+served = build()
+print([gather(served, n) for n in (64, 512, 520, 8192)])
+with served.aiter_ar_comm.capture():
+    print([gather(served, n) for n in (64, 512, 520, 8192)])
+two = served.all_gatherv([torch.ones(64, dtype=torch.bfloat16), torch.ones(8192, dtype=torch.bfloat16)])
+print([int(part.sum().float()) for part in two], sum(level == "WARNING" for level, _ in Told.lines))
+"""
+)
+
+
+@pytest.fixture
+def settings_of_vllm(monkeypatch: pytest.MonkeyPatch) -> None:
+    """VLLM sets this when it is imported, and variables of AITER are part of what a table is valid for."""
+    monkeypatch.setenv("AITER_SITUV2_A4W4", "1")
+
+
+def test_both_branches_are_taken_and_right(
+    settings_of_vllm: None, tables: Path, engine_path: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the plugin loaded by vLLM, `CudaCommunicator.all_gatherv` takes AITER where the table says so and its other
+    communicator elsewhere, in eager and captured, with the right output on every rank.
+    """
+    monkeypatch.setenv("CCL_DISPATCH_TABLE", str(tables / "good.yaml"))
+    for output in run_ranks(SERVES, 2):
+        assert output.splitlines()[-3:] == [
+            "['unreg', 'unreg', 'baseline', 'baseline']",
+            "['baseline', 'baseline', 'reg', 'reg']",
+            "[128, 16384] 0",
+        ]
+
+
+FAILS = (
+    "import os\nos.environ['CCL_DISPATCH_TABLE'] = sys.argv[4 + rank]\n"
+    + PRELUDE
+    + """
+vllm.plugins.load_general_plugins()
+served = build()
+print([gather(served, n) for n in (64, 8192)], sum(level == "WARNING" for level, _ in Told.lines))
+"""
+)
+
+
+def test_a_failure_on_one_rank_leaves_all_alike(settings_of_vllm: None, tables: Path, engine_path: None) -> None:
+    """Where one rank's table is missing all use vLLM's other communicator, with the right output and one warning."""
+    outputs = run_ranks(FAILS, 2, str(tables / "good.yaml"), str(tables / "missing.yaml"))
+    last = [output.splitlines()[-1] for output in outputs]
+    assert sorted(last) == ["['baseline', 'baseline'] 0", "['baseline', 'baseline'] 1"]
