@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ccl_dispatch.runtime.table import CellTable, Table
-from ccl_dispatch.runtime.vocabulary import dtype_name
+from ccl_dispatch.runtime.vocabulary import DIMS, MODES, dtype_name
 
 if TYPE_CHECKING:
 
@@ -24,6 +24,33 @@ if TYPE_CHECKING:
 
 # Upper ends of runs of sizes, rising, and the backend of each run; the last name is for everything above.
 Compiled = tuple[tuple[int, ...], tuple[str, ...]]
+
+
+# Sizes of one cell whose answer is kept: more than the shapes of any engine, and a bound on memory (0.5 MB).
+MAX_KEPT = 4096
+
+
+class Answers(dict[int, Any]):
+    """The answers of one cell by size, each worked out when it is first asked for: from then on asking is one look-up,
+    however many bands the cell has.
+
+    Args:
+        edges: upper ends of runs of sizes, rising.
+        values: the answer of each run; the last one is for everything above.
+    """
+
+    __slots__ = ("_edges", "_values")
+
+    def __init__(self, edges: tuple[int, ...], values: tuple[Any, ...]) -> None:
+        super().__init__()
+        self._edges = edges
+        self._values = values
+
+    def __missing__(self, size: int) -> Any:
+        value = self._values[bisect_left(self._edges, size)]
+        if len(self) < MAX_KEPT:
+            self[size] = value
+        return value
 
 
 class Dispatcher:
@@ -42,7 +69,7 @@ class Dispatcher:
         self.baseline = table.baseline
         self.collective = collective
         self.world_size = world_size
-        self._cells: dict[tuple[object, str, str], Compiled] = {
+        self._cells: dict[tuple[str, str, str], Compiled] = {
             (cell.cell.dtype, cell.cell.mode, cell.cell.dim): compile_cell(cell, table.baseline)
             for cell in table.cells
             if cell.cell.collective == collective and cell.cell.world_size == world_size
@@ -96,30 +123,33 @@ def _lookup(edges: tuple[int, ...], uses: tuple[str, ...]) -> Callable[[int], st
         return lambda size, low=edges[0], high=edges[1], inside=uses[1], outside=uses[0]: (  # type: ignore[misc]
             inside if low < size <= high else outside
         )
-    return lambda size, edges=edges, uses=uses, find=bisect_left: uses[find(edges, size)]  # type: ignore[misc]
+    return Answers(edges, uses).__getitem__
 
 
-def _selector(cells: dict[tuple[object, str, str], Compiled], baseline: str) -> Select:
-    find = bisect_left
+def _selector(cells: dict[tuple[str, str, str], Compiled], baseline: str) -> Select:
+    # Nested, so that a call builds no key. torch dtypes join the names when they are first seen.
+    answers: dict[str, dict[str, dict[object, Answers]]] = {dim: {mode: {} for mode in MODES} for dim in DIMS}
+    for (name, mode, dim), compiled in cells.items():
+        answers[dim][mode][name] = Answers(*compiled)
 
     def select(size: int, dtype: object = "bfloat16", mode: str = "eager", dim: str = "first") -> str:
         try:
-            edges, uses = cells[dtype, mode, dim]
+            return answers[dim][mode][dtype][size]  # type: ignore[no-any-return]
         except (KeyError, TypeError):
             return other(size, dtype, mode, dim)
-        return uses[find(edges, size)]
 
     def other(size: int, dtype: object, mode: str, dim: str) -> str:
         name = dtype_name(dtype)
         try:
-            compiled = cells.get((name, mode, dim))
-        except TypeError:
+            found = answers[dim][mode].get(name)
+        except (KeyError, TypeError):
             return baseline
-        if compiled is None:
+        if found is None:
             return baseline
         if type(dtype).__module__ == "torch":
             # A torch dtype is one object for the life of the process: from now on it is found at once.
-            cells[dtype, mode, dim] = compiled
-        return compiled[1][find(compiled[0], size)]
+            answers[dim][mode][dtype] = found
+        use: str = found[size]
+        return use
 
     return select

@@ -1,7 +1,8 @@
 """The predicate that takes a communicator's `should_custom_ag` place: the table's answer and the communicator's own.
 
-What can be decided when it is made is decided then: the table's cells are tuples, the communicator's check is inlined
-where it is known to the letter (`capacity.py`). A call reads the tensor's dtype and bytes and adds one to a count.
+A call reads the tensor's dtype and bytes, finds what was worked out for that size when it was first seen, and adds one
+to a count. The communicator's check is part of what was worked out where it is known to the letter (`capacity.py`), and
+is called where it is not.
 """
 
 from __future__ import annotations
@@ -12,19 +13,21 @@ from typing import Any, NamedTuple
 
 from ccl_dispatch.runtime.capacity import ALIGNMENT, Capacity, known_capacity
 from ccl_dispatch.runtime.counting import BASELINE, CANDIDATE, REFUSED, Counters, keep
-from ccl_dispatch.runtime.dispatch import Dispatcher
+from ccl_dispatch.runtime.dispatch import MAX_KEPT, Answers, Dispatcher
 from ccl_dispatch.runtime.table import Table
-from ccl_dispatch.runtime.vocabulary import ITEMSIZE, MODES, Cell
+from ccl_dispatch.runtime.vocabulary import MODES, Cell, dtype_name
 
 COLLECTIVE = "all_gather"
 DIM = "first"
 
 Predicate = Callable[[Any], bool]
 
-# Of one dtype: sizes above the first number and up to the second may be the candidate's; the edges of its runs and
-# whether each is the candidate's (no edges where all of them are); the counts.
-_Entry = tuple[int, int, "tuple[int, ...]", "tuple[bool, ...]", "list[int]"]
-_Cells = dict[Any, _Entry]
+# What is kept of a size: the baseline; the candidate, whose check is known to take it when it is contiguous, on the
+# right device and not disabled; or that the candidate is chosen and has to be asked.
+_NO, _YES, _ASK = 0, 1, 2
+
+# By dtype, one of these for each size, and the counts.
+_Cells = dict[Any, "tuple[Answers, list[int]]"]
 
 
 class Modes(NamedTuple):
@@ -88,19 +91,15 @@ def make_predicate(
     state = _state_of(communicator)
     capacity = known_capacity(original) or Capacity(state, -1)
     dispatcher = table.dispatcher(COLLECTIVE, ranks)
-    cells = {mode: _cells(dispatcher, counters, mode, candidate) for mode in MODES}
-    others = {mode: counters.other.setdefault(Cell(COLLECTIVE, mode, DIM, "other", ranks), [0, 0, 0]) for mode in cells}
+    cells = {mode: _cells(dispatcher, counters, mode, candidate, capacity.limit) for mode in MODES}
     index = _device_index(communicator, table.platform.device_type)
-    check = _checked(original, counters.failed)
-    captured = _captured(state, cells, others, check, index, counters.failed, modes)
+    ask = _asker(original, index, counters.failed)
     predicate = _compose(
         state=capacity.state if hasattr(state, "_IS_CAPTURING") else _NEVER_CAPTURING,
-        limit=capacity.limit,
         index=index,
         cells=cells["eager"],
-        other=others["eager"],
-        captured=captured,
-        check=check,
+        captured=_captured(mode_of(communicator, modes), cells, ask, counters.failed),
+        ask=ask,
         failed=counters.failed,
     )
     make_opaque(predicate)
@@ -160,121 +159,102 @@ def _device_index(communicator: Any, device_type: str) -> int:
     return torch.cuda.current_device() if index is None else int(index)
 
 
-def _cells(dispatcher: Dispatcher, counters: Counters, mode: str, candidate: str) -> _Cells:
+def _cells(dispatcher: Dispatcher, counters: Counters, mode: str, candidate: str, limit: int) -> _Cells:
+    """Every torch dtype has its answers; of one that the table does not hold they are all the baseline."""
     import torch
 
-    found: _Cells = {}
-    for name in ITEMSIZE:
-        dtype: Any = vars(torch).get(name)
-        compiled = dispatcher.compiled(name, mode, DIM)
-        if dtype is None or compiled is None:  # this torch may be older than a dtype
-            continue
-        counts = counters.add_cell(Cell(COLLECTIVE, mode, DIM, name, dispatcher.world_size))
-        found[dtype] = _entry(*compiled, candidate, counts)
+    name = Cell(COLLECTIVE, mode, DIM, "other", dispatcher.world_size)
+    nothing = (Verdicts((), (False,), limit), counters.other.setdefault(name, [0, 0, 0]))
+    found: _Cells = {dtype: nothing for dtype in vars(torch).values() if isinstance(dtype, torch.dtype)}
+    for dtype in found:
+        compiled = dispatcher.compiled(dtype_name(dtype), mode, DIM)
+        if compiled is not None:
+            edges, uses = compiled
+            counts = counters.add_cell(name._replace(dtype=dtype_name(dtype)))
+            found[dtype] = (Verdicts(edges, tuple(use == candidate for use in uses), limit), counts)
     return found
 
 
-def _entry(edges: tuple[int, ...], uses: tuple[str, ...], candidate: str, counts: list[int]) -> _Entry:
-    """The runs of a cell as the predicate reads them."""
-    chosen = tuple(use == candidate for use in uses)
-    if not any(chosen):
-        return 0, 0, (), (), counts
-    first = chosen.index(True)
-    last = len(chosen) - 1 - chosen[::-1].index(True)
-    # The first and the last run are the baseline's, so both have an edge.
-    low, high = edges[first - 1], edges[last]
-    if all(chosen[first : last + 1]):
-        return low, high, (), (), counts
-    return low, high, edges, chosen, counts
+class Verdicts(Answers):
+    """The answers of a cell as the predicate needs them, with the known part of the communicator's check."""
+
+    __slots__ = ("_limit",)
+
+    def __init__(self, edges: tuple[int, ...], chosen: tuple[bool, ...], limit: int) -> None:
+        super().__init__(edges, chosen)
+        self._limit = limit
+
+    def __missing__(self, size: int) -> int:
+        if not self._values[bisect_left(self._edges, size)]:
+            verdict = _NO
+        else:
+            verdict = _YES if size <= self._limit and size % ALIGNMENT == 0 else _ASK
+        if len(self) < MAX_KEPT:
+            self[size] = verdict
+        return verdict
 
 
-def _checked(original: Predicate, failed: list[int]) -> Callable[[Any, list[int]], bool]:
-    """Ask the communicator, where the table has chosen it."""
+def _asker(original: Predicate, index: int, failed: list[int]) -> Callable[[Any, list[int]], bool]:
+    """Ask the communicator about a tensor for which the table has chosen it."""
 
-    def check(inp: Any, counts: list[int]) -> bool:
+    def ask(inp: Any, counts: list[int]) -> bool:
         try:
-            taken = bool(original(inp))
+            taken = inp.get_device() == index and bool(original(inp))
         except Exception:  # noqa: BLE001 - a check that fails must not take the serving process with it
             failed[0] += 1
             return False
         counts[CANDIDATE if taken else REFUSED] += 1
         return taken
 
-    return check
+    return ask
 
 
 def _captured(
-    state: Any,
+    mode_now: Callable[[], str],
     cells: dict[str, _Cells],
-    others: dict[str, list[int]],
-    check: Callable[[Any, list[int]], bool],
-    index: int,
+    ask: Callable[[Any, list[int]], bool],
     failed: list[int],
-    modes: Modes,
 ) -> Predicate:
-    """The answer while the communicator is capturing. It is asked once per captured call, so nothing is inlined."""
-    mode_now = mode_of(state, modes)
+    """The answer while the communicator is capturing; asked once per captured call, so the check is not inlined."""
 
     def captured(inp: Any) -> bool:
         try:
-            mode = mode_now()
-            entry = cells[mode].get(inp.dtype)
-            if entry is None:
-                others[mode][BASELINE] += 1
-                return False
-            low, high, edges, chosen, counts = entry
-            size = inp.nbytes
-            if size <= low or size > high or (edges and not chosen[bisect_left(edges, size)]):
-                counts[BASELINE] += 1
-                return False
-            if inp.get_device() != index:
-                counts[REFUSED] += 1
-                return False
-        except Exception:  # noqa: BLE001 - see _checked
+            verdicts, counts = cells[mode_now()][inp.dtype]
+            if verdicts[inp.nbytes] != _NO:
+                return ask(inp, counts)
+            counts[BASELINE] += 1
+        except Exception:  # noqa: BLE001 - see _asker
             failed[0] += 1
-            return False
-        return check(inp, counts)
+        return False
 
     return captured
 
 
 def _compose(
     state: Any,
-    limit: int,
     index: int,
     cells: _Cells,
-    other: list[int],
     captured: Predicate,
-    check: Callable[[Any, list[int]], bool],
+    ask: Callable[[Any, list[int]], bool],
     failed: list[int],
 ) -> Predicate:
-    """The predicate itself: every name that it reads is a local of this function, and none is looked up by key.
-
-    Up to `limit` bytes the communicator's check is known and answered here, except for what is not plainly within it;
-    with a negative limit, always, it is called.
-    """
-    find = bisect_left
-    odd = ALIGNMENT - 1
+    """The predicate itself: all that it reads are locals of this function and constants."""
 
     def should_custom_ag(inp: Any) -> bool:
         try:
             if state._IS_CAPTURING:  # noqa: SLF001 - AITER's own name, which the engines read too
                 return captured(inp)
-            low, high, edges, chosen, counts = cells[inp.dtype]
-            size = inp.nbytes
-            if size <= low or size > high or (edges and not chosen[find(edges, size)]):
+            verdicts, counts = cells[inp.dtype]
+            verdict = verdicts[inp.nbytes]
+            if verdict == 0:
                 counts[0] += 1
                 return False
-            if inp.get_device() == index:
-                if size > limit or size & odd or state.disabled or not inp.is_contiguous():
-                    return check(inp, counts)
+            if verdict == 1 and inp.get_device() == index and inp.is_contiguous() and not state.disabled:
                 counts[1] += 1
                 return True
-            counts[2] += 1
-        except KeyError:
-            other[0] += 1
-        except Exception:  # noqa: BLE001 - see _checked
+        except Exception:  # noqa: BLE001 - see _asker
             failed[0] += 1
-        return False
+            return False
+        return ask(inp, counts)
 
     return should_custom_ag
