@@ -33,19 +33,19 @@ def read_cell(node: Node, backends: tuple[str, ...], baseline: str, min_gain: fl
         TableError: a value is wrong, or two of them contradict each other.
     """
     reader = Reader(node, (*Cell._fields, *CellTable._fields[1:]), TableError)
-    start = reader.integer(reader.need("measured_from"), 1, MAX_SIZE)
-    end = reader.integer(reader.need("measured_to"), start, MAX_SIZE)
+    start = reader.integer_at("measured_from", 1, MAX_SIZE)
+    end = reader.integer_at("measured_to", start, MAX_SIZE)
     bands = _bands(reader, backends, baseline, min_gain, start, end)
     exclusions = tuple(_exclusion(child, backends) for child in _list(reader, "exclusions"))
     _check_exclusions(reader, bands, exclusions, start, baseline)
     regret = reader.need("regret_estimate")
     return CellTable(
         cell=Cell(
-            collective=reader.choice(reader.need("collective"), COLLECTIVES),
-            mode=reader.choice(reader.need("mode"), MODES),
-            dim=reader.choice(reader.need("dim"), DIMS),
-            dtype=reader.choice(reader.need("dtype"), ITEMSIZE),
-            world_size=reader.integer(reader.need("world_size"), 1, MAX_RANKS),
+            collective=reader.choice_at("collective", COLLECTIVES),
+            mode=reader.choice_at("mode", MODES),
+            dim=reader.choice_at("dim", DIMS),
+            dtype=reader.choice_at("dtype", ITEMSIZE),
+            world_size=reader.integer_at("world_size", 1, MAX_RANKS),
         ),
         measured_from=start,
         measured_to=end,
@@ -90,20 +90,20 @@ def _bands(
 
 
 def _band(reader: Reader, backends: tuple[str, ...], baseline: str, min_gain: float) -> Band:
-    use = reader.choice(reader.need("use"), backends)
-    why = reader.choice(reader.need("why"), BAND_REASONS)
+    use = reader.choice_at("use", backends)
+    why = reader.choice_at("why", BAND_REASONS)
     # A gain may be known before its interval is: with a handful of samples the interval is endless.
     proof = reader.need if why in ("faster", "likely") else reader.get
     against, gain, interval = proof("against"), proof("gain"), reader.get("interval")
     band = Band(
-        up_to=reader.integer(reader.need("up_to"), 1, MAX_SIZE),
+        up_to=reader.integer_at("up_to", 1, MAX_SIZE),
         use=use,
         why=why,
         against=None if against is None else reader.choice(against, backends),
         gain=None if gain is None else _gain(reader, gain),
         interval=None if interval is None else _interval(reader, interval),
-        points=reader.integer(reader.need("points"), 0),
-        samples=reader.integer(reader.need("samples"), 0),
+        points=reader.integer_at("points", 0),
+        samples=reader.integer_at("samples", 0),
     )
     if band.against == use:
         raise reader.fail(reader.need("against"), f"{use!r} is compared with itself", "Name the other backend")
@@ -136,14 +136,14 @@ def _interval(reader: Reader, node: Node) -> tuple[float, float]:
 
 
 def _span(reader: Reader) -> tuple[int, int]:
-    low = reader.integer(reader.need("low"), 1, MAX_SIZE)
-    return low, reader.integer(reader.need("high"), low, MAX_SIZE)
+    low = reader.integer_at("low", 1, MAX_SIZE)
+    return low, reader.integer_at("high", low, MAX_SIZE)
 
 
 def _crossover(node: Node, bands: tuple[Band, ...]) -> Crossover:
     reader = Reader(node, Crossover._fields, TableError)
     low, high = _span(reader)
-    at = reader.integer(reader.need("at"), low, high)
+    at = reader.integer_at("at", low, high)
     below, above = reader.text(reader.need("below")), reader.text(reader.need("above"))
     for first, second in pairwise(bands):
         if low <= first.up_to <= high and (first.use, second.use) == (below, above) and below != above:
@@ -153,18 +153,16 @@ def _crossover(node: Node, bands: tuple[Band, ...]) -> Crossover:
 
 def _tie(node: Node, backends: tuple[str, ...]) -> Tie:
     reader = Reader(node, Tie._fields, TableError)
-    return Tie(reader.choice(reader.need("backend"), backends), *_span(reader))
+    return Tie(reader.choice_at("backend", backends), *_span(reader))
 
 
 def _exclusion(node: Node, backends: tuple[str, ...]) -> Exclusion:
     reader = Reader(node, Exclusion._fields, TableError)
-    backend = reader.choice(reader.need("backend"), backends)
+    backend = reader.choice_at("backend", backends)
     detail = reader.need("detail")
     if not isinstance(detail.value, str):
         raise reader.fail(detail, "expected text", "Put it in quotes")
-    return Exclusion(
-        backend, reader.choice(reader.need("reason"), EXCLUSION_REASONS), *_span(reader), detail=detail.value
-    )
+    return Exclusion(backend, reader.choice_at("reason", EXCLUSION_REASONS), *_span(reader), detail=detail.value)
 
 
 def _check_exclusions(
@@ -199,8 +197,8 @@ def _overrides(
         size = inner.integer(at, start, end)
         if size in overrides:
             raise inner.fail(at, f"size {size} is overridden twice", "Keep one of the two")
-        use = inner.choice(inner.need("use"), backends)
-        against = inner.choice(inner.need("against"), backends)
+        use = inner.choice_at("use", backends)
+        against = inner.choice_at("against", backends)
         if use == against:
             raise inner.fail(inner.need("against"), f"{use!r} is compared with itself", "Name the other backend")
         for exclusion in exclusions:
@@ -213,6 +211,6 @@ def _overrides(
             against=against,
             gain=_gain(inner, inner.need("gain")),
             interval=_interval(inner, inner.need("interval")),
-            samples=inner.integer(inner.need("samples"), 0),
+            samples=inner.integer_at("samples", 0),
         )
     return tuple(overrides.values())

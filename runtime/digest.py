@@ -42,11 +42,15 @@ def _canonical(value: Any) -> Any:
     kind = type(value)
     if kind is float:
         return int(value) if value.is_integer() else value
+    # Most values are words and whole numbers, which stay: they are not worth a call each.
     if kind is dict:
-        return {key: _canonical(child) for key, child in value.items()}
+        return {key: child if type(child) in _AS_THEY_ARE else _canonical(child) for key, child in value.items()}
     if kind is list:
-        return [_canonical(child) for child in value]
+        return [child if type(child) in _AS_THEY_ARE else _canonical(child) for child in value]
     return value
+
+
+_AS_THEY_ARE = frozenset((str, int, bool, type(None)))
 
 
 def document_of(table: Table) -> dict[str, Any]:

@@ -25,8 +25,16 @@ _WORDS = {"true": True, "false": False, "null": None, "~": None, "": None}
 _MAX_DIGITS = 30
 
 
+_ABSENT = object()
+# Of a NamedTuple, without the function that checks how it is called: a large table has ten thousand values.
+_new = tuple.__new__
+
+
 class Node(NamedTuple):
-    """A value of the document: `value` is a dict of Nodes, a list of Nodes, or a scalar."""
+    """A value of the document: `value` is a dict of Nodes, a list of Nodes, or a scalar.
+
+    Below a node that came without places, dicts and lists have plain values; `Reader` gives those their node's place.
+    """
 
     value: Any
     line: int
@@ -35,11 +43,12 @@ class Node(NamedTuple):
 
     def plain(self) -> Any:
         """The value without places: dicts, lists and scalars."""
-        if isinstance(self.value, dict):
-            return {key: child.plain() for key, child in self.value.items()}
-        if isinstance(self.value, list):
-            return [child.plain() for child in self.value]
-        return self.value
+        value = self.value
+        if type(value) is dict:
+            return {key: child.plain() if type(child) is Node else child for key, child in value.items()}
+        if type(value) is list:
+            return [child.plain() if type(child) is Node else child for child in value]
+        return value
 
 
 def parse(text: str, source: str, error: type[DocumentError] = DocumentError, *, max_bytes: int = MAX_BYTES) -> Node:
@@ -153,9 +162,11 @@ class Reader:
         if not isinstance(node.value, dict):
             raise self.fail(node, f"found {describe(node)}, expected a mapping", f"Give the keys {', '.join(allowed)}")
         names = tuple(allowed)
-        for name, child in node.value.items():
+        self._values: dict[str, Any] = node.value
+        self._place = node[1:]
+        for name in self._values:
             if name not in names:
-                raise self.fail(child, "unknown key", nearest(name, names))
+                raise self.fail(self.need(name), "unknown key", nearest(name, names))
 
     def fail(self, node: Node, problem: str, fix: str = "") -> DocumentError:
         """The error for `node`, to be raised by the caller."""
@@ -163,16 +174,20 @@ class Reader:
 
     def get(self, key: str) -> Node | None:
         """The value under `key`, or None when the key is absent."""
-        child: Node | None = self.node.value.get(key)
-        return child
+        child = self._values.get(key, _ABSENT)
+        if type(child) is Node:
+            return child
+        return None if child is _ABSENT else _new(Node, (child, *self._place))
 
     def need(self, key: str) -> Node:
         """The value under `key`; an absent key is an error."""
-        child = self.get(key)
-        if child is None:
+        child = self._values.get(key, _ABSENT)
+        if type(child) is Node:
+            return child
+        if child is _ABSENT:
             path = f"{self.node.key}.{key}" if self.node.key else key
             raise self.error("missing", source=self.node.source, line=self.node.line, key=path, fix="Add it")
-        return child
+        return _new(Node, (child, *self._place))
 
     def text(self, node: Node) -> str:
         """A non-empty string."""
@@ -182,21 +197,46 @@ class Reader:
 
     def choice(self, node: Node, choices: Iterable[str]) -> str:
         """One of `choices`."""
-        options = tuple(choices)
-        if node.value not in options:
+        value = node.value
+        options = choices if isinstance(choices, (tuple, dict)) else tuple(choices)
+        if not isinstance(value, str) or value not in options:
             problem = f"found {describe(node)}, expected one of {', '.join(options)}"
-            raise self.fail(node, problem, did_you_mean(str(node.value), options))
-        return str(node.value)
+            raise self.fail(node, problem, did_you_mean(str(value), options))
+        return value
 
     def integer(self, node: Node, minimum: int | None = None, maximum: int | None = None) -> int:
         """A whole number within the bounds, both included."""
+        value = node.value
+        if type(value) is int and (minimum is None or value >= minimum) and (maximum is None or value <= maximum):
+            return value
         if not isinstance(node.value, int) or isinstance(node.value, bool):
             raise self.fail(node, f"found {describe(node)}, expected a whole number")
         self._bounds(node, node.value, minimum, maximum)
         return node.value
 
+    def integer_at(self, key: str, minimum: int, maximum: int | None = None) -> int:
+        """`integer` of what must be under `key`; the way for tables, which have thousands."""
+        value = self._values.get(key)
+        if type(value) is Node:
+            value = value.value
+        if type(value) is int and value >= minimum and (maximum is None or value <= maximum):
+            return value
+        return self.integer(self.need(key), minimum, maximum)
+
+    def choice_at(self, key: str, choices: tuple[str, ...] | dict[str, Any]) -> str:
+        """`choice` of what must be under `key`; the way for tables, which have thousands."""
+        value = self._values.get(key)
+        if type(value) is Node:
+            value = value.value
+        if type(value) is str and value in choices:
+            return value
+        return self.choice(self.need(key), choices)
+
     def number(self, node: Node, minimum: float | None = None, maximum: float | None = None) -> float:
         """A finite number within the bounds, both included."""
+        value = node.value
+        if type(value) is float and minimum is None and maximum is None and value - value == 0:
+            return value
         if not isinstance(node.value, (int, float)) or isinstance(node.value, bool):
             raise self.fail(node, f"found {describe(node)}, expected a number")
         if node.value - node.value != 0:
@@ -208,7 +248,8 @@ class Reader:
         """A list, as its nodes."""
         if not isinstance(node.value, list):
             raise self.fail(node, f"found {describe(node)}, expected a list")
-        return node.value
+        place = node[1:]
+        return [child if type(child) is Node else _new(Node, (child, *place)) for child in node.value]
 
     def _bounds(self, node: Node, value: float, minimum: float | None, maximum: float | None) -> None:
         if minimum is not None and value < minimum:

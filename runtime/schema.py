@@ -6,8 +6,6 @@ that names file, line and key. What the cells must hold is in `cells.py`.
 
 from __future__ import annotations
 
-import logging
-
 from ccl_dispatch.runtime.cells import read_cell
 from ccl_dispatch.runtime.digest import UNKNOWN, digest_of
 from ccl_dispatch.runtime.document import Node, Reader, describe, parse
@@ -16,8 +14,8 @@ from ccl_dispatch.runtime.table import SCHEMA, SIZE_UNIT, CellTable, Platform, P
 from ccl_dispatch.runtime.vocabulary import PROVENANCES, TIMINGS, Cell
 
 MAX_CANDIDATES = 64
-
-_log = logging.getLogger("ccl_dispatch")
+# Smaller texts are read sooner by libyaml than `canonical.py` is made ready.
+WORTH_CHARACTERS = 16 * 1024
 
 _KEYS = (
     "schema",
@@ -46,7 +44,22 @@ def read_table(text: str, source: str, edited: str = "refuse") -> Table:
     Raises:
         TableError: the text is not a valid table, or its digest says that it was changed after it was made.
     """
-    root = parse(text, source, TableError)
+    if len(text) >= WORTH_CHARACTERS:
+        from ccl_dispatch.runtime.canonical import split_cells
+
+        split = split_cells(text)
+        if split is not None:
+            try:
+                root = parse(split[0], source, TableError)
+                if isinstance(root.value, dict) and "cells" in root.value:
+                    root.value["cells"] = root.value["cells"]._replace(value=split[1])
+                return _read(root, source)
+            except TableError:
+                pass  # its places are not those of the file: what is wrong is found and told below
+    return _read(parse(text, source, TableError), source, edited)
+
+
+def _read(root: Node, source: str, edited: str = "refuse") -> Table:
     _check_schema(root)
     top = Reader(root, _KEYS, TableError)
     baseline = top.text(top.need("baseline"))
@@ -79,7 +92,11 @@ def read_table(text: str, source: str, edited: str = "refuse") -> Table:
         )
         if edited != "warn":
             raise problem
-        _log.warning("ccl-dispatch: taken as it is, because $CCL_DISPATCH_EDITED says so: %s", problem)
+        import logging
+
+        logging.getLogger("ccl_dispatch").warning(
+            "ccl-dispatch: taken as it is, because $CCL_DISPATCH_EDITED says so: %s", problem
+        )
         return table._replace(digest=expected)
     return table
 

@@ -5,7 +5,6 @@ Read when something is installed, never by a decision.
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -21,8 +20,6 @@ RECORD_VARIABLE = "CCL_DISPATCH_RECORD"
 
 DEFAULT_TIMEOUT = 30.0
 DEFAULT_RECORD_FOLDER = "ccl-dispatch-record"
-
-_log = logging.getLogger("ccl_dispatch")
 
 
 class Switch(NamedTuple):
@@ -58,9 +55,7 @@ def _choice(values: Mapping[str, str], name: str, choices: tuple[str, ...], *, u
     if not found:
         return unset
     if found not in choices:
-        _log.warning(
-            "ccl-dispatch: $%s is %r, expected one of %s; taken as %s", name, found[:40], ", ".join(choices), otherwise
-        )
+        _warn("$%s is %r, expected one of %s; taken as %s", name, found[:40], ", ".join(choices), otherwise)
         return otherwise
     return found
 
@@ -74,11 +69,17 @@ def _seconds(values: Mapping[str, str]) -> float:
     except ValueError:
         seconds = 0.0
     if not 0 < seconds <= 3600:
-        _log.warning(
-            "ccl-dispatch: $%s is %r, expected seconds up to 3600; taken as %g",
+        _warn(
+            "$%s is %r, expected seconds up to 3600; taken as %g",
             TIMEOUT_VARIABLE,
             found[:40],
             DEFAULT_TIMEOUT,
         )
         return DEFAULT_TIMEOUT
     return seconds
+
+
+def _warn(message: str, *values: object) -> None:
+    import logging  # a third of what importing the runtime costs, and seldom needed
+
+    logging.getLogger("ccl_dispatch").warning(f"ccl-dispatch: {message}", *values)  # noqa: G004 - the rest is lazy
