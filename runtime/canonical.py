@@ -14,10 +14,11 @@ import re
 from typing import Any
 
 # No more than this much of YAML: ASCII; plain words that begin with a letter; numbers as JSON writes them, short enough
-# to be plain numbers in both; quoted text without escapes; flow lists and mappings of these, in one line.
+# to be plain numbers in both; quoted text without escapes and `#`; flow lists and mappings of these, in one line.
 _WORD = r"[A-Za-z_][A-Za-z0-9_./+-]*(?: [A-Za-z0-9_./+-]+)*"
 _NUMBER = r"-?(?:0|[1-9][0-9]{0,17})(?:\.[0-9]{1,17})?(?:e[+-]?[0-9]{1,2})?"
-_ATOM = rf"(?:{_NUMBER}(?=[,\]}}\n]|  #)|{_WORD})"
+_QUOTED = r'"[ !$-\[\]-~]*"'
+_ATOM = rf"(?:{_NUMBER}(?=[,\]}}\n]|  #)|{_WORD}|{_QUOTED})"
 _KEY = r"[a-z_]{1,40}"
 _NUMBERS = rf"\[(?:{_NUMBER}(?:, |(?=\])))*\]"
 _PAIR = rf"{_KEY}:(?: (?:{_ATOM}|{_NUMBERS}))?"
@@ -41,29 +42,37 @@ def split_cells(text: str) -> tuple[str, list[Any]] | None:
         return None
     cells = text[begin : end + 1]
     if not _compiled:
-        _compiled.extend(re.compile(part) for part in (_CELLS, r"  #[ -~]*\n", rf"(\b{_WORD})"))
-    whole, comment, word = _compiled
+        _compiled.extend(re.compile(part) for part in (_CELLS, r"  #[ -~]*\n", rf"(\b{_WORD})", f"({_QUOTED})"))
+    whole, comment, word, quoted = _compiled
     if whole.fullmatch(cells) is None:
         return None
     try:
-        found = json.loads(_as_json(cells, comment, word), object_pairs_hook=_mapping)
+        found = json.loads(_as_json(cells, comment, word, quoted), object_pairs_hook=_mapping)
     except ValueError:
         return None
     return f"{text[: begin - 1]} []\n{text[end + 1 :]}", found
 
 
-def _as_json(cells: str, comment: re.Pattern[str], word: re.Pattern[str]) -> str:
+def _as_json(cells: str, comment: re.Pattern[str], word: re.Pattern[str], quoted: re.Pattern[str]) -> str:
     """The recognised text as JSON: quotes around words, brackets and commas in the place of indentation."""
     text = comment.sub("\n", cells)
-    # What is between words and the words take turns: a quote between all of them is one on each side of every word.
-    text = '"'.join(word.split(text))
-    for name in ("true", "false", "null"):
-        text = text.replace(f': "{name}"', f": {name}")
+    # Every second part is quoted text, which stays.
+    parts = quoted.split(text)
+    parts[::2] = [_quote(part, word) for part in parts[::2]]
+    text = "".join(parts)
     text = text.replace(":\n      - {", ": [{").replace("}\n      - {", "}, {")
     text = text.replace("}\n    ", "}],\n").replace("}\n\n", "}]\n\n")
     text = text.replace("\n\n  - ", "},\n{").replace("\n    ", ",\n")
     text = text.removeprefix("\n")
     return f"[{{{text.removeprefix('  - ')}}}]"
+
+
+def _quote(text: str, word: re.Pattern[str]) -> str:
+    # What is between words and the words take turns: a quote between all of them is one on each side of every word.
+    text = '"'.join(word.split(text))
+    for name in ("true", "false", "null"):
+        text = text.replace(f': "{name}"', f": {name}")
+    return text
 
 
 def _mapping(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

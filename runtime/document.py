@@ -64,18 +64,21 @@ def parse(text: str, source: str, error: type[DocumentError] = DocumentError, *,
         DocumentError: (as `error`) not YAML, too large, too deep, or with anchors, aliases, tags or duplicate keys.
     """
     if len(text) > max_bytes:
-        raise error(f"{len(text)} characters, more than the {max_bytes} that are read", source=source)
+        raise error(f"{len(text)} characters, more than the {max_bytes} that are read", source=source, line=1)
     try:
         return _build(text, source, error)
     except yaml.YAMLError as problem:
         mark = getattr(problem, "problem_mark", None)
-        what = getattr(problem, "problem", None) or str(problem)
-        raise error(f"not YAML: {what}", source=source, line=mark.line + 1 if mark else 0) from None
+        what = getattr(problem, "problem", None) or getattr(problem, "reason", None) or str(problem)
+        # What is no character of YAML has a position in bytes instead of a mark.
+        position = getattr(problem, "position", None) or 0
+        line = mark.line if mark else text.encode("utf-8", "replace")[:position].count(b"\n")
+        raise error(f"not YAML: {what}", source=source, line=line + 1) from None
     except UnicodeEncodeError as problem:
         line = text.count("\n", 0, problem.start) + 1
         raise error("half a character (a lone surrogate)", source=source, line=line, fix="Save it as UTF-8") from None
     except RecursionError:
-        raise error("nested too deep", source=source) from None
+        raise error("nested too deep", source=source, line=1) from None
 
 
 def _build(text: str, source: str, error: type[DocumentError]) -> Node:
@@ -130,7 +133,7 @@ def _build(text: str, source: str, error: type[DocumentError]) -> Node:
             line = event.start_mark.line + 1
             raise error("aliases are not allowed", source=source, line=line, fix="Write the value out")
     if root is None:
-        raise error("the file is empty", source=source)
+        raise error("the file is empty", source=source, line=1)
     return root
 
 

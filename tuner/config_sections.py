@@ -10,6 +10,7 @@ from ccl_dispatch.runtime.document import Node, Reader, describe
 from ccl_dispatch.runtime.errors import ConfigError
 from ccl_dispatch.runtime.vocabulary import ITEMSIZE, MODES
 from ccl_dispatch.tuner.config_model import BudgetConfig, MeasureConfig, PolicyConfig, SweepConfig, WorkloadShape
+from ccl_dispatch.tuner.recorded import read_recorded
 
 MAX_COUNT = 10**9
 MAX_DIMENSION = 2**40
@@ -18,7 +19,9 @@ _Value = TypeVar("_Value", str, int)
 
 
 def read_workload(node: Node | None, config: SweepConfig) -> tuple[WorkloadShape, ...]:
-    """The shapes of `workload`, each in a dtype, mode and world size that `config` tunes."""
+    """The shapes of `workload`, listed or recorded, each in a dtype, mode and world size that `config` tunes."""
+    if node is not None and isinstance(node.value, dict):
+        return read_recorded(node, config)
     entries: dict[WorkloadShape, float] = {}
     for item in () if node is None else items_of(node):
         reader = Reader(item, [field.name for field in fields(WorkloadShape)], ConfigError)

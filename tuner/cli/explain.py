@@ -1,4 +1,4 @@
-"""`explain`: one call, with the reasons."""
+"""`explain`: why this machine's table is or is not taken, key by key; and one call, with the reasons."""
 
 from __future__ import annotations
 
@@ -6,7 +6,11 @@ import argparse
 
 from ccl_dispatch.runtime.document import nearest
 from ccl_dispatch.runtime.errors import UsageError
+from ccl_dispatch.runtime.find import VARIABLE, Considered, search
 from ccl_dispatch.runtime.load import load_table
+from ccl_dispatch.runtime.platform import judge
+from ccl_dispatch.runtime.probe import this_platform
+from ccl_dispatch.runtime.table import Table
 from ccl_dispatch.runtime.units import parse_size
 from ccl_dispatch.runtime.vocabulary import COLLECTIVES, DIMS, ITEMSIZE, MODES, dtype_name
 from ccl_dispatch.tuner.cli.options import add_json, print_json
@@ -17,12 +21,14 @@ EXAMPLE = "ccl-dispatch explain TABLE --shape 4,32320 --dtype bfloat16 --world-s
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Its arguments."""
-    parser.add_argument("table", metavar="TABLE")
-    size = parser.add_mutually_exclusive_group(required=True)
+    parser.add_argument(
+        "table", metavar="TABLE", nargs="?", help="without one: what serving would find here, and why not the rest"
+    )
+    size = parser.add_mutually_exclusive_group()
     size.add_argument("--shape", metavar="4,32320", help="the shape of one rank's input")
     size.add_argument("--size", metavar="64KiB", help="per-rank input bytes")
-    parser.add_argument("--dtype", required=True, metavar="NAME", help="as torch calls it")
-    parser.add_argument("--world-size", required=True, type=int, metavar="N")
+    parser.add_argument("--dtype", metavar="NAME", help="as torch calls it")
+    parser.add_argument("--world-size", type=int, metavar="N")
     parser.add_argument("--mode", default=MODES[0], choices=MODES)
     parser.add_argument("--dim", default=DIMS[0], choices=DIMS)
     parser.add_argument("--collective", default=COLLECTIVES[0], choices=COLLECTIVES)
@@ -30,7 +36,58 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print the explanation."""
+    """Print the explanation; 1 when no call was given and no table is taken."""
+    if options.shape is None and options.size is None:
+        return _taken(options)
+    if options.dtype is None or options.world_size is None:
+        raise UsageError("a call needs --dtype and --world-size beside --shape or --size")
+    table = load_table(options.table)
+    return _call(options, table)
+
+
+def _taken(options: argparse.Namespace) -> int:
+    """Why a table is or is not taken on this machine: the named one, or all that serving would look at."""
+    if options.table is None:
+        found = search()
+        considered, taken = found.considered, found.table
+        lines = [f"looked in {', '.join(found.folders)}"] if found.folders else [f"${VARIABLE} names the table"]
+        if found.problem is not None and taken is None and len(considered) != 1:
+            lines.append(str(found.problem).partition("\n")[0].partition(". Looked in")[0])
+    else:
+        table = load_table(options.table)
+        verdict = judge(table, this_platform(table.platform.device_type))
+        considered = (Considered(options.table, table, verdict, ""),)
+        taken = table if verdict.fits else None
+        lines = []
+    for item in considered:
+        lines.append(f"{item.path}: {_word(item, taken)}")
+        lines += [f"  {line}" for line in item.verdict.lines()] if item.verdict else [f"  {item.problem}"]
+    if options.json:
+        print_json({"taken": taken.source if taken else None, "considered": [_json(item) for item in considered]})
+    else:
+        print("\n".join(lines))
+    return 0 if taken is not None else 1
+
+
+def _word(item: Considered, taken: Table | None) -> str:
+    if item.table is not None and item.table is taken:
+        return "taken"
+    if item.verdict is None:
+        return "not taken, not valid"
+    return "not taken, does not fit" if not item.verdict.fits else "fits, but another one is taken or fits as well"
+
+
+def _json(item: Considered) -> dict[str, object]:
+    found = {} if item.verdict is None else item.verdict._asdict()
+    return {
+        "path": item.path,
+        "fits": bool(item.verdict and item.verdict.fits),
+        "problem": item.problem,
+        **{name: [list(finding) for finding in findings] for name, findings in found.items()},
+    }
+
+
+def _call(options: argparse.Namespace, table: Table) -> int:
     dtype = dtype_name(options.dtype)
     if dtype not in ITEMSIZE:
         raise UsageError(f"--dtype {options.dtype}: no such dtype. {nearest(dtype, ITEMSIZE)}")
@@ -45,7 +102,6 @@ def run(options: argparse.Namespace) -> int:
             size = parse_size(int(options.size) if options.size.isdigit() else options.size)
     except ValueError as problem:
         raise UsageError(f"--shape or --size: {problem}. Expected such as --shape 4,32320 or --size '64 KiB'") from None
-    table = load_table(options.table)
     explanation = table.explain(
         options.collective, options.world_size, size, dtype=dtype, mode=options.mode, dim=options.dim, shape=shape
     )

@@ -1,0 +1,29 @@
+"""A few of the hundred thousand mutated tables that `make fuzz` reads; see tests/support/mutations.py for the rules."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from mutations import base, check, run
+
+from ccl_dispatch.runtime.canonical import split_cells
+
+
+@pytest.mark.parametrize("seed", [int(time.time()), 7])
+def test_no_mutation_breaks_a_rule(seed: int) -> None:
+    """Neither a seed that never was nor a fixed one finds a crash, a hang, an unsafe object, or a refusal without its
+    line; whoever reads, the fast way or libyaml, reads the same.
+    """
+    totals = run(700, seed)
+    assert totals["taken"] > 0, totals
+    assert totals["refused"] > 0, totals
+
+
+def test_the_emitters_own_tables_are_read_the_fast_way() -> None:
+    """What `emit` writes, whole cells with every part, is recognised; a table without cells is left to libyaml."""
+    with_cells = [text for text in base() if "\ncells:\n" in text]
+    assert len(with_cells) == 2
+    for text in with_cells:
+        assert split_cells(text) is not None
+        assert check(text.encode()) == "taken"

@@ -1,0 +1,252 @@
+"""The predicate that takes the communicator's place: its answer where the table chooses it, and never an exception."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from made_tables import BASELINE, cell_tables, make_cell, make_table
+
+from ccl_dispatch.runtime import capacity
+from ccl_dispatch.runtime.capacity import code_digest, known_capacity
+from ccl_dispatch.runtime.predicate import Modes, capture_mode, make_predicate
+from ccl_dispatch.runtime.table import Table
+from ccl_dispatch.runtime.vocabulary import Cell
+
+CELL = Cell("all_gather", "eager", "first", "bfloat16", 4)
+BYTES = torch.zeros(1 << 20, dtype=torch.uint8)
+
+
+def is_weak_contiguous(inp: torch.Tensor) -> bool:
+    return inp.is_contiguous() or (
+        inp.untyped_storage().nbytes() - inp.storage_offset() * inp.element_size() == inp.numel() * inp.element_size()
+    )
+
+
+class Known:
+    """A check with the operations of AITER's, whose digest the tests add to the known ones."""
+
+    def __init__(self, max_size: int = 1 << 20, ranks: int = 4, *, fully_connected: bool = True) -> None:
+        self.disabled, self._IS_CAPTURING, self.fully_connected = False, False, fully_connected
+        self.world_size, self.max_size = ranks, max_size
+        self.calls = 0
+
+    def should_custom_ag(self, inp: torch.Tensor) -> bool:
+        self.calls += 1
+        if self.disabled:
+            return False
+        size = inp.numel() * inp.element_size()
+        if size % 16 != 0:
+            return False
+        if not is_weak_contiguous(inp):
+            return False
+        if self.world_size == 2 or self.fully_connected:
+            return size <= (self.max_size / (self.world_size * 2))
+        return False
+
+
+@pytest.fixture
+def known(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The check of `Known` counts as one whose source was read."""
+    both = f"{code_digest(Known.should_custom_ag)}/{code_digest(is_weak_contiguous)}"
+    monkeypatch.setattr(capacity, "AITER_CHECKS", frozenset((both,)))
+
+
+def _table(up_to: int = 4096) -> Table:
+    cells = [
+        make_cell(CELL, 16, [up_to], ["aiter"]),
+        make_cell(CELL._replace(mode="graph"), 8192, [1 << 18], ["aiter"]),
+    ]
+    table = make_table(tuple(cells))
+    return table._replace(platform=table.platform._replace(device_type="cpu"))
+
+
+def _installed(communicator: Any, table: Table, **options: Any) -> Any:
+    ranks = options.pop("ranks", 4)
+    modes = options.pop("modes", Modes("graph"))
+    return make_predicate(communicator, communicator.should_custom_ag, table, "aiter", ranks, modes)[0]
+
+
+def _views() -> st.SearchStrategy[torch.Tensor]:
+    """Tensors of any size, dtype and layout over one storage: contiguous, transposed, strided, empty, offset."""
+
+    def make(rows: int, columns: int, start: int, kind: str, dtype: torch.dtype) -> torch.Tensor:
+        flat = BYTES[start * dtype.itemsize :][: rows * columns * dtype.itemsize * 2].view(dtype)[: 2 * rows * columns]
+        if kind == "strided":
+            return flat.view(rows, 2 * columns)[:, :columns]
+        if kind == "rest":
+            return BYTES.view(dtype)[-rows * columns :].view(columns, rows).t() if rows * columns else flat[:0]
+        whole = flat[: rows * columns].view(rows, columns)
+        return whole.t() if kind == "transposed" else whole
+
+    return st.builds(
+        make,
+        st.integers(0, 64),
+        st.integers(0, 64),
+        st.integers(0, 100),
+        st.sampled_from(["whole", "whole", "transposed", "strided", "rest"]),
+        st.sampled_from([torch.bfloat16, torch.float32, torch.uint8]),
+    )
+
+
+@settings(max_examples=300, deadline=None)
+@given(cell_tables(CELL), _views(), st.integers(1, 4096).map(lambda size: size * 8), st.booleans(), st.booleans())
+def test_it_is_the_tables_answer_and_the_communicators(
+    cell: Any, tensor: torch.Tensor, max_size: int, disabled: bool, connected: bool
+) -> None:
+    """For any tensor, table and communicator the answer is: the table chooses it, and its own check says yes; whether
+    that check is inlined or called.
+    """
+    table = make_table((cell,))
+    table = table._replace(platform=table.platform._replace(device_type="cpu"))
+    both = f"{code_digest(Known.should_custom_ag)}/{code_digest(is_weak_contiguous)}"
+    dtype = str(tensor.dtype).removeprefix("torch.")
+    chosen = table.dispatcher("all_gather", 4).select(tensor.numel() * tensor.element_size(), dtype) == "aiter"
+    for checks in (frozenset((both,)), frozenset()):
+        communicator = Known(max_size, fully_connected=connected)
+        before, capacity.AITER_CHECKS = capacity.AITER_CHECKS, checks
+        try:
+            predicate = _installed(communicator, table)
+        finally:
+            capacity.AITER_CHECKS = before
+        communicator.disabled = disabled
+        expected = chosen and Known.should_custom_ag(communicator, tensor)
+        assert [predicate(tensor) for _ in range(3)] == [expected] * 3
+
+
+def test_a_known_check_is_not_called_for_plain_tensors(known: None) -> None:
+    """Contiguous, aligned and within capacity: answered without it. Anything else asks it, each time."""
+    communicator = Known(max_size=1 << 15)
+    predicate = _installed(communicator, _table())
+    assert predicate(torch.zeros(64, dtype=torch.bfloat16))
+    assert communicator.calls == 0
+    odd, strided = torch.zeros(65, dtype=torch.bfloat16), torch.zeros(64, 64, dtype=torch.bfloat16)[:, :8]
+    for tensor in (odd, strided):
+        assert [predicate(tensor), predicate(tensor)] == [False, False]
+    assert communicator.calls == 4
+    communicator.disabled = True
+    assert not predicate(torch.zeros(64, dtype=torch.bfloat16))
+
+
+def test_only_the_very_source_is_known(known: None) -> None:
+    """A subclass with a check of its own, a function, a check with another word in it: all are called."""
+
+    class Other(Known):
+        def should_custom_ag(self, inp: torch.Tensor) -> bool:
+            return inp.numel() < 100
+
+    found = known_capacity(Known().should_custom_ag)
+    assert found is not None
+    assert found.limit == (1 << 20) // 8
+    assert known_capacity(Other().should_custom_ag) is None
+    assert known_capacity(lambda inp: True) is None
+    assert known_capacity(torch.zeros(1).numel) is None  # type: ignore[arg-type]
+
+
+def test_layout_and_comments_are_no_part_of_a_digest() -> None:
+    """The words of a function count, and nothing else of its source."""
+
+    def first(x: int) -> int:
+        return x + 1
+
+    def second(x: int) -> int:
+        # another look
+        return (
+            x + 1
+        )  # fmt: skip
+
+    def third(x: int) -> int:
+        return x + 2
+
+    digests = [code_digest(function).replace(function.__name__, "") for function in (first, third)]
+    assert digests[0] != digests[1]
+    assert code_digest(second) != code_digest(first)  # their names differ
+    assert len(code_digest(first)) == 16
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        torch.zeros(0, dtype=torch.bfloat16),
+        torch.zeros(64, dtype=torch.complex64),
+        SimpleNamespace(dtype=torch.bfloat16, nbytes=128, get_device=lambda: 1, is_contiguous=lambda: True),
+        SimpleNamespace(dtype=torch.bfloat16, nbytes=16384, get_device=lambda: 1, is_contiguous=lambda: True),
+        "no tensor",
+        None,
+        SimpleNamespace(dtype=[], nbytes=64),
+        SimpleNamespace(dtype=torch.bfloat16, nbytes=float("nan")),
+        SimpleNamespace(dtype=torch.bfloat16, nbytes=-64),
+    ],
+    ids=lambda odd: str(getattr(odd, "shape", odd))[:30],
+)
+@pytest.mark.parametrize("capturing", [False, True])
+def test_nothing_raises_and_the_answer_is_the_baseline(odd: Any, capturing: bool, known: None) -> None:
+    """Empty, of a dtype without a cell, on another device, or no tensor at all."""
+    communicator = Known()
+    predicate = _installed(communicator, _table())
+    communicator._IS_CAPTURING = capturing
+    assert predicate(odd) is False
+
+
+def test_the_mode_is_that_of_the_communicator() -> None:
+    """While capturing the captured mode's cell decides, warm-up included; between pieces the staged one."""
+    piecewise = [False]
+    communicator = Known()
+    predicate = _installed(communicator, _table(), modes=Modes("graph", lambda: piecewise[0]))
+    small, large = torch.zeros(64, dtype=torch.bfloat16), torch.zeros(8192, dtype=torch.bfloat16)
+    assert [predicate(small), predicate(large)] == [True, False]
+    communicator._IS_CAPTURING = True
+    assert [predicate(small), predicate(large)] == [False, True]
+    piecewise[0] = True
+    assert [predicate(small), predicate(large)] == [False, False]
+    for built, mode in ((True, "graph"), (False, "graph_copy_in")):
+        assert capture_mode(SimpleNamespace(_IS_CAPTURING=False, enable_register_for_capturing=built)) == mode
+        inner = SimpleNamespace(_IS_CAPTURING=False, enable_register_for_capturing=built)
+        assert capture_mode(SimpleNamespace(_impl=inner)) == mode
+
+
+def test_memory_is_bounded_and_freed(known: None) -> None:
+    """More sizes than are kept are answered all the same, and nothing is left of a predicate that is gone."""
+    predicate = _installed(Known(1 << 28), _table(1 << 24))
+    dispatcher = _table(1 << 24).dispatcher("all_gather", 4)
+    for size in range(16, 16 * 6000, 16):
+        tensor = BYTES[:size].view(torch.bfloat16)
+        assert predicate(tensor) == (dispatcher.select(size) != BASELINE)
+    gone = weakref.ref(predicate.ccl_dispatch_counters)
+    del predicate
+    gc.collect()
+    assert gone() is None
+
+
+def test_torch_compile_calls_it_and_does_not_trace_it(known: None) -> None:
+    """Opaque by intent: a compiled function breaks its graph at the predicate, which decides and counts on every call,
+    and is never compiled itself; inside of a custom operator, where the engines have it, there is no break at all.
+    """
+    import torch._dynamo.testing
+
+    predicate = _installed(Known(), _table())
+    compiled_frames = torch._dynamo.testing.CompileCounter()
+
+    def step(tensor: torch.Tensor) -> torch.Tensor:
+        doubled = tensor * 2
+        return doubled + 1 if predicate(doubled) else doubled - 1
+
+    compiled = torch.compile(step, backend=compiled_frames)
+    ones = torch.ones(64, dtype=torch.bfloat16)
+    assert [float(compiled(ones)[0]) for _ in range(20)] == [3.0] * 20
+    assert compiled_frames.frame_count == 2, "the two pieces around it, and nothing for each new count"
+    assert {count.answer: count.calls for count in predicate.ccl_dispatch_counters.read()} == {"aiter": 20}
+
+    @torch.library.custom_op("ccl_dispatch_test::gather", mutates_args=())
+    def gather(tensor: torch.Tensor) -> torch.Tensor:
+        return tensor + 1 if predicate(tensor) else tensor - 1
+
+    gather.register_fake(torch.empty_like)
+    whole = torch.compile(lambda tensor: gather(tensor * 2), backend="eager", fullgraph=True)
+    assert float(whole(ones)[0]) == 3.0

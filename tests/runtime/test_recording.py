@@ -1,0 +1,125 @@
+"""Recording: every call counted, files that are whole at any time, and a config that takes them as its workload."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from ranks import run_ranks
+
+from ccl_dispatch.runtime import recording
+from ccl_dispatch.runtime.errors import ConfigError
+from ccl_dispatch.runtime.recording import Recorder
+from ccl_dispatch.tuner.config import load_config
+
+CONFIG = """\
+collective: all_gather
+baseline: gloo
+candidates: [shm]
+world_sizes: [4]
+dtypes: [bfloat16]
+sizes: {min: 16 B, max: 1 MiB}
+workload: {recorded: calls, top: 3}
+"""
+
+
+@pytest.fixture
+def recorder(tmp_path: Path) -> Iterator[Recorder]:
+    recorder = Recorder(str(tmp_path / "calls"))
+    yield recorder
+    recorder.close()
+
+
+def test_the_answer_is_the_communicators_and_every_call_counts(recorder: Recorder) -> None:
+    """What was asked for is in the file, most frequent first; what can't be counted is answered too."""
+    watched = recorder.watch(lambda inp: inp == "yes", lambda: "eager", 4)
+    for _ in range(3):
+        watched(torch.zeros(4, 32320, dtype=torch.bfloat16))
+    watched(torch.zeros(2, 7, dtype=torch.float32))
+    watched(torch.zeros(0, dtype=torch.bfloat16))
+    assert watched("yes") is True
+    assert recorder.write()
+    lines = Path(recorder.path).read_text().splitlines()
+    assert lines[-2].endswith("dtype: bfloat16, world_size: 4, shape: [4, 32320], calls: 3}")
+    assert lines[-1].endswith("dtype: float32, world_size: 4, shape: [2, 7], calls: 1}")
+    assert "not_kept: 1" in lines
+
+
+def test_the_number_of_shapes_is_bounded(recorder: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond MAX_SHAPES new shapes are only counted, and known ones go on."""
+    monkeypatch.setattr(recording, "MAX_SHAPES", 2)
+    watched = recorder.watch(lambda inp: True, lambda: "eager", 4)
+    for rows in (1, 2, 3, 4, 1):
+        assert watched(torch.zeros(rows, 8))
+    text = recorder.text()
+    assert "not_kept: 2" in text
+    assert "shape: [1, 8], calls: 2" in text
+
+
+def test_a_folder_that_cannot_be_written_is_told_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Serving goes on, and the warning is given once."""
+    (tmp_path / "file").write_text("")
+    recorder = Recorder(str(tmp_path / "file" / "folder"))
+    watched = recorder.watch(lambda inp: True, lambda: "eager", 4)
+    for _ in range(2):
+        assert watched(torch.zeros(8))
+        assert not recorder.write()
+    recorder.close()
+    assert caplog.text.count("can't be recorded") == 1
+
+
+RECORDS = """
+from ccl_dispatch.runtime import install
+from ccl_dispatch.tuner.shared_memory import ShmCommunicator
+communicator = ShmCommunicator(dist.group.WORLD)
+done = install(communicator)
+assert done.state == "recording", done
+for rows, calls in ((1, 40), (4, 20), (8, 10), (2, 5)):
+    for _ in range(calls):
+        assert communicator.should_custom_ag(torch.zeros(rows, 1024, dtype=torch.bfloat16))
+communicator.should_custom_ag(torch.zeros(3, 1024, dtype=torch.int64))
+with communicator.capture():
+    communicator.should_custom_ag(torch.zeros(4, 1024, dtype=torch.bfloat16))
+from ccl_dispatch.runtime import recording
+next(iter(recording._recorders.values())).write()
+"""
+
+
+def test_what_ranks_record_is_a_configs_workload(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Four ranks write four files; a config takes their folder: calls per collective, the most frequent of what it
+    tunes, weighed by how often they were made.
+    """
+    monkeypatch.setenv("CCL_DISPATCH", "record")
+    monkeypatch.setenv("CCL_DISPATCH_RECORD", str(tmp_path / "calls"))
+    run_ranks(RECORDS, 4)
+    assert len(list((tmp_path / "calls").iterdir())) == 4
+    (tmp_path / "config.yaml").write_text(CONFIG)
+    workload = load_config(tmp_path / "config.yaml").workload
+    assert [(entry.shape, entry.weight, entry.world_size, entry.mode) for entry in workload] == [
+        ((1, 1024), 1.0, 4, "eager"),
+        ((4, 1024), 0.5, 4, "eager"),
+        ((8, 1024), 0.25, 4, "eager"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (None, "there is no file or folder"),
+        ("", "no file that ends with"),
+        ("schema: other\nnot_kept: 0\ncalls: []\n", "found 'other'"),
+        ("schema: ccl-dispatch/workload/v1\nnot_kept: 0\ncalls: []\n", "none of which"),
+        ("schema: ccl-dispatch/workload/v1\ncalls:\n  - {shape: [0]}\n", "dtype"),
+    ],
+)
+def test_a_record_that_cannot_be_used_says_why(tmp_path: Path, content: str | None, told: str) -> None:
+    """Nothing there, another kind of file, nothing that is tuned, or a torn line: an error with its place."""
+    if content is not None:
+        (tmp_path / "calls").mkdir()
+        if content:
+            (tmp_path / "calls" / "x.workload.yaml").write_text(content)
+    (tmp_path / "config.yaml").write_text(CONFIG)
+    with pytest.raises(ConfigError, match=told):
+        load_config(tmp_path / "config.yaml")
