@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import configparser
 import hashlib
 import importlib.metadata
 import os
@@ -126,9 +127,20 @@ def test_the_wheel_alone_serves_the_runtime(wheel: Path, bare: Path) -> None:
 
 
 def test_the_command_is_there(wheel: Path) -> None:
-    """The wheel brings the command `ccl-dispatch` and no other."""
-    entries = _read(wheel, "entry_points.txt").split()
-    assert entries == ["[console_scripts]", "ccl-dispatch", "=", "ccl_dispatch.tuner.cli:main"]
+    """The wheel brings the command `ccl-dispatch` and the engines' plugins, and no other entry point."""
+    entries = configparser.ConfigParser()
+    entries.read_string(_read(wheel, "entry_points.txt"))
+    assert {name: dict(entries[name]) for name in entries.sections()} == {
+        "console_scripts": {"ccl-dispatch": "ccl_dispatch.tuner.cli:main"},
+        "sglang.srt.plugins": {"ccl_dispatch": "ccl_dispatch.runtime.plugins.sglang:register"},
+        "vllm.general_plugins": {"ccl_dispatch": "ccl_dispatch.runtime.plugins.vllm:register"},
+    }
+
+
+def test_the_wheel_is_small_and_pure_python(wheel: Path) -> None:
+    """One wheel serves every platform, and it is smaller than a photograph."""
+    assert wheel.name.endswith("-py3-none-any.whl")
+    assert wheel.stat().st_size < 512 * 1024
 
 
 @pytest.mark.parametrize(("installed", "after"), [(ROCM_TORCH, ROCM_TORCH), (None, "99.0")])
