@@ -43,7 +43,8 @@ def test_the_python_compiles_and_imports_what_there_is() -> None:
 
 def test_the_switches_are_those_of_the_code() -> None:
     """The table of states and the variables beside it are what `runtime/switch.py` reads."""
-    states = re.findall(r"^\| `([a-z]+)`", PAGE, flags=re.MULTILINE)
+    section = PAGE.partition("One switch")[2].partition("\n## ")[0]
+    states = re.findall(r"^\| `([a-z]+)`", section, flags=re.MULTILINE)
     assert sorted(states) == sorted(switch.STATES)
     named = set(re.findall(r"CCL_DISPATCH(?:_[A-Z]+)?", PAGE))
     assert named == {
@@ -57,11 +58,11 @@ def test_the_switches_are_those_of_the_code() -> None:
 
 def test_no_figure_was_forgotten() -> None:
     """No place that waits for a measured figure is left."""
-    assert re.findall(r"\b[A-Z]+_(?:RESULT|TABLE|MACHINE)\b", PAGE.replace("CCL_DISPATCH_TABLE", "")) == []
+    assert re.findall(r"\b[A-Z]+_(?:RESULT|MACHINE)\b", PAGE) == []
 
 
 def test_record_tune_ship_runs() -> None:
-    """The example records, tunes and installs with real processes, and checks every output; its times are not judged."""
+    """The example records, tunes and installs with real processes and right outputs; its times are not judged."""
     script = str(ROOT / "benchmarks" / "record_tune_ship.py")
     words = ["--passes", "4", "--calls", "20", "--seconds", "4"]
     done = subprocess.run([sys.executable, script, *words], capture_output=True, text=True, timeout=200, check=False)
