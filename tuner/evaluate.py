@@ -185,7 +185,7 @@ def _evaluate_cell(table: Table, cell: Cell, curves: ReplayCurves) -> tuple[Cell
         low, high = curves.range_of(cell, backends)
     except ValueError as problem:
         raise _NotComparableError(str(problem)) from None
-    sizes = _log_spaced(low, high)
+    sizes = log_spaced(low, high)
     choose = table.dispatcher(cell.collective, world_size=cell.world_size).bind(
         dtype=cell.dtype, mode=cell.mode, dim=cell.dim
     )
@@ -203,7 +203,7 @@ def _evaluate_cell(table: Table, cell: Cell, curves: ReplayCurves) -> tuple[Cell
     return CellEvaluation(cell, low, high, len(sizes), backends, _slowdowns(losses, always)), losses, always
 
 
-def _log_spaced(low: int, high: int) -> list[int]:
+def log_spaced(low: int, high: int) -> list[int]:
     """Sizes from `low` to `high`, as many in each octave, each moved to the nearest multiple of 16 in that range.
 
     Unlike a grid to measure on it keeps what falls together: dropping it would take weight from small sizes.

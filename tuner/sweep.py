@@ -7,7 +7,7 @@ import math
 import socket
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,13 +63,22 @@ class SweepOutcome:
         }
 
 
-def run_sweep(config: SweepConfig, storage_url: str, out: Path, log_folder: Path, progress: Progress) -> SweepOutcome:
+def run_sweep(
+    config: SweepConfig,
+    storage_url: str,
+    out: Path,
+    log_folder: Path,
+    progress: Progress,
+    *,
+    measurer: Callable[[Plan, Path], Measurer] = make_measurer,
+) -> SweepOutcome:
     """Measure, search, fit, write. Continues the study that is in the storage; Ctrl-C leaves one that can be continued.
 
     Args:
         storage_url: see `open_storage`.
         out: where the table goes; replaced in one step at the end.
         log_folder: where workers log.
+        measurer: what makes the plan's measurer; it gets `log_folder` as well.
 
     Raises:
         StorageError, UsageError, MeasuringError, OutputError: see there; all completed points are in the storage.
@@ -79,10 +88,12 @@ def run_sweep(config: SweepConfig, storage_url: str, out: Path, log_folder: Path
     plan = make_plan(config)
     # The matrices of the search are small: threads of BLAS would only take cores from the workers.
     with threadpool_limits(1):
-        return _run(plan, storage_url, out, log_folder, progress, began)
+        return _run(plan, storage_url, out, lambda: measurer(plan, log_folder), progress, began)
 
 
-def _run(plan: Plan, storage_url: str, out: Path, log_folder: Path, progress: Progress, began: float) -> SweepOutcome:
+def _run(
+    plan: Plan, storage_url: str, out: Path, measurer: Callable[[], Measurer], progress: Progress, began: float
+) -> SweepOutcome:
     meta = study_meta(plan)
     sampler = make_sampler(plan)
     with ExitStack() as stack:
@@ -97,10 +108,10 @@ def _run(plan: Plan, storage_url: str, out: Path, log_folder: Path, progress: Pr
         progress.begin(plan, results)
         stopped_by, worker_seconds = "searched", 0.0
         if sampler.outlook(study.study).proposal is not None:
-            measurer = stack.enter_context(make_measurer(plan, log_folder))
-            measurer.start()
+            source = stack.enter_context(measurer())
+            source.start()
             ready = time.perf_counter()
-            stopped_by = _measure_all(plan, study, sampler, measurer, results, progress)
+            stopped_by = _measure_all(plan, study, sampler, source, results, progress)
             worker_seconds = time.perf_counter() - ready
         table = build_table(study.meta, results)
         write_table(table, out)

@@ -1,0 +1,52 @@
+"""The published measurements as landscapes: every two backends of a cell that share a wide enough range of sizes."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import numpy as np
+
+from ccl_dispatch.tuner.measurements import read_measurements
+from ccl_dispatch.tuner.replay import ReplayCurves
+from landscapes.model import Landscape
+
+FOLDER = Path(__file__).parents[2] / "tests" / "data" / "measurements"
+LEAST_OCTAVES = 5
+
+
+def published(folder: Path = FOLDER) -> list[Landscape]:
+    """All of them, file by file; between measured sizes they are what `replay` makes of the medians there.
+
+    Raises:
+        MeasurementFileError: a file is wrong.
+    """
+    return [one for path in sorted(folder.glob("*.csv")) for one in _of_file(path)]
+
+
+def _of_file(path: Path) -> list[Landscape]:
+    # Files keep several platforms apart by a column; a ReplayCurves takes one.
+    found = []
+    for number, platform in enumerate(_platforms(path)):
+        curves = ReplayCurves(read_measurements(path, {"platform": platform}))
+        for cell in curves.cells():
+            for pair in itertools.combinations(curves.backends(cell), 2):
+                try:
+                    low, high = curves.range_of(cell, pair)
+                except ValueError:
+                    continue  # nothing in common
+                if high < low << LEAST_OCTAVES:
+                    continue
+                knots = np.array([size for size in curves.sizes(cell) if low <= size <= high], np.int64)
+                log_us = np.log([[curves.true_latency_us(cell, name, int(size)) for size in knots] for name in pair])
+                name = f"{path.stem.split('-')[0]}{number}-{cell.dtype}-ws{cell.world_size}-{pair[0]}-{pair[1]}"
+                found.append(Landscape(name, "published", knots, log_us, cell, pair))
+    return found
+
+
+def _platforms(path: Path) -> list[str]:
+    """The platforms of a file in the order of its rows."""
+    from csv import DictReader
+
+    with path.open(encoding="utf-8", newline="") as lines:
+        return list(dict.fromkeys(row["platform"] for row in DictReader(lines)))

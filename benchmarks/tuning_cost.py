@@ -1,0 +1,251 @@
+"""How good a table is for what it cost: this package's search against its rivals, on landscapes whose truth is known.
+
+    python benchmarks/tuning_cost.py [CHECK ...] [--quick] [--seed N] [--out FOLDER]
+
+Nothing here measures a GPU: landscapes are simulated, or published measurements, and replayed with noise. Ours is the
+real pipeline (config, sweep, fit, table, dispatcher), its rivals are in `tuning/rivals.py`. Cost is counted in two
+ways, executions of a collective with warm-up, and machine time, both in proportion to an exhaustive scan (5,000
+executions of a cell). Regret is the mean of T(chosen)/T(best) - 1 over sizes, 16 in each octave.
+
+Checks, all of them unless some are named: `compare` (the comparison, a CSV and a plot of it), `noise`, `agreement`,
+`null`, `dtypes`, `estimate`, `overhead`. `export` writes the landscapes as configs and measurement files for
+`ccl-dispatch sweep` and `ccl-dispatch evaluate`, and measures nothing.
+
+Every seed makes other landscapes. The search was built on seeds 0 to 9: judge with others. Ends with 1 when something
+that is wanted is missed. Needs the development environment (matplotlib, scipy).
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import os
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+from landscapes import CURVES, FAMILIES, Landscape, dtypes, published, simulated, without_difference
+from tuning import checks, compare, report
+from tuning.checks import Verdict
+from tuning.pipeline import EXHAUSTIVE, Budget, write_config
+
+CHECKS = ("compare", "noise", "agreement", "null", "dtypes", "estimate", "overhead")
+QUICK_FAMILIES = (*CURVES, "autocorrelated", "drift")
+_T = TypeVar("_T")
+_R = TypeVar("_R")
+
+
+class Benchmark:
+    """The checks on the landscapes that the command line asks for."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self.options = options
+        self.seed: int = options.seed
+        self.out = Path(options.out)
+        quick: bool = options.quick
+        self.fractions = (1 / 100, 1 / 20) if quick else compare.FRACTIONS
+        self.landscapes = chosen_landscapes(
+            options.seed,
+            each=options.each if options.each is not None else 1 if quick else 4,
+            of_published=options.published if options.published is not None else 2 if quick else 45,
+            families=tuple(options.families or (QUICK_FAMILIES if quick else FAMILIES)),
+        )
+        self.usual = [one for one in self.landscapes if one.is_usual]
+        self.ours: list[compare.Row] = []
+
+    def run(self, check: str) -> list[Verdict]:
+        """One check by its name."""
+        verdicts: list[Verdict] = getattr(self, check)()
+        return verdicts
+
+    def compare(self) -> list[Verdict]:
+        """The comparison."""
+        with_rivals, with_fit = not self.options.ours_only, not self.options.quick
+        rows = self._all(
+            compare.run,
+            [
+                compare.Task(one, self.seed, self.fractions, rivals=with_rivals, our_fit=with_fit)
+                for one in self.landscapes
+            ],
+        )
+        self.ours = [row for row in rows if row.method == compare.OURS]
+        self.out.mkdir(parents=True, exist_ok=True)
+        report.write_csv(rows, self.out / "runs.csv")
+        report.plot(rows, self.fractions, self.out / "tuning_cost.png")
+        lines = report.text(rows, self.fractions)
+        (self.out / "tables.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+        print("\n".join(lines))
+        usual = [row for row in rows if row.usual]
+        verdicts = []
+        for fraction, mean, worst in ((1 / 100, 0.0012, 0.01), (1 / 20, 0.0004, 0.003)):
+            print(f"ours by family, 1/{1 / fraction:.0f} in executions")
+            print("\n".join(report.by_family(rows, compare.COSTS[0], fraction)))
+            verdicts += checks.judge_regrets(usual, fraction, mean, worst, "usual noise")
+        for label, group in (("all landscapes", rows), ("usual noise", usual)):
+            for cost in compare.COSTS if with_rivals else ():
+                verdicts += checks.judge_ratios(report.ratios(group, cost, self.fractions), f"{label}, {cost}")
+        return verdicts
+
+    def noise(self) -> list[Verdict]:
+        """Twice the noise."""
+        tasks = [
+            compare.Task(checks.louder(one), self.seed, (1 / 50,), compare.COSTS[:1], rivals=False)
+            for one in self.usual
+        ]
+        return checks.judge_regrets(self._all(compare.run, tasks), 1 / 50, 0.002, 0.015, "noise of 10 %")
+
+    def agreement(self) -> list[Verdict]:
+        """Two seeds of one sweep."""
+        some = self.usual[:6] if self.options.quick else self.usual
+        found = self._each(checks.agreement, [(one, self.seed) for one in some])
+        return checks.judge_agreement(found)
+
+    def null(self) -> list[Verdict]:
+        """Baseline against itself."""
+        count, together = (16, 4) if self.options.quick else (1000, 10)
+        cells = without_difference(self.seed, count)
+        # A sweep of one backend name against another: the range is that of its cells, each its own.
+        groups = [cells[start : start + together] for start in range(0, count, together)]
+        found = self._each(checks.null, [(group, self.seed + at) for at, group in enumerate(groups)])
+        return checks.judge_null(found)
+
+    def dtypes(self) -> list[Verdict]:
+        """Cells that are alike, and cells that differ."""
+        count = 2 if self.options.quick else 30
+        tasks = [
+            (group, alike, self.seed + at)
+            for alike in (True, False)
+            for at, group in enumerate(dtypes(self.seed, count, alike=alike))
+        ]
+        return checks.judge_dtypes(self._each(checks.three_dtypes, tasks))
+
+    def estimate(self) -> list[Verdict]:
+        """The regret that tables say may be left. Uses the runs of the comparison when there was one."""
+        rows = [row for row in self.ours if row.cost == compare.COSTS[0]] or self._all(
+            compare.run,
+            [compare.Task(one, self.seed, self.fractions, compare.COSTS[:1], rivals=False) for one in self.landscapes],
+        )
+        return checks.judge_estimates([row for row in rows if row.usual])
+
+    def overhead(self) -> list[Verdict]:
+        """The search's own time, in this process: numpy chooses its threads as it does in a sweep."""
+        cells, trials = (6, 100) if self.options.quick else (60, 2000)
+        made = simulated(self.seed, -(-cells // 6), FAMILIES[:6])[:cells]
+        placed = [
+            _in_cell(one, world_size=2 + at // 3, dtype=("bfloat16", "float16", "float32")[at % 3])
+            for at, one in enumerate(made)
+        ]
+        return checks.judge_overhead(self._each(checks.overhead, [(placed, trials, self.seed)]), cells, trials)
+
+    def export(self) -> None:
+        """Write configs and measurement files."""
+        for one in self.landscapes:
+            folder = self.out / "landscapes" / one.name
+            folder.mkdir(parents=True, exist_ok=True)
+            write_config([one], folder, Budget(executions=EXHAUSTIVE // 20), self.seed)
+        print(f"{len(self.landscapes)} landscapes in {self.out / 'landscapes'}")
+
+    def _all(self, function: Callable[[_T], Sequence[_R]], tasks: Sequence[_T]) -> list[_R]:
+        return [row for found in self._each(function, tasks) for row in found]
+
+    def _each(self, function: Callable[[_T], _R], tasks: Sequence[_T]) -> list[_R]:
+        """What `function` gives for each task, in their order, and how far it is on standard error."""
+        count = min(self.options.processes, len(tasks))
+        if count <= 1:
+            prepare_process()
+            return list(_counted(map(function, tasks), len(tasks)))
+        with multiprocessing.get_context("spawn").Pool(count, prepare_process) as pool:
+            return list(_counted(pool.imap(_Safely(function), tasks), len(tasks)))
+
+
+def chosen_landscapes(seed: int, each: int, of_published: int, families: tuple[str, ...]) -> list[Landscape]:
+    """`each` of every family, and some of the published ones, those of GPUs first, by chance of the seed."""
+    found = published() if of_published else []
+    gpus = [one for one in found if not one.name.startswith("cpu")]
+    others = [one for one in found if one.name.startswith("cpu")]
+    order = np.random.default_rng(seed).permutation(len(others))
+    return simulated(seed, each, families) + [*gpus, *(others[at] for at in order)][:of_published]
+
+
+def prepare_process() -> None:
+    """One thread, and no word from Optuna: as many processes as cores are at work."""
+    import optuna
+    import torch
+
+    torch.set_num_threads(1)
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+
+class TaskFailedError(Exception):
+    """What went wrong in a task, as text: not every exception can go from one process to another."""
+
+
+class _Safely(Generic[_T, _R]):
+    """`function`, whose exceptions become a TaskFailedError."""
+
+    def __init__(self, function: Callable[[_T], _R]) -> None:
+        self._function = function
+
+    def __call__(self, task: _T) -> _R:
+        try:
+            return self._function(task)
+        except Exception:  # noqa: BLE001 - raised again, as text
+            raise TaskFailedError(traceback.format_exc()) from None
+
+
+def _in_cell(landscape: Landscape, **parts: Any) -> Landscape:
+    return replace(landscape, cell=landscape.cell._replace(**parts))
+
+
+def _counted(found: Iterable[_R], total: int) -> Iterable[_R]:
+    began = time.perf_counter()
+    for number, one in enumerate(found, 1):
+        if number == total or number % max(1, total // 10) == 0:
+            print(f"  {number}/{total} after {time.perf_counter() - began:.0f} s", file=sys.stderr)
+        yield one
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the checks; 1 when something wanted is missed."""
+    parser = argparse.ArgumentParser(
+        description=(__doc__ or "").partition("\n\n")[0], formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "checks", nargs="*", metavar="CHECK", help=f"{', '.join(CHECKS)}, or export; default: all checks"
+    )
+    parser.add_argument("--seed", type=int, default=100, help="of landscapes, noise and searches (default 100)")
+    parser.add_argument("--quick", action="store_true", help="few landscapes and budgets: about a minute")
+    parser.add_argument("--each", type=int, help="landscapes of each family (default 4)")
+    parser.add_argument("--published", type=int, help="how many of the published ones (default 45)")
+    parser.add_argument("--families", nargs="+", choices=FAMILIES, help="only these families")
+    parser.add_argument("--ours-only", action="store_true", help="compare without rivals: while building a search")
+    parser.add_argument("--processes", type=int, default=2, help="at most that many at once (default 2)")
+    parser.add_argument("--out", default="runs/tuning_cost", help="folder of CSV, text and plot")
+    options = parser.parse_args(arguments)
+    unknown = sorted({*options.checks} - {*CHECKS, "export"})
+    if unknown:
+        parser.error(f"there is no check {', '.join(unknown)}; there are {', '.join(CHECKS)}, and export")
+    for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ.setdefault(variable, "1")
+    benchmark = Benchmark(options)
+    if "export" in options.checks:
+        benchmark.export()
+        return 0
+    print(f"{len(benchmark.landscapes)} landscapes, seed {options.seed}: simulated or published, and replayed")
+    verdicts = []
+    for check in CHECKS:
+        if not options.checks or check in options.checks:
+            print(f"{check} ...", file=sys.stderr)
+            found = benchmark.run(check)
+            print("\n".join(map(str, found)), flush=True)
+            verdicts += found
+    return 0 if all(verdict.reached for verdict in verdicts) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
