@@ -196,5 +196,5 @@ def test_a_missed_figure_is_called_missed() -> None:
         False,
         False,
     ]
-    assert checks.judge_overhead([[0.004] * 200], 60, 200)[0].reached
-    assert not checks.judge_overhead([[0.004] * 100 + [0.006] * 100], 60, 200)[0].reached
+    assert checks.judge_overhead([[(0.004, 0.004)] * 200], 60, 200)[0].reached
+    assert not checks.judge_overhead([[(0.004, 0.004)] * 100 + [(0.006, 0.004)] * 100], 60, 200)[0].reached
