@@ -25,7 +25,7 @@ unexport PYTHONPATH
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help tune test test-engines fuzz lint ruff types pytest format dev clean distclean
+.PHONY: help tune test test-engines fuzz lint ruff types pytest check-tables format generated dev clean distclean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,7 +47,7 @@ test-engines: $(DEV_READY) $(ENGINES_READY) ## the plugins against the engines' 
 fuzz: $(DEV_READY) ## 100,000 mutated tables; CASES=1000 for fewer
 	$(BIN)/python tests/support/mutations.py $(CASES)
 
-lint: ruff types ## ruff's rules, ruff's format, types
+lint: ruff types check-tables ## ruff's rules, ruff's format, types, the shipped tables
 
 ruff: $(DEV_READY)
 	$(BIN)/python -m ruff check .
@@ -62,6 +62,13 @@ pytest: $(DEV_READY) ## the tests alone; PYTEST_ARGS="-k name" chooses
 format: $(DEV_READY) ## write ruff's format and its safe mends
 	$(BIN)/python -m ruff check --fix .
 	$(BIN)/python -m ruff format .
+
+check-tables: $(DEV_READY) ## are the tables in tables/ valid, canonical, measured and with evidence
+	$(if $(wildcard tables/*.yaml),$(BIN)/ccl-dispatch validate --shipped $(wildcard tables/*.yaml),@echo "no tables in tables/")
+
+generated: $(DEV_READY) ## write again what is made from the code: the table format
+	$(BIN)/ccl-dispatch schema > docs/table-v1.schema.json
+	$(BIN)/ccl-dispatch schema --page > docs/table-format.md
 
 dev: $(DEV_READY) ## the environment for developing, in $(VENV)
 

@@ -32,6 +32,7 @@ VERBS = {
     "explain": ("explain", "answer one call, with the reasons"),
     "diff": ("diff", "two tables: which calls change backend, and what that gains or costs"),
     "validate": ("validate", "check tables: form, sense, digest"),
+    "schema": ("schema", "the table format as JSON Schema for editors, or as a page"),
     "evaluate": ("evaluate", "how far a table is from the best, on measurements that it has not seen"),
 }
 

@@ -7,6 +7,7 @@ import argparse
 from ccl_dispatch.runtime.errors import TableError
 from ccl_dispatch.runtime.load import load_table
 from ccl_dispatch.tuner.cli.options import add_json, print_json
+from ccl_dispatch.tuner.shipping import shipping_problems
 
 EXAMPLE = "ccl-dispatch validate tables/*.yaml"
 
@@ -14,6 +15,11 @@ EXAMPLE = "ccl-dispatch validate tables/*.yaml"
 def configure(parser: argparse.ArgumentParser) -> None:
     """Its arguments."""
     parser.add_argument("tables", nargs="+", metavar="TABLE")
+    parser.add_argument(
+        "--shipped",
+        action="store_true",
+        help="also: canonical, measured, with evidence and a known platform, named after it",
+    )
     add_json(parser)
 
 
@@ -25,6 +31,11 @@ def run(options: argparse.Namespace) -> int:
             table = load_table(name)
         except TableError as problem:
             findings.append({"table": name, "valid": False, "problem": str(problem)})
+            continue
+        problems = shipping_problems(name) if options.shipped else []
+        if problems:
+            told = f"{name}: valid, but not to be shipped" + "".join(f"\n  {problem}" for problem in problems)
+            findings.append({"table": name, "valid": False, "problem": told})
         else:
             findings.append({"table": name, "valid": True, "digest": table.digest, "cells": len(table.cells)})
     if options.json:
