@@ -16,7 +16,7 @@ from typing import Any
 # No more than this much of YAML: ASCII; plain words that begin with a letter; numbers as JSON writes them, short enough
 # to be plain numbers in both; quoted text without escapes and `#`; flow lists and mappings of these, in one line.
 _WORD = r"[A-Za-z_][A-Za-z0-9_./+-]*(?: [A-Za-z0-9_./+-]+)*"
-_NUMBER = r"-?(?:0|[1-9][0-9]{0,17})(?:\.[0-9]{1,17})?(?:e[+-]?[0-9]{1,2})?"
+_NUMBER = r"-?(?:0|[1-9][0-9]{0,17})(?:\.[0-9]{1,17})?(?:e[+-][0-9]{1,2})?"
 _QUOTED = r'"[ !$-\[\]-~]*"'
 _ATOM = rf"(?:{_NUMBER}(?=[,\]}}\n]|  #)|{_WORD}|{_QUOTED})"
 _KEY = r"[a-z_]{1,40}"
@@ -42,7 +42,7 @@ def split_cells(text: str) -> tuple[str, list[Any]] | None:
         return None
     cells = text[begin : end + 1]
     if not _compiled:
-        _compiled.extend(re.compile(part) for part in (_CELLS, r"  #[ -~]*\n", rf"(\b{_WORD})", f"({_QUOTED})"))
+        _compiled.extend(re.compile(part) for part in (_CELLS, r"  #[ -~]*\n", f"({_WORD})", f"({_QUOTED})"))
     whole, comment, word, quoted = _compiled
     if whole.fullmatch(cells) is None:
         return None
@@ -70,6 +70,9 @@ def _as_json(cells: str, comment: re.Pattern[str], word: re.Pattern[str], quoted
 def _quote(text: str, word: re.Pattern[str]) -> str:
     # What is between words and the words take turns: a quote between all of them is one on each side of every word.
     text = '"'.join(word.split(text))
+    if '"e-' in text or '"e+' in text:
+        # The exponent of a number is no word; to look out for it at each letter would take as long as all the rest.
+        text = re.sub(r'(?<=[0-9])"(e[+-]?[0-9]+)"', r"\1", text)
     for name in ("true", "false", "null"):
         text = text.replace(f': "{name}"', f": {name}")
     return text
