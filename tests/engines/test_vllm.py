@@ -50,6 +50,8 @@ def gather(communicator, elements, dtype=torch.bfloat16):
 SERVES = (
     PRELUDE
     + """
+from ccl_dispatch.runtime.capacity import DELEGATES, code_digest
+assert code_digest(AiterCustomAllreduce.should_custom_ag) in DELEGATES, "this vLLM's wrapper is known to the letter"
 plain = build()
 assert [gather(plain, n) for n in (64, 8192)] == ["unreg", "unreg"], "without the plugin AITER takes all it can"
 vllm.plugins.load_general_plugins()
