@@ -59,7 +59,7 @@ def read_cell(node: Node, backends: tuple[str, ...], baseline: str, min_gain: fl
 
 
 def _list(reader: Reader, key: str) -> list[Node]:
-    nodes = reader.items(reader.need(key))
+    nodes = reader.items_at(key)
     if len(nodes) > MAX_ITEMS:
         raise reader.fail(reader.need(key), f"{len(nodes)} entries, at most {MAX_ITEMS} are read")
     return nodes

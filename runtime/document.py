@@ -254,6 +254,13 @@ class Reader:
         place = node[1:]
         return [child if type(child) is Node else _new(Node, (child, *place)) for child in node.value]
 
+    def items_at(self, key: str) -> list[Node]:
+        """`items` of what must be under `key`; most lists of a table are empty."""
+        value = self._values.get(key)
+        if type(value) is Node:
+            value = value.value
+        return [] if value == [] else self.items(self.need(key))
+
     def _bounds(self, node: Node, value: float, minimum: float | None, maximum: float | None) -> None:
         if minimum is not None and value < minimum:
             raise self.fail(node, f"found {value}, expected at least {minimum}")
