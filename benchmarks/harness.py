@@ -209,11 +209,12 @@ def run_rank(
     source = torch.zeros(point.input_shape, dtype=getattr(torch, point.cell.dtype))
     target = torch.empty(point.output_shape, dtype=source.dtype)
     for name, times in executions.items():
-        backend = backend_class(name)(BackendContext(dist.group.WORLD, rank, ranks, "cpu", options.get(name, {})))
-        backend.prepare(point, source, target)
+        context = BackendContext(dist.group.WORLD, rank, ranks, options=options.get(name, {}))
+        backend = backend_class(name)(context)
+        call = backend.prepare(point, source, target)
         dist.barrier()
         for _ in range(times):
-            backend.run()
+            call()
         dist.barrier()
         backend.close()
     dist.destroy_process_group()

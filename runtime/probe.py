@@ -7,14 +7,17 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
+from ccl_dispatch.runtime.links import PciAddress, amd_links, describe_links, nvidia_links
 from ccl_dispatch.runtime.table import Platform
 
 DEVICE_TYPES = ("cpu", "cuda")
 
 _PREFIXES = ("NCCL_", "RCCL_", "AITER_", "HSA_")
-# These change what is logged, not what is run.
-_LOGGING = frozenset(
-    f"{library}_{name}" for library in ("NCCL", "RCCL") for name in ("DEBUG", "DEBUG_FILE", "DEBUG_SUBSYS")
+# These change what is logged, not what is run; and NVIDIA's images carry the version of their package in NCCL_VERSION,
+# which no library reads.
+_NO_SETTINGS = frozenset(
+    ["NCCL_VERSION"]
+    + [f"{library}_{name}" for library in ("NCCL", "RCCL") for name in ("DEBUG", "DEBUG_FILE", "DEBUG_SUBSYS")]
 )
 
 T = TypeVar("T")
@@ -41,7 +44,7 @@ def settings_in_force(environ: Mapping[str, str]) -> dict[str, str]:
     return {
         key: environ[key]
         for key in sorted(environ)
-        if (key.startswith(_PREFIXES) and key not in _LOGGING) or (key.startswith("SGLANG_") and "AITER" in key)
+        if (key.startswith(_PREFIXES) and key not in _NO_SETTINGS) or (key.startswith("SGLANG_") and "AITER" in key)
     }
 
 
@@ -71,13 +74,14 @@ def _torch_version_on_disk() -> str:
 
 def _cpu(settings: dict[str, str]) -> Platform:
     system = os.uname()
+    versions = {"linux": system.release if system.sysname == "Linux" else "", "torch": torch_version()}
     return Platform(
         device_type="cpu",
         architecture=system.machine,
         device=_after_colon(_read("/proc/cpuinfo"), "model name"),
         device_count=_ask(lambda: len(os.sched_getaffinity(0)), os.cpu_count() or 0),
         link="host memory",
-        versions={"linux": system.release if system.sysname == "Linux" else "", "torch": torch_version()},
+        versions=versions | _aiter(),
         settings=settings,
     )
 
@@ -94,15 +98,14 @@ def _cuda(settings: dict[str, str]) -> Platform:
         "rccl" if hip else "nccl": _ask(lambda: ".".join(str(part) for part in torch.cuda.nccl.version()), ""),
         "driver": _read("/sys/module/amdgpu/version").strip() if hip else _nvidia_driver(),
     }
-    if hip:
-        versions["aiter"] = _ask(_aiter_version, "")
+    count = _ask(lambda: int(torch.cuda.device_count()), 0)
     return Platform(
         device_type="cuda",
         architecture="" if properties is None else _architecture(properties, hip),
         device="" if properties is None else str(properties.name),
-        device_count=_ask(lambda: int(torch.cuda.device_count()), 0),
-        link="",
-        versions=versions,
+        device_count=count,
+        link=_ask(lambda: _link(torch, count), ""),
+        versions=versions | _aiter(),
         settings=settings,
     )
 
@@ -120,10 +123,33 @@ def _import_torch() -> Any:
     return torch
 
 
-def _aiter_version() -> str:
-    from importlib.metadata import version
+def _aiter() -> dict[str, str]:
+    """AITER's version where AITER is installed: with the commit, when the version does not have it already."""
+    version = _ask(_aiter_version, None)
+    return {} if version is None else {"aiter": version}
 
-    return version("amd-aiter")
+
+def _aiter_version() -> str | None:
+    import json
+    from importlib.metadata import PackageNotFoundError, distribution
+    from importlib.util import find_spec
+
+    try:
+        found = distribution("amd-aiter")
+    except PackageNotFoundError:
+        return None if find_spec("aiter") is None else ""
+    # setuptools_scm puts the commit behind a "+g"; an installation from a checkout says it in direct_url.json.
+    commit = _ask(lambda: str(json.loads(found.read_text("direct_url.json") or "")["vcs_info"]["commit_id"]), "")
+    return found.version if not commit or "+g" in found.version else f"{found.version} at {commit[:10]}"
+
+
+def _link(torch: Any, count: int) -> str:
+    """How the devices that this process sees are linked; empty when that can't be had."""
+    if count == 1:
+        return "none"
+    found = [torch.cuda.get_device_properties(index) for index in range(count)]
+    addresses = [PciAddress(each.pci_domain_id, each.pci_bus_id, each.pci_device_id) for each in found]
+    return describe_links(amd_links(addresses) if torch.version.hip else nvidia_links(addresses), count)
 
 
 def _nvidia_driver() -> str:

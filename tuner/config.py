@@ -10,11 +10,12 @@ from typing import TypeVar
 
 from ccl_dispatch.runtime.document import Node, Reader, describe, parse
 from ccl_dispatch.runtime.errors import ConfigError
-from ccl_dispatch.runtime.units import format_size, parse_size
+from ccl_dispatch.runtime.units import format_size
 from ccl_dispatch.runtime.vocabulary import COLLECTIVES, DIMS, ITEMSIZE, MODES, TIMINGS
 from ccl_dispatch.tuner.backends.registry import BACKENDS
 from ccl_dispatch.tuner.config_model import (
     BudgetConfig,
+    MachineConfig,
     MeasureConfig,
     PolicyConfig,
     ReplayConfig,
@@ -25,17 +26,22 @@ from ccl_dispatch.tuner.config_model import (
     differences,
 )
 from ccl_dispatch.tuner.config_sections import (
+    flag,
     read_budget,
+    read_machine,
     read_measure,
     read_options,
     read_policy,
     read_workload,
+    size_of,
 )
+from ccl_dispatch.tuner.device.placement import DEVICE_TYPES
 from ccl_dispatch.tuner.replay_config import ReplaySource, read_replay
 from ccl_dispatch.tuner.sizes import ALIGNMENT
 
 __all__ = [
     "BudgetConfig",
+    "MachineConfig",
     "MeasureConfig",
     "PolicyConfig",
     "ReplayConfig",
@@ -53,6 +59,9 @@ KEYS = (
     "collective",
     "baseline",
     "candidates",
+    "device",
+    "share_devices",
+    "machine",
     "world_sizes",
     "dtypes",
     "modes",
@@ -115,6 +124,9 @@ def parse_config(text: str, source: str) -> SweepConfig:
         collective=collective,
         baseline=baseline,
         candidates=candidates,
+        device=None if (device := top.get("device")) is None else top.choice(device, DEVICE_TYPES),
+        share_devices=False if (share := top.get("share_devices")) is None else flag(top, share),
+        machine=read_machine(top.get("machine")),
         world_sizes=_axis(top, "world_sizes", lambda node: top.integer(node, minimum=2), (), replay),
         dtypes=_axis(top, "dtypes", lambda node: top.choice(node, ITEMSIZE), (), replay),
         modes=_axis(top, "modes", lambda node: top.choice(node, MODES), ("eager",), replay),
@@ -235,12 +247,7 @@ def _sizes(top: Reader, *, required: bool) -> tuple[int | None, int | None, int]
 
 
 def _size(reader: Reader, node: Node) -> int:
-    if isinstance(node.value, bool) or not isinstance(node.value, (int, str)):
-        raise reader.fail(node, f"found {describe(node)}, expected a size such as 64 KiB, or bytes as a whole number")
-    try:
-        size = parse_size(node.value)
-    except ValueError as problem:
-        raise reader.fail(node, str(problem)) from None
+    size = size_of(reader, node)
     if not ALIGNMENT <= size <= MAX_SIZE:
         raise reader.fail(node, f"found {size} B, expected {ALIGNMENT} B to {format_size(MAX_SIZE)} of per-rank input")
     return size

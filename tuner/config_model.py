@@ -10,7 +10,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from ccl_dispatch.runtime.vocabulary import Cell
-from ccl_dispatch.tuner.sizes import shape_size, size_grid
+from ccl_dispatch.tuner.backends.base import LAST_DIM_ROWS
+from ccl_dispatch.tuner.sizes import ALIGNMENT, shape_size, size_grid
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class SizeRange:
 class WorkloadShape:
     """One rank's input `shape` that the workload is known to use, measured exactly; `weight` is its relative share.
 
-    `world_size` and `mode` are None when it occurs in all of them.
+    `world_size`, `mode` and `dim` are None when it occurs in all of them.
     """
 
     shape: tuple[int, ...]
@@ -34,6 +35,7 @@ class WorkloadShape:
     weight: float = 1.0
     world_size: int | None = None
     mode: str | None = None
+    dim: str | None = None
 
     @property
     def size(self) -> int:
@@ -43,7 +45,10 @@ class WorkloadShape:
     def occurs_in(self, cell: Cell) -> bool:
         """Whether calls of this shape fall into `cell`."""
         return (
-            self.dtype == cell.dtype and self.world_size in {None, cell.world_size} and self.mode in {None, cell.mode}
+            self.dtype == cell.dtype
+            and self.world_size in {None, cell.world_size}
+            and self.mode in {None, cell.mode}
+            and self.dim in {None, cell.dim}
         )
 
 
@@ -58,6 +63,10 @@ class MeasureConfig:
         max_seconds: repetitions end after that long, settled or not.
         warmup: calls per backend before the first repetition.
         timeout: seconds after which a point counts as hung.
+        cache: `cold`, buffers rotate so that no call finds its data in a cache because the call before put it there;
+            `warm`, every call has the same buffers. None: cold on a GPU, warm on the host.
+        graph_calls: calls in one captured graph.
+        host_graphs: on host memory, let lists of host calls stand in for graphs, to try out what captures.
     """
 
     min_samples: int = 1
@@ -66,6 +75,24 @@ class MeasureConfig:
     max_seconds: float = 1.5
     warmup: int = 1
     timeout: float = 60.0
+    cache: str | None = None
+    graph_calls: int = 8
+    host_graphs: bool = False
+
+
+@dataclass(frozen=True)
+class MachineConfig:
+    """The machine that a config is for; None says nothing. A sweep refuses to start on another one.
+
+    Attributes:
+        architecture: of the GPUs, such as `gfx942` or `sm_90`.
+        devices: how many there are.
+        memory: bytes of each.
+    """
+
+    architecture: str | None = None
+    devices: int | None = None
+    memory: int | None = None
 
 
 @dataclass(frozen=True)
@@ -117,7 +144,11 @@ class ReplayConfig:
 
 @dataclass(frozen=True)
 class SweepConfig:
-    """A sweep: what is compared, where, how it is measured, and when it is enough. Sizes are per-rank input bytes."""
+    """A sweep: what is compared, where, how it is measured, and when it is enough. Sizes are per-rank input bytes.
+
+    `device` is where inputs and outputs live, None where the baseline usually has them. With `share_devices` several
+    ranks may share a GPU, which shows whether everything is right and nothing about speed.
+    """
 
     name: str
     collective: str
@@ -137,6 +168,9 @@ class SweepConfig:
     replay: ReplayConfig | None = None
     seed: int = 0
     source: str = "<config>"
+    device: str | None = None
+    share_devices: bool = False
+    machine: MachineConfig = field(default_factory=MachineConfig)
 
     def cells(self) -> tuple[Cell, ...]:
         """The cells to tune; with `replay`, those of them that the file can serve."""
@@ -149,7 +183,7 @@ class SweepConfig:
         low, high = self.sizes.minimum, self.sizes.maximum
         if self.replay is not None:
             low, high = self.replay.ranges[cell]
-        return size_grid(low, high, self.sizes.per_octave)
+        return size_grid(low, high, self.sizes.per_octave, _alignment(cell, low, high))
 
     def workload_of(self, cell: Cell) -> tuple[WorkloadShape, ...]:
         """The workload shapes that occur in `cell`, in the order of the config."""
@@ -175,6 +209,8 @@ class SweepConfig:
             "collective": self.collective,
             "baseline": self.baseline,
             "candidates": list(self.candidates),
+            "device": self.device,
+            "share_devices": self.share_devices,
             "world_sizes": sorted(self.world_sizes),
             "dtypes": sorted(self.dtypes),
             "modes": sorted(self.modes),
@@ -188,6 +224,15 @@ class SweepConfig:
             "replay": replay,
             "seed": self.seed,
         }
+
+
+def _alignment(cell: Cell, low: int, high: int) -> int:
+    """Along a last dim sizes are multiples of `LAST_DIM_ROWS` rows of 16 bytes, where the range has such sizes.
+
+    Every point then has the same number of rows, and rows that every backend can take.
+    """
+    wanted = ALIGNMENT * LAST_DIM_ROWS
+    return wanted if cell.dim == "last" and -(-low // wanted) * wanted <= high else ALIGNMENT
 
 
 def config_digest(config: SweepConfig) -> str:

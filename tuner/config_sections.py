@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, replace
 from typing import Any, TypeVar
 
 from ccl_dispatch.runtime.document import Node, Reader, describe
 from ccl_dispatch.runtime.errors import ConfigError
-from ccl_dispatch.runtime.vocabulary import ITEMSIZE, MODES
-from ccl_dispatch.tuner.config_model import BudgetConfig, MeasureConfig, PolicyConfig, SweepConfig, WorkloadShape
+from ccl_dispatch.runtime.units import parse_size
+from ccl_dispatch.runtime.vocabulary import DIMS, ITEMSIZE, MODES
+from ccl_dispatch.tuner.config_model import (
+    BudgetConfig,
+    MachineConfig,
+    MeasureConfig,
+    PolicyConfig,
+    SweepConfig,
+    WorkloadShape,
+)
 from ccl_dispatch.tuner.recorded import read_recorded
 
 MAX_COUNT = 10**9
 MAX_DIMENSION = 2**40
+MAX_GRAPH_CALLS = 1024
+CACHES = ("cold", "warm")
+_ARCHITECTURE = re.compile(r"gfx[0-9a-f]{3,5}|sm_[0-9]{2,3}")
 
 _Value = TypeVar("_Value", str, int)
 
@@ -25,7 +37,9 @@ def read_workload(node: Node | None, config: SweepConfig) -> tuple[WorkloadShape
     entries: dict[WorkloadShape, float] = {}
     for item in () if node is None else items_of(node):
         reader = Reader(item, [field.name for field in fields(WorkloadShape)], ConfigError)
-        dtype, weight, world_size, mode = (reader.get(key) for key in ("dtype", "weight", "world_size", "mode"))
+        dtype, weight, world_size, mode, dim = (
+            reader.get(key) for key in ("dtype", "weight", "world_size", "mode", "dim")
+        )
         dtype = reader.need("dtype") if dtype is None else dtype
         # Without its weight: one shape with two weights is a contradiction, not two entries.
         entry = WorkloadShape(
@@ -35,6 +49,7 @@ def read_workload(node: Node | None, config: SweepConfig) -> tuple[WorkloadShape
             if world_size is None
             else _tuned(reader, world_size, reader.integer(world_size), config.world_sizes, "world_sizes"),
             mode=None if mode is None else _tuned(reader, mode, reader.choice(mode, MODES), config.modes, "modes"),
+            dim=None if dim is None else _tuned(reader, dim, reader.choice(dim, DIMS), config.dims, "dims"),
         )
         if entry in entries:
             raise reader.fail(item, "this shape is given twice", "Keep one of the two and add up their weights")
@@ -48,21 +63,39 @@ def read_measure(node: Node | None) -> MeasureConfig:
     if node is None:
         return values
     reader = Reader(node, [field.name for field in fields(MeasureConfig)], ConfigError)
-    for key, least in (("min_samples", 1), ("max_samples", 1), ("warmup", 0)):
-        if (child := reader.get(key)) is not None:
-            values = replace(values, **{key: reader.integer(child, minimum=least, maximum=MAX_COUNT)})
-    for key in ("min_seconds", "max_seconds", "timeout"):
-        if (child := reader.get(key)) is not None:
-            changed: dict[str, Any] = {
-                key: reader.number(child, minimum=0) if key == "min_seconds" else above(reader, child, 0)
-            }
-            values = replace(values, **changed)
+    kinds: dict[str, Callable[[Node], Any]] = {
+        "min_samples": lambda child: reader.integer(child, minimum=1, maximum=MAX_COUNT),
+        "max_samples": lambda child: reader.integer(child, minimum=1, maximum=MAX_COUNT),
+        "min_seconds": lambda child: reader.number(child, minimum=0),
+        "max_seconds": lambda child: above(reader, child, 0),
+        "warmup": lambda child: reader.integer(child, minimum=0, maximum=MAX_COUNT),
+        "timeout": lambda child: above(reader, child, 0),
+        "cache": lambda child: reader.choice(child, CACHES),
+        "graph_calls": lambda child: reader.integer(child, minimum=1, maximum=MAX_GRAPH_CALLS),
+        "host_graphs": lambda child: flag(reader, child),
+    }
+    values = replace(
+        values, **{key: read(child) for key, read in kinds.items() if (child := reader.get(key)) is not None}
+    )
     for unit in ("samples", "seconds"):
         least, most = getattr(values, f"min_{unit}"), getattr(values, f"max_{unit}")
         if least > most:
             where = reader.get(f"max_{unit}") or reader.need(f"min_{unit}")
             raise reader.fail(where, f"min_{unit} is {least:g} and max_{unit} {most:g}", f"Raise max_{unit}")
     return values
+
+
+def read_machine(node: Node | None) -> MachineConfig:
+    """The `machine` mapping; what it leaves out may be anything."""
+    if node is None:
+        return MachineConfig()
+    reader = Reader(node, [field.name for field in fields(MachineConfig)], ConfigError)
+    architecture, devices, memory = (reader.get(key) for key in ("architecture", "devices", "memory"))
+    return MachineConfig(
+        architecture=None if architecture is None else _architecture(reader, architecture),
+        devices=None if devices is None else reader.integer(devices, minimum=1),
+        memory=None if memory is None else size_of(reader, memory),
+    )
 
 
 def read_policy(node: Node | None) -> PolicyConfig:
@@ -113,12 +146,39 @@ def items_of(node: Node) -> list[Node]:
     return node.value
 
 
+def size_of(reader: Reader, node: Node) -> int:
+    """Bytes, written as an int or with a unit."""
+    if isinstance(node.value, bool) or not isinstance(node.value, (int, str)):
+        raise reader.fail(node, f"found {describe(node)}, expected a size such as 64 KiB, or bytes as a whole number")
+    try:
+        size = parse_size(node.value)
+    except ValueError as problem:
+        raise reader.fail(node, str(problem)) from None
+    if size < 1:
+        raise reader.fail(node, f"found {size} B, expected at least 1 B")
+    return size
+
+
+def flag(reader: Reader, node: Node) -> bool:
+    """True or false."""
+    if not isinstance(node.value, bool):
+        raise reader.fail(node, f"found {describe(node)}, expected true or false")
+    return node.value
+
+
 def above(reader: Reader, node: Node, floor: float) -> float:
     """A finite number greater than `floor`."""
     value = reader.number(node)
     if value <= floor:
         raise reader.fail(node, f"found {node.value}, expected more than {floor:g}")
     return value
+
+
+def _architecture(reader: Reader, node: Node) -> str:
+    text = reader.text(node)
+    if not _ARCHITECTURE.fullmatch(text):
+        raise reader.fail(node, f"found {describe(node)}, expected AMD's or NVIDIA's name, such as gfx942 or sm_90")
+    return text
 
 
 def _below(reader: Reader, node: Node, value: float, ceiling: float) -> float:

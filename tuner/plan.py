@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from ccl_dispatch.runtime.document import nearest
 from ccl_dispatch.runtime.errors import UsageError
 from ccl_dispatch.runtime.table import Policy
-from ccl_dispatch.runtime.units import approx_size
+from ccl_dispatch.runtime.units import parse_size
 from ccl_dispatch.runtime.vocabulary import Cell
 from ccl_dispatch.tuner.backends.base import Point
 from ccl_dispatch.tuner.backends.registry import backend_class
 from ccl_dispatch.tuner.config_model import SweepConfig
 from ccl_dispatch.tuner.curves.cells import families
+from ccl_dispatch.tuner.device.placement import Placement
+from ccl_dispatch.tuner.machine import check_machine
 from ccl_dispatch.tuner.measure.measurer import Measurer, WorkerMeasurer
 from ccl_dispatch.tuner.measure.messages import MeasureSettings
 from ccl_dispatch.tuner.measure.replaying import ReplayMeasurer
@@ -22,9 +25,6 @@ from ccl_dispatch.tuner.measurements import read_measurements
 from ccl_dispatch.tuner.replay import ReplayCurves
 from ccl_dispatch.tuner.search.base import SearchSpace
 from ccl_dispatch.tuner.statistics import StopRule
-
-# Resident memory of a worker with torch loaded and nothing allocated, as seen with torch 2.13 on CPU: 240 MiB.
-WORKER_BYTES = 256 * 1024**2
 
 Workload = Mapping[Cell, tuple[tuple[tuple[int, ...], int, float], ...]]
 
@@ -65,7 +65,11 @@ class Plan:
 
 
 def make_plan(config: SweepConfig) -> Plan:
-    """Lay out the sweep; says nothing yet about whether this machine can run it (`check_machine`)."""
+    """Lay out the sweep; says nothing yet about whether this machine can run it (`machine.check_machine`).
+
+    Raises:
+        UsageError: backends that don't run on one device, options that a backend doesn't have.
+    """
     curves, platform = _replayed(config)
     cells = {cell.name: cell for cell in config.cells()}
     workload = {
@@ -94,6 +98,7 @@ def make_plan(config: SweepConfig) -> Plan:
         config.measure.min_samples,
         config.measure.max_samples,
     )
+    device = _device(config)
     settings = MeasureSettings(
         config.baseline,
         config.candidates,
@@ -104,6 +109,10 @@ def make_plan(config: SweepConfig) -> Plan:
         config.measure.warmup,
         config.measure.timeout,
         config.seed,
+        placement=Placement(device, shared=config.share_devices, host_graphs=config.measure.host_graphs),
+        cold=(config.measure.cache or ("cold" if device == "cuda" else "warm")) == "cold",
+        graph_calls=config.measure.graph_calls,
+        registered="graph" in config.modes,
     )
     return Plan(config, cells, SearchSpace(grid, shapes, alike), workload, policy, settings, curves, platform)
 
@@ -117,42 +126,43 @@ def make_measurer(plan: Plan, log_folder: Path) -> Measurer:
     config = plan.config
     if plan.curves is not None:
         return ReplayMeasurer(plan.curves, plan.settings, config.replay.seed if config.replay else 0)
-    check_machine(plan)
-    return WorkerMeasurer(config.world_sizes, plan.largest, plan.settings, config.backends, log_folder)
+    settings = replace(plan.settings, placement=check_machine(plan))
+    return WorkerMeasurer(config.world_sizes, plan.largest, settings, config.backends, log_folder)
 
 
-def check_machine(plan: Plan) -> None:
-    """Refuse what this machine can't do, before anything is started.
+def _device(config: SweepConfig) -> str:
+    """The type of device that the sweep runs on; checks that all its backends do, and their options.
 
     Raises:
-        UsageError: a backend can't run here, or there is not enough memory for that many ranks.
+        UsageError: one of them does not.
     """
-    for name in plan.settings.backends:
-        reason = backend_class(name).unavailable()
-        if reason is not None:
+    if config.replay is not None:
+        return "cpu"
+    names = (config.baseline, *config.candidates)
+    device = config.device or backend_class(config.baseline).devices[0]
+    for name in names:
+        known = backend_class(name)
+        if device not in known.devices:
             raise UsageError(
-                f"the backend {name} can't run on this machine: {reason}. "
-                "`ccl-dispatch doctor` shows what this machine can measure"
+                f"{config.source}: the backend {name} runs on {' and '.join(known.devices)}, this sweep on {device} "
+                f"({'as `device` says' if config.device else f'as its baseline {config.baseline}'}). "
+                "Compare backends of one device"
             )
-    ranks = max(plan.config.world_sizes)
-    # An input, the pattern of inputs and its complement; and of every rank's size the output and a staging copy.
-    needed = ranks * (WORKER_BYTES + plan.largest * (3 + 2 * ranks))
-    available = available_memory()
-    if available is not None and needed > available:
-        raise UsageError(
-            f"world size {ranks} with inputs of up to {approx_size(plan.largest)} needs about {approx_size(needed)} of "
-            f"memory on this machine, {approx_size(available)} are available. Lower `world_sizes` or `sizes.max`"
-        )
-
-
-def available_memory() -> int | None:
-    """Bytes of memory that can be taken without swapping, as Linux estimates it; None where it doesn't say."""
-    try:
-        with open("/proc/meminfo", encoding="ascii") as file:
-            fields = dict(line.split(":", 1) for line in file)
-        return int(fields["MemAvailable"].split()[0]) * 1024
-    except (OSError, KeyError, ValueError):
-        return None
+        for key in config.backends.get(name, {}):
+            if key not in known.options:
+                raise UsageError(
+                    f"{config.source}: backends.{name}.{key}: {name} has no such option. {nearest(key, known.options)}"
+                )
+        if "max_size" in config.backends.get(name, {}):
+            try:
+                parse_size(config.backends[name]["max_size"])  # type: ignore[arg-type]
+            except ValueError as problem:
+                raise UsageError(f"{config.source}: backends.{name}.max_size: {problem}") from None
+    if device == "cpu" and config.share_devices:
+        raise UsageError(f"{config.source}: share_devices is for GPUs; ranks on the host always share its cores")
+    if device == "cuda" and config.measure.host_graphs:
+        raise UsageError(f"{config.source}: measure.host_graphs is for the host; a GPU has graphs of its own")
+    return device
 
 
 def _replayed(config: SweepConfig) -> tuple[ReplayCurves | None, str]:

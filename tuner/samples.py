@@ -37,6 +37,8 @@ class PointResult:
         shape: the workload shape that the point stands for, empty for a size of the grid.
         measured_at: ISO 8601 time in UTC, empty when replayed.
         first_us: per backend the latency of the first warm-up call, of the slowest rank; not among `latencies_us`.
+        condition: what the ranks' devices said before and after the repetitions: `clock_mhz` and `temperature_c` as
+            [lowest, highest], `throttle` in words, empty for none. What is unknown is left out.
     """
 
     cell: Cell
@@ -52,6 +54,7 @@ class PointResult:
     shape: tuple[int, ...] = ()
     measured_at: str = ""
     first_us: Mapping[str, float] = field(default_factory=dict)
+    condition: Mapping[str, Any] = field(default_factory=dict)
 
     def log_ratios(self, baseline: str, candidate: str) -> list[float]:
         """log(T_baseline / T_candidate) per repetition: positive where the candidate is faster."""
@@ -79,6 +82,7 @@ class PointResult:
             "shape": list(self.shape),
             "measured_at": self.measured_at,
             "first_us": dict(self.first_us),
+            "condition": dict(self.condition),
         }
 
     @classmethod
@@ -98,6 +102,7 @@ class PointResult:
             shape=tuple(data["shape"]),
             measured_at=data["measured_at"],
             first_us=dict(data.get("first_us", {})),
+            condition=dict(data.get("condition", {})),  # samples of before it was kept are as good
         )
 
 

@@ -15,11 +15,11 @@ from typing import Any
 
 from threadpoolctl import threadpool_limits
 
-from ccl_dispatch.runtime.probe import this_platform
 from ccl_dispatch.runtime.table import Platform, Table
 from ccl_dispatch.tuner.build import build_table, executions
 from ccl_dispatch.tuner.config_model import SweepConfig, config_digest
 from ccl_dispatch.tuner.emit import write_table
+from ccl_dispatch.tuner.machine import sweep_platform
 from ccl_dispatch.tuner.measure.measurer import Measurer
 from ccl_dispatch.tuner.plan import Plan, make_measurer, make_plan
 from ccl_dispatch.tuner.progress import Progress
@@ -94,6 +94,8 @@ def run_sweep(
 def _run(
     plan: Plan, storage_url: str, out: Path, measurer: Callable[[], Measurer], progress: Progress, began: float
 ) -> SweepOutcome:
+    # Before there is a study: one that was begun on the wrong machine could never be continued.
+    source = measurer()
     meta = study_meta(plan)
     sampler = make_sampler(plan)
     with ExitStack() as stack:
@@ -108,7 +110,7 @@ def _run(
         progress.begin(plan, results)
         stopped_by, worker_seconds = "searched", 0.0
         if sampler.outlook(study.study).proposal is not None:
-            source = stack.enter_context(measurer())
+            stack.enter_context(source)
             source.start()
             ready = time.perf_counter()
             stopped_by = _measure_all(plan, study, sampler, source, results, progress)
@@ -123,8 +125,13 @@ def study_meta(plan: Plan) -> StudyMeta:
     config = plan.config
     replay = config.replay
     if replay is None:
-        platform = this_platform("cpu")
-        source: dict[str, Any] = {"host": socket.gethostname()}
+        platform = sweep_platform(plan)
+        settings = plan.settings
+        source: dict[str, Any] = {"host": socket.gethostname(), "cache": "cold" if settings.cold else "warm"}
+        if any(cell.mode != "eager" for cell in plan.cells.values()):
+            source["graph_calls"] = settings.graph_calls
+        if settings.placement.note:
+            source["note"] = settings.placement.note
     else:
         platform = Platform("", "", plan.replayed_platform, 0, "", {}, {})
         source = {

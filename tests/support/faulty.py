@@ -8,10 +8,11 @@ import time
 
 import torch
 
-from ccl_dispatch.tuner.backends.base import Point
+from ccl_dispatch.tuner.backends.base import BackendContext, Point
 from ccl_dispatch.tuner.backends.gloo import GlooBackend
+from ccl_dispatch.tuner.device.base import Call
 
-PLACES = {name: f"faulty:{name.title()}" for name in ("hanging", "crashing", "raising", "stale", "decaying")}
+PLACES = {name: f"faulty:{name.title()}" for name in ("hanging", "crashing", "raising", "unmade", "stale", "decaying")}
 
 
 class Hanging(GlooBackend):
@@ -19,11 +20,16 @@ class Hanging(GlooBackend):
 
     name = "hanging"
 
-    def run(self) -> None:
+    def prepare(self, point: Point, source: torch.Tensor, target: torch.Tensor) -> Call:
         """Hang on rank 0, wait for it on the others."""
-        if self._context.rank == 0:
-            time.sleep(3600)
-        super().run()
+        gather = super().prepare(point, source, target)
+
+        def call() -> None:
+            if self._context.rank == 0:
+                time.sleep(3600)
+            gather()
+
+        return call
 
 
 class Crashing(GlooBackend):
@@ -31,11 +37,16 @@ class Crashing(GlooBackend):
 
     name = "crashing"
 
-    def run(self) -> None:
+    def prepare(self, point: Point, source: torch.Tensor, target: torch.Tensor) -> Call:
         """Crash on rank 1."""
-        if self._context.rank == 1:
-            os.kill(os.getpid(), signal.SIGSEGV)
-        super().run()
+        gather = super().prepare(point, source, target)
+
+        def call() -> None:
+            if self._context.rank == 1:
+                os.kill(os.getpid(), signal.SIGSEGV)
+            gather()
+
+        return call
 
 
 class Raising(GlooBackend):
@@ -43,9 +54,24 @@ class Raising(GlooBackend):
 
     name = "raising"
 
-    def run(self) -> None:
-        """Raise."""
-        raise RuntimeError("out of handles")
+    def prepare(self, point: Point, source: torch.Tensor, target: torch.Tensor) -> Call:
+        """Raise when called."""
+
+        def call() -> None:
+            raise RuntimeError("out of handles")
+
+        return call
+
+
+class Unmade(GlooBackend):
+    """Can't be constructed on rank 1."""
+
+    name = "unmade"
+
+    def __init__(self, context: BackendContext) -> None:
+        if context.rank == 1:
+            raise RuntimeError("no peer access")
+        super().__init__(context)
 
 
 class Stale(GlooBackend):
@@ -53,16 +79,17 @@ class Stale(GlooBackend):
 
     name = "stale"
 
-    def prepare(self, point: Point, source: torch.Tensor, target: torch.Tensor) -> None:
-        """Gather another input, and keep that."""
-        super().prepare(point, source, target)
+    def prepare(self, point: Point, source: torch.Tensor, target: torch.Tensor) -> Call:
+        """Gather another input, keep that, and give it."""
+        gather = super().prepare(point, source, target)
         source.zero_()
-        super().run()
-        self._kept = target.clone()
+        gather()
+        kept = target.clone()
 
-    def run(self) -> None:
-        """Give the kept output."""
-        self._target.copy_(self._kept)
+        def call() -> None:
+            target.copy_(kept)
+
+        return call
 
 
 class Decaying(GlooBackend):
@@ -70,14 +97,15 @@ class Decaying(GlooBackend):
 
     name = "decaying"
 
-    def prepare(self, point: Point, source: torch.Tensor, target: torch.Tensor) -> None:
-        """Start counting."""
-        super().prepare(point, source, target)
-        self._calls = 0
-
-    def run(self) -> None:
+    def prepare(self, point: Point, source: torch.Tensor, target: torch.Tensor) -> Call:
         """Gather; from the second call on, rank 1's goes elsewhere."""
-        self._calls += 1
-        if self._calls > 1 and self._context.rank == 1:
-            self._staging = torch.empty_like(self._staging)
-        super().run()
+        gather = super().prepare(point, source, target)
+        elsewhere = super().prepare(point, source, torch.empty_like(target))
+        calls = 0
+
+        def call() -> None:
+            nonlocal calls
+            calls += 1
+            (elsewhere if calls > 1 and self._context.rank == 1 else gather)()
+
+        return call

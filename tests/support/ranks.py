@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 _PRELUDE = """
@@ -26,8 +27,23 @@ os._exit(0)
 """
 
 
-def run_ranks(code: str, world_size: int, *arguments: str, timeout: float = 60.0) -> list[str]:
+# Where the stand-in for AITER can be imported from as `aiter`.
+STANDIN = str(Path(__file__).parent / "standin")
+
+
+def run_ranks(
+    code: str,
+    world_size: int,
+    *arguments: str,
+    timeout: float = 60.0,
+    environment: Callable[[int], Mapping[str, str]] = lambda rank: {},
+    standin: bool = False,
+) -> list[str]:
     """What each rank printed after it ran `code`, which finds `rank`, `world_size`, `torch` and `dist` defined.
+
+    Args:
+        environment: variables of each rank beside this process's.
+        standin: let `import aiter` find the stand-in.
 
     Raises:
         AssertionError: a rank failed, or took longer than `timeout` seconds; with what it wrote to standard error.
@@ -35,7 +51,8 @@ def run_ranks(code: str, world_size: int, *arguments: str, timeout: float = 60.0
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
+    path = [*([STANDIN] if standin else []), str(Path(__file__).parent), *sys.path]
+    common = {**os.environ, "PYTHONPATH": os.pathsep.join(path)}
     command = [sys.executable, "-c", _PRELUDE + code + _END]
     processes = [
         subprocess.Popen(
@@ -43,7 +60,7 @@ def run_ranks(code: str, world_size: int, *arguments: str, timeout: float = 60.0
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            env=environment,
+            env={**common, **environment(rank)},
         )
         for rank in range(world_size)
     ]

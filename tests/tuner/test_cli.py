@@ -14,6 +14,7 @@ from made_tables import make_cell, make_table
 
 from ccl_dispatch.runtime import load_table
 from ccl_dispatch.runtime.vocabulary import Cell
+from ccl_dispatch.tuner.backends import BACKENDS
 from ccl_dispatch.tuner.cli import VERBS
 from ccl_dispatch.tuner.emit import write_table
 
@@ -163,11 +164,29 @@ def test_a_print_out_of_sglang_becomes_a_table(tmp_path: Path) -> None:
     assert dispatcher.select(258560, "bfloat16", "eager", "first") == "aiter"
 
 
-def test_doctor_names_every_backend(tmp_path: Path) -> None:
-    """Doctor says of gloo and shm that they are ready here."""
-    facts = json.loads(ccl_dispatch("doctor", "--json", folder=tmp_path).stdout)
-    assert facts["backends"] == {"gloo": None, "shm": None}
+def test_doctor_names_every_backend_and_checks_what_is_ready(tmp_path: Path) -> None:
+    """Doctor says of every backend whether it is ready here or why not, and that what is ready is right."""
+    done = ccl_dispatch("doctor", "--json", folder=tmp_path)
+    facts = json.loads(done.stdout)
+    assert done.returncode == 0
+    assert set(facts["backends"]) == set(BACKENDS)
+    ready = [name for name, reason in facts["backends"].items() if reason is None]
+    assert {"gloo", "shm"} <= set(ready)
+    assert list(facts["checks"]) == ready
+    for name in ("gloo", "shm"):
+        assert facts["checks"][name]["right"] == 12
+        assert facts["checks"][name]["problems"] == []
     assert facts["platform"]["device_count"] >= 1
+
+
+def test_doctor_can_leave_the_check_out(tmp_path: Path) -> None:
+    """With --no-check no ranks are started, and the text has one line for each backend."""
+    done = ccl_dispatch("doctor", "--no-check", folder=tmp_path)
+    assert done.returncode == 0
+    assert [line.split()[1] for line in done.stdout.splitlines() if line.startswith("backend ")] == [
+        f"{name}:" for name in BACKENDS
+    ]
+    assert "bit for bit" not in done.stdout
 
 
 def test_two_sweeps_do_not_share_a_journal(tmp_path: Path) -> None:

@@ -15,8 +15,10 @@ from hypothesis import strategies as st
 
 from ccl_dispatch.runtime.errors import ConfigError
 from ccl_dispatch.runtime.vocabulary import Cell
+from ccl_dispatch.tuner.backends.aiter import AiterBackend
 from ccl_dispatch.tuner.config import (
     BudgetConfig,
+    MachineConfig,
     MeasureConfig,
     PolicyConfig,
     SizeRange,
@@ -27,6 +29,7 @@ from ccl_dispatch.tuner.config import (
     load_config,
     parse_config,
 )
+from ccl_dispatch.tuner.plan import make_plan
 
 REPOSITORY = Path(__file__).parents[2]
 DATA = REPOSITORY / "tests" / "data" / "measurements"
@@ -36,6 +39,9 @@ FULL: dict[str, Any] = {
     "collective": "all_gather",
     "baseline": "gloo",
     "candidates": ["shm"],
+    "device": "cpu",
+    "share_devices": False,
+    "machine": {"architecture": "gfx942", "devices": 2, "memory": "4 GiB"},
     "world_sizes": [2, 4],
     "dtypes": ["bfloat16", "float32"],
     "modes": ["eager", "graph"],
@@ -43,7 +49,7 @@ FULL: dict[str, Any] = {
     "timing": "back_to_back",
     "sizes": {"min": "16 B", "max": 65536, "per_octave": 2},
     "workload": [
-        {"shape": [4, 320], "dtype": "bfloat16", "weight": 2.0, "world_size": 4, "mode": "graph"},
+        {"shape": [4, 320], "dtype": "bfloat16", "weight": 2.0, "world_size": 4, "mode": "graph", "dim": "last"},
         {"shape": [4, 320], "dtype": "bfloat16"},
     ],
     "measure": {
@@ -53,6 +59,9 @@ FULL: dict[str, Any] = {
         "max_seconds": 1.0,
         "warmup": 0,
         "timeout": 5,
+        "cache": "cold",
+        "graph_calls": 4,
+        "host_graphs": True,
     },
     "policy": {"min_gain": 0.05, "confidence": 0.9},
     "budget": {"regret": 0.01, "seconds": 60, "executions": 1000},
@@ -98,16 +107,19 @@ def test_every_key_is_read() -> None:
         timing="back_to_back",
         sizes=SizeRange(16, 65536, 2),
         workload=(
-            WorkloadShape((4, 320), "bfloat16", 2.0, 4, "graph"),
+            WorkloadShape((4, 320), "bfloat16", 2.0, 4, "graph", "last"),
             WorkloadShape((4, 320), "bfloat16", 1.0, None, None),
         ),
-        measure=MeasureConfig(5, 50, 0.0, 1.0, 0, 5.0),
+        measure=MeasureConfig(5, 50, 0.0, 1.0, 0, 5.0, "cold", 4, host_graphs=True),
         policy=PolicyConfig(0.05, 0.9),
         budget=BudgetConfig(0.01, 60.0, 1000),
         backends={"shm": {"max_size": "64 MiB"}},
         replay=None,
         seed=7,
         source="c.yaml",
+        device="cpu",
+        share_devices=False,
+        machine=MachineConfig("gfx942", 2, 4 * 1024**3),
     )
 
 
@@ -193,6 +205,7 @@ def _leaves(data: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
 FREE: dict[Any, tuple[str, ...]] = {
     "word": ("name",),
     1.5e300: ("weight", "seconds", "regret", "timeout", "max_seconds"),
+    True: ("share_devices", "host_graphs"),
 }
 
 
@@ -208,7 +221,7 @@ def test_any_value_of_a_wrong_type_is_refused_with_its_key(path: tuple[Any, ...]
     for step in path[:-1]:
         target = target[step]
     target[path[-1]] = value
-    if path[-1] in FREE.get(value if isinstance(value, (str, float)) else "", ()):
+    if path[-1] in FREE.get(value if isinstance(value, (str, float, bool)) else "", ()):
         assert str(value) in str(parse_config(written(data), "c.yaml"))
         return
     error = refusal(written(data))
@@ -254,6 +267,14 @@ def test_any_value_of_a_wrong_type_is_refused_with_its_key(path: tuple[Any, ...]
             "min_samples is 12 and max_samples 5",
         ),
         ({"measure": {"max_seconds": 0.01}}, "measure.max_seconds", "min_seconds is 0.03 and max_seconds 0.01"),
+        ({"measure": {"cache": "hot"}}, "measure.cache", "found 'hot', expected one of cold, warm"),
+        ({"measure": {"graph_calls": 0}}, "measure.graph_calls", "found 0, expected at least 1"),
+        ({"measure": {"host_graphs": 1}}, "measure.host_graphs", "found 1, expected true or false"),
+        ({"device": "gpu"}, "device", "found 'gpu', expected one of cpu, cuda"),
+        ({"share_devices": "yes"}, "share_devices", "found 'yes', expected true or false"),
+        ({"machine": {"memory": "lots"}}, "machine.memory", "'lots' is not a size"),
+        ({"machine": {"architecture": "MI300X"}}, "machine.architecture", "such as gfx942 or sm_90"),
+        ({"machine": {"arch": "gfx942"}}, "machine.arch", "Did you mean 'architecture'?"),
         ({"measure": {"timeout": 0}}, "measure.timeout", "found 0, expected more than 0"),
         ({"backends": {"sm": {}}}, "backends.sm", "Did you mean 'shm'?"),
         ({"backends": {"shm": {"a": [1]}}}, "backends.shm.a", "found a list, expected text, a number, true or false"),
@@ -296,11 +317,13 @@ def test_cells_are_the_product_and_workload_falls_into_them() -> None:
     """Modes, dims, dtypes and world sizes are multiplied; a shape occurs where nothing of it disagrees."""
     config = full()
     assert len(config.cells()) == len(set(config.cells())) == 16
-    cell = Cell("all_gather", "graph", "first", "bfloat16", 4)
+    cell = Cell("all_gather", "graph", "last", "bfloat16", 4)
     assert [entry.weight for entry in config.workload_of(cell)] == [2.0, 1.0]
     assert [entry.weight for entry in config.workload_of(cell._replace(mode="eager"))] == [1.0]
     assert config.workload_of(cell._replace(dtype="float32")) == ()
-    assert (config.grid(cell)[0], config.grid(cell)[-1]) == (16, 65536)
+    # Along a last dim every point has eight rows of at least 16 bytes.
+    assert (config.grid(cell)[0], config.grid(cell)[-1]) == (128, 65536)
+    assert (config.grid(cell._replace(dim="first"))[0], config.grid(cell)[-1]) == (16, 65536)
 
 
 def test_the_default_config_is_the_one_of_the_issue() -> None:
@@ -399,6 +422,30 @@ def test_a_replayed_file_is_looked_for_in_two_places(tmp_path: Path, monkeypatch
     assert found.file == str(config / name)
 
 
+NAMES = ("mi300x", "mi325x", "mi355x", "h200")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_gpu_configs_are_shipped(name: str) -> None:
+    """Each GPU config tunes every world size, dtype, mode and dim of its machine, and all have the same workload."""
+    config = load_config(REPOSITORY / "configs" / f"{name}.yaml")
+    assert config.name == name
+    assert (config.baseline, config.candidates) == (("nccl", ("symm_mem",)) if name == "h200" else ("rccl", ("aiter",)))
+    assert (config.world_sizes, config.dtypes) == ((2, 4, 8), ("bfloat16", "float16", "float32"))
+    assert (config.modes, config.dims) == (("eager", "graph", "graph_copy_in"), ("first", "last"))
+    assert config.workload == load_config(REPOSITORY / "configs" / "mi300x.yaml").workload
+    logits = [entry for entry in config.workload if entry.shape[1] == 129280 // (entry.world_size or 1)]
+    assert {entry.shape[0] for entry in logits} == {1, 2, 4, 8, 16, 32, 64, 128, 256}
+
+
+def test_every_point_along_a_last_dim_has_rows_that_aiter_takes() -> None:
+    """No size of a shipped grid is refused by AITER, in any cell: each is a whole number of aligned rows."""
+    plan = make_plan(load_config(REPOSITORY / "configs" / "mi300x.yaml"))
+    for name in plan.cells:
+        for size in plan.space.grid[name]:
+            assert AiterBackend.foreseen(plan.point(name, size), {}) is None, (name, size)
+
+
 def test_identity_is_json_and_leaves_out_name_budget_and_places(tmp_path: Path) -> None:
     """Two configs that differ in name, budget, spelling or where the file lies share a study."""
     config = replayed()
@@ -416,10 +463,11 @@ def test_identity_is_json_and_leaves_out_name_budget_and_places(tmp_path: Path) 
     [
         {"timing": "isolated"},
         {"world_sizes": [2], "workload": []},
-        {"dims": ["first"]},
+        {"dims": ["first"], "workload": []},
         {"sizes": {"min": 16, "max": 65536, "per_octave": 3}},
         {"workload": []},
         {"measure": {"warmup": 1}},
+        {"device": "cuda"},
         {"policy": {"min_gain": 0.04}},
         {"backends": {"shm": {"max_size": "32 MiB"}}},
         {"seed": 8},

@@ -5,10 +5,13 @@ from __future__ import annotations
 import abc
 import math
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ccl_dispatch.runtime.vocabulary import ITEMSIZE, Cell
+from ccl_dispatch.tuner.device.base import Call, Device
+from ccl_dispatch.tuner.device.host import HostDevice
 
 if TYPE_CHECKING:
     import torch
@@ -53,7 +56,8 @@ class BackendContext:
     """What a worker gives a backend when it makes one, on every rank of a group.
 
     Attributes:
-        group: the process group of these ranks (gloo on host memory), None for a backend that moves no data.
+        group: the process group of these ranks, of the kind that the class names in `group_kind`; None for a backend
+            that moves no data.
         rank, world_size: of this group.
         device: where inputs and outputs live.
         options: the backend's own mapping from the config (`backends: {NAME: ...}`).
@@ -62,7 +66,7 @@ class BackendContext:
     group: Any
     rank: int
     world_size: int
-    device: str = "cpu"
+    device: Device = field(default_factory=HostDevice)
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -70,18 +74,37 @@ class Backend(abc.ABC):
     """One implementation of a collective, for one group of ranks.
 
     A worker makes one instance per world size and keeps it for the whole sweep. For each point it calls `supports` and,
-    on a yes, `prepare` once and `run` many times; every rank makes the same calls in the same order.
+    on a yes, `prepare` for every pair of buffers; every rank makes the same calls in the same order. In the modes
+    `graph` and `graph_copy_in` it is the worker that captures the prepared calls, all backends alike, and replays them.
     """
 
     #: The name in configs and tables.
     name: ClassVar[str]
     #: What it needs besides torch, for `doctor` and for the error when it is missing.
     needs: ClassVar[str] = ""
+    #: The types of device that it runs on, the usual one first.
+    devices: ClassVar[tuple[str, ...]] = ("cpu",)
+    #: torch.distributed's name of the kind of process group that it wants.
+    group_kind: ClassVar[str] = "gloo"
+    #: The keys that it understands in its mapping of the config.
+    options: ClassVar[tuple[str, ...]] = ()
+    #: Bytes of its pool where the option `max_size` is not given; None for a backend without a pool.
+    default_max_size: ClassVar[int | None] = None
 
     @classmethod
     @abc.abstractmethod
     def unavailable(cls) -> str | None:
         """Why this machine can't run the backend at all, or None when it can. Asked without a process group."""
+
+    @classmethod
+    def foreseen(cls, point: Point, options: Mapping[str, Any]) -> str | None:
+        """Why `point` can't be taken, as far as point and options tell: for a plan that is made without ranks."""
+        return None
+
+    @classmethod
+    def device_bytes(cls, largest: int, world_size: int, options: Mapping[str, Any]) -> int:
+        """Bytes that one instance takes on each rank's device, for inputs of up to `largest` bytes."""
+        return 0
 
     @abc.abstractmethod
     def __init__(self, context: BackendContext) -> None:
@@ -91,13 +114,24 @@ class Backend(abc.ABC):
     def supports(self, point: Point) -> str | None:
         """Why the backend can't take `point`, or None when it can. Must answer alike on every rank."""
 
-    @abc.abstractmethod
-    def prepare(self, point: Point, source: torch.Tensor, target: torch.Tensor) -> None:
-        """Make `run` gather `source` (shape `point.input_shape`) into `target` (`point.output_shape`)."""
+    def input_memory(self, size: int) -> torch.Tensor | None:
+        """`size` bytes (flat uint8) in which inputs must lie to be read in place in mode `graph`; None: anywhere.
+
+        Collective, and asked at most once, right after the constructor.
+        """
+        return None
 
     @abc.abstractmethod
-    def run(self) -> None:
-        """One call of the collective, complete when it returns."""
+    def prepare(self, point: Point, source: torch.Tensor, target: torch.Tensor) -> Call:
+        """A call that gathers `source` (shape `point.input_shape`) into `target` (`point.output_shape`).
+
+        The call is what is timed, and what is captured. It is complete when it returns, or on a GPU when what it put
+        into the current stream is.
+        """
+
+    def capture(self) -> AbstractContextManager[Any]:
+        """What must be entered around a capture of prepared calls, and left before the first replay."""
+        return nullcontext()
 
     @abc.abstractmethod
     def close(self) -> None:

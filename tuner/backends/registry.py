@@ -12,6 +12,10 @@ from ccl_dispatch.tuner.backends.base import Backend
 BACKENDS = {
     "gloo": "ccl_dispatch.tuner.backends.gloo:GlooBackend",
     "shm": "ccl_dispatch.tuner.backends.shm:ShmBackend",
+    "rccl": "ccl_dispatch.tuner.backends.nccl:RcclBackend",
+    "nccl": "ccl_dispatch.tuner.backends.nccl:NcclBackend",
+    "aiter": "ccl_dispatch.tuner.backends.aiter:AiterBackend",
+    "symm_mem": "ccl_dispatch.tuner.backends.symm_mem:SymmMemBackend",
 }
 
 

@@ -6,6 +6,7 @@ import random
 from typing import TYPE_CHECKING
 
 from ccl_dispatch.tuner.backends.base import Backend, BackendContext, Point
+from ccl_dispatch.tuner.device.base import Call
 
 if TYPE_CHECKING:
     import torch
@@ -38,14 +39,13 @@ class ReplayBackend(Backend):
         """What was measured, and what lies between; nothing beyond is invented."""
         return self._curves.covers(point.cell, self._replayed, point.size)
 
-    def prepare(self, point: Point, source: torch.Tensor | None, target: torch.Tensor | None) -> None:
-        """Remember the point; there is no data."""
-        self._point = point
+    def prepare(self, point: Point, source: torch.Tensor | None, target: torch.Tensor | None) -> Call:
+        """A call that lets the clock advance by one drawn latency; there is no data."""
 
-    def run(self) -> None:
-        """Let the clock advance by one drawn latency."""
-        latency = self._curves.latency_us(self._point.cell, self._replayed, self._point.size, self._rng)
-        self._team.advance(latency * 1e-6)
+        def call() -> None:
+            self._team.advance(self._curves.latency_us(point.cell, self._replayed, point.size, self._rng) * 1e-6)
+
+        return call
 
     def close(self) -> None:
         """Nothing is held."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from ccl_dispatch.runtime.units import approx_size, parse_size
 from ccl_dispatch.tuner.backends.base import Backend, BackendContext, Point
+from ccl_dispatch.tuner.device.base import Call
 
 if TYPE_CHECKING:
     import torch
@@ -21,6 +22,8 @@ class ShmBackend(Backend):
 
     name = "shm"
     needs = "Linux, torch"
+    options = ("max_size",)
+    default_max_size = 64 * 1024**2
 
     @classmethod
     def unavailable(cls) -> str | None:
@@ -32,11 +35,12 @@ class ShmBackend(Backend):
         return None
 
     def __init__(self, context: BackendContext) -> None:
-        from ccl_dispatch.tuner.shared_memory.communicator import DEFAULT_MAX_SIZE, ShmCommunicator
+        from ccl_dispatch.tuner.shared_memory.communicator import ShmCommunicator
 
         self._world_size = context.world_size
-        max_size = parse_size(context.options.get("max_size", DEFAULT_MAX_SIZE))
-        self._communicator = ShmCommunicator(context.group, context.device, max_size)
+        self._device = context.device
+        max_size = parse_size(context.options.get("max_size", self.default_max_size))
+        self._communicator = ShmCommunicator(context.group, context.device.name, max_size)
 
     def supports(self, point: Point) -> str | None:
         """Eager all-gather up to the pool's capacity, in multiples of 16 bytes."""
@@ -45,7 +49,7 @@ class ShmBackend(Backend):
             return f"shm is disabled: {self._communicator.disabled_reason}"
         if point.cell.collective != "all_gather":
             return f"shm does all_gather only, not {point.cell.collective}"
-        if point.cell.mode != "eager":
+        if point.cell.mode != "eager" and not self._device.graphs:
             return f"host memory has no graphs: mode {point.cell.mode} can't be captured"
         if not point.whole:
             return f"{point.size} bytes are not {point.cell.dtype} of shape {point.input_shape}"
@@ -55,15 +59,14 @@ class ShmBackend(Backend):
             return f"above the pool's limit of {approx_size(limit)} per rank at world size {self._world_size}"
         return None
 
-    def prepare(self, point: Point, source: torch.Tensor, target: torch.Tensor) -> None:
+    def prepare(self, point: Point, source: torch.Tensor, target: torch.Tensor) -> Call:
         """Bind the tensors; the pool was made with the communicator."""
-        self._source = source
-        self._target = target
-        self._dim = 0 if point.cell.dim == "first" else -1
+        gather, dim = self._communicator.all_gather_unreg, 0 if point.cell.dim == "first" else -1
 
-    def run(self) -> None:
-        """One all-gather, complete on return."""
-        self._communicator.all_gather_unreg(self._source, self._target, self._dim)
+        def call() -> None:
+            gather(source, target, dim)
+
+        return call if point.cell.mode == "eager" else self._device.recordable(call)
 
     def close(self) -> None:
         """Close the communicator."""

@@ -1,16 +1,19 @@
-"""`doctor`: what can be measured here."""
+"""`doctor`: what can be measured here, and whether it is right."""
 
 from __future__ import annotations
 
 import argparse
+import tempfile
 import time
+from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from ccl_dispatch.runtime.probe import this_platform
 from ccl_dispatch.runtime.units import approx_size
 from ccl_dispatch.tuner.backends.registry import BACKENDS, backend_class
 from ccl_dispatch.tuner.cli.options import add_json, print_json
-from ccl_dispatch.tuner.plan import WORKER_BYTES, available_memory
+from ccl_dispatch.tuner.machine import WORKER_BYTES, available_memory
 from ccl_dispatch.tuner.version import version
 
 EXAMPLE = "ccl-dispatch doctor --json"
@@ -19,30 +22,20 @@ EXAMPLE = "ccl-dispatch doctor --json"
 def configure(parser: argparse.ArgumentParser) -> None:
     """Its arguments."""
     add_json(parser)
+    parser.add_argument("--no-check", action="store_true", help="only say what is there; run nothing")
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print the machine and every backend, with the reason where it can't run."""
-    facts = examine()
+    """Print the machine and every backend, with the reason where it can't run; 1 when one of them is wrong."""
+    facts = examine(check=not options.no_check)
     if options.json:
         print_json(facts)
-        return 0
-    platform = facts["platform"]
-    print(f"ccl-dispatch {facts['version']}")
-    print(f"machine: {platform['device'] or 'unknown CPU'}, {platform['device_count']} usable cores")
-    print("versions: " + ", ".join(f"{name} {text}" for name, text in platform["versions"].items()))
-    memory = facts["available_memory"]
-    if memory is not None:
-        print(f"memory: {approx_size(memory)} available, enough for about {memory // WORKER_BYTES} ranks")
-    print(f"clock: steps of {facts['clock_seconds'] * 1e9:.0f} ns")
-    for name, reason in facts["backends"].items():
-        print(f"backend {name}: {'ready' if reason is None else f'not here, {reason}'}")
-    for name, text in platform["settings"].items():
-        print(f"setting in force: {name}={text}")
-    return 0
+    else:
+        print("\n".join(_lines(facts)))
+    return 1 if any(check["problems"] for check in facts["checks"].values()) else 0
 
 
-def examine() -> dict[str, Any]:
+def examine(*, check: bool) -> dict[str, Any]:
     """The facts as JSON data; a backend's value is the reason why it can't run, or None."""
     reasons: dict[str, str | None] = {}
     for name in BACKENDS:
@@ -50,13 +43,82 @@ def examine() -> dict[str, Any]:
             reasons[name] = backend_class(name).unavailable()
         except ImportError as problem:
             reasons[name] = f"{problem.name} is not installed"
+    gpus = _gpu_count()
     return {
         "version": version(),
         "platform": this_platform("cpu")._asdict(),
+        "gpu_platform": this_platform("cuda")._asdict() if gpus else None,
         "available_memory": available_memory(),
         "clock_seconds": _clock_step(),
         "backends": reasons,
+        "checks": _checks([name for name, reason in reasons.items() if reason is None], gpus) if check else {},
     }
+
+
+def _checks(ready: list[str], gpus: int) -> dict[str, dict[str, Any]]:
+    """The pass over every backend that is ready, on its device; aiter on a GPU where there is one."""
+    if not ready:
+        return {}
+    from ccl_dispatch.tuner.device.placement import Placement
+    from ccl_dispatch.tuner.selfcheck import RANKS, check_backends
+
+    on: dict[str, list[str]] = {}
+    for name in ready:
+        device = next((each for each in backend_class(name).devices if each == "cpu" or gpus), None)
+        if device is not None:
+            on.setdefault(device, []).append(name)
+    found: dict[str, dict[str, Any]] = {}
+    for device, names in on.items():
+        count = gpus if device == "cuda" else 0
+        placement = Placement(device, count, shared=0 < count < RANKS)
+        with tempfile.TemporaryDirectory(prefix="ccl-dispatch-doctor-") as folder:
+            for name, check in check_backends(names, placement, Path(folder)).items():
+                found[name] = {"device": device, "shared": placement.shared, **asdict(check)}
+    return {name: found[name] for name in ready if name in found}
+
+
+def _lines(facts: dict[str, Any]) -> list[str]:
+    platform, gpu = facts["platform"], facts["gpu_platform"]
+    lines = [
+        f"ccl-dispatch {facts['version']}",
+        f"machine: {platform['device'] or 'unknown CPU'}, {platform['device_count']} usable cores",
+    ]
+    if gpu is not None:
+        name = f"{gpu['device_count']} x {gpu['device'] or 'unknown GPU'}"
+        lines.append(f"GPUs: {name}, {gpu['architecture'] or 'unknown architecture'}, link {gpu['link'] or 'unknown'}")
+    versions = platform["versions"] | (gpu["versions"] if gpu is not None else {})
+    lines.append("versions: " + ", ".join(f"{name} {text or 'unknown'}" for name, text in versions.items()))
+    memory = facts["available_memory"]
+    if memory is not None:
+        ranks = memory // WORKER_BYTES
+        lines.append(f"memory: {approx_size(memory)} available, enough for about {ranks} ranks on the host")
+    lines.append(f"clock: steps of {facts['clock_seconds'] * 1e9:.0f} ns")
+    for name, reason in facts["backends"].items():
+        lines.append(f"backend {name}: {'ready' if reason is None else f'not here, {reason}'}")
+        check = facts["checks"].get(name)
+        if check is not None:
+            lines += [f"  {line}" for line in _check_lines(check)]
+    lines += [f"setting in force: {name}={text}" for name, text in platform["settings"].items()]
+    return lines
+
+
+def _check_lines(check: dict[str, Any]) -> list[str]:
+    where = f"on {check['device']}" + (", the ranks sharing a GPU" if check["shared"] else "")
+    if check["problems"]:
+        return [f"WRONG {where}: {problem}" for problem in check["problems"]]
+    if not check["right"]:
+        return [f"takes nothing {where}: {check['reason']}"]
+    refused = f", refuses {check['refused']}" if check["refused"] else ""
+    return [f"right bit for bit at {check['right']} points {where}{refused}"]
+
+
+def _gpu_count() -> int:
+    try:
+        import torch
+
+        return int(torch.cuda.device_count())
+    except ImportError:
+        return 0
 
 
 def _clock_step() -> float:

@@ -32,6 +32,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--storage", metavar="URL", help="where samples are kept (default: runs/NAME/study.journal)")
     parser.add_argument("--out", metavar="TABLE.yaml", help="the table (default: runs/NAME/table.yaml)")
     parser.add_argument("--summary", metavar="FILE.json", help="write figures about the sweep")
+    parser.add_argument("--dry-run", action="store_true", help="print the plan and its cost; start and write nothing")
     parser.add_argument("--quiet", action="store_true", help="no progress")
     parser.add_argument("--json", action="store_true", help="print the summary as JSON")
 
@@ -40,6 +41,16 @@ def run(options: argparse.Namespace) -> int:
     """Sweep; prints where the table is and what was found."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     config = load_config(config_path(options.config))
+    if options.dry_run:
+        from ccl_dispatch.tuner.forecast import forecast, forecast_lines
+        from ccl_dispatch.tuner.plan import make_plan
+
+        plan = make_plan(config)
+        if options.json:
+            print_json(forecast(plan))
+        else:
+            print("\n".join(forecast_lines(plan)))
+        return 0
     folder = Path("runs") / config.name
     storage = options.storage or str(folder / "study.journal")
     out = Path(options.out or folder / "table.yaml")

@@ -38,7 +38,7 @@ def fit_cell(
         workload: per size the shape that it stands for and its weight.
 
     Raises:
-        MeasuringError: the baseline has no samples in this cell, so there is nothing to compare with.
+        MeasuringError: the baseline has no samples in this cell, though there was a candidate to compare it with.
     """
     mine = [result for result in results if result.cell == cell]
     how = {cell: workload}
@@ -113,7 +113,9 @@ def _points(
     policy: Policy,
     workload: Workload,
 ) -> tuple[FitPoint, ...]:
-    if not any(result.latencies_us.get(baseline) for result in results):
+    # Where nothing may replace the baseline it is not timed, and a cell may be like that from end to end.
+    settled = all({e.backend for e in result.exclusions} >= {*candidates} for result in results)
+    if not settled and not any(result.latencies_us.get(baseline) for result in results):
         reasons = {f"{e.reason}: {e.detail}" for result in results for e in result.exclusions if e.backend == baseline}
         found = "; ".join(sorted(reasons)) or "no result has any"
         raise MeasuringError(

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from ccl_dispatch.tuner.backends.base import Point
+from ccl_dispatch.tuner.device.base import Device
+from ccl_dispatch.tuner.device.host import HostDevice
 
 if TYPE_CHECKING:
     import torch
@@ -27,16 +29,18 @@ class Pattern:
 
     Args:
         seed: the same on every rank.
+        device: where inputs and outputs are.
     """
 
-    def __init__(self, largest: int, seed: int) -> None:
+    def __init__(self, largest: int, seed: int, device: Device | None = None) -> None:
         import torch
 
         self.largest = largest
         generator = torch.Generator().manual_seed(seed)
         size = _round_up(largest) + _PLACES * _STEP
         words = torch.randint(-(2**62), 2**62, (size // 8,), dtype=torch.int64, generator=generator)
-        self._bytes = words.view(torch.uint8)
+        self._device = device or HostDevice()
+        self._bytes = words.view(torch.uint8).to(self._device.name)
         self._inverse = torch.bitwise_not(self._bytes)
 
     def input(self, point: Point, rank: int, round_number: int) -> torch.Tensor:
@@ -45,9 +49,7 @@ class Pattern:
 
     def expected(self, point: Point, world_size: int, round_number: int) -> torch.Tensor:
         """The bytes of the right output, as a new flat uint8 tensor."""
-        import torch
-
-        expected = torch.empty(point.size * world_size, dtype=torch.uint8)
+        expected = self._device.empty(point.size * world_size)
         for rank, part in enumerate(_parts(expected, point, world_size)):
             part.copy_(self.input(point, rank, round_number).view(part.shape))
         return expected

@@ -11,8 +11,10 @@ from types import TracebackType
 from typing import Any, Protocol
 
 from ccl_dispatch.runtime.errors import MeasuringError
+from ccl_dispatch.runtime.vocabulary import Cell
 from ccl_dispatch.tuner.backends.base import Point
 from ccl_dispatch.tuner.curves import Doubt
+from ccl_dispatch.tuner.device.condition import joined_conditions
 from ccl_dispatch.tuner.measure.messages import MeasureSettings, PointRequest, RankReport
 from ccl_dispatch.tuner.measure.pool import WorkerFault, WorkerPool
 from ccl_dispatch.tuner.samples import PointExclusion, PointResult
@@ -49,6 +51,11 @@ class Measurer(Protocol):
         """End everything."""
 
 
+# A candidate that was excluded for faults at so many sizes of a cell is not tried at its other sizes: every fault costs
+# two starts of all workers, and what crashes here and there is not trusted in between.
+_FAULTY_SIZES = 2
+
+
 class WorkerMeasurer:
     """Measures on this machine. A candidate that crashes, hangs or raises is retried once, then excluded there."""
 
@@ -62,6 +69,7 @@ class WorkerMeasurer:
     ) -> None:
         self._settings = settings
         self._pool = WorkerPool(world_sizes, largest, settings, options, log_folder)
+        self._faults: dict[tuple[Cell, str], list[PointExclusion]] = {}
 
     def __enter__(self) -> WorkerMeasurer:
         return self
@@ -83,7 +91,11 @@ class WorkerMeasurer:
     ) -> PointResult:
         """See `Measurer`."""
         began = time.perf_counter()
-        without: dict[str, PointExclusion] = {}
+        without = {
+            name: PointExclusion(name, known[-1].reason, f"not tried, after the same at {len(known)} other sizes")
+            for (cell, name), known in self._faults.items()
+            if cell == point.cell and len(known) >= _FAULTY_SIZES
+        }
         suspect = ""
         while True:
             request = PointRequest(point, number, tuple(without), repeats, doubts or {})
@@ -103,6 +115,7 @@ class WorkerMeasurer:
                 without[fault.backend] = PointExclusion(
                     fault.backend, fault.reason, f"rank {fault.rank}: {fault.detail}"
                 )
+                self._faults.setdefault((point.cell, fault.backend), []).append(without[fault.backend])
                 suspect = ""
                 continue
             return point_result(point, reports, self._settings, tuple(without.values()), time.perf_counter() - began)
@@ -170,6 +183,7 @@ def point_result(
         shape=point.shape,
         measured_at=_now() if measured_at is None else measured_at,
         first_us={name: _microseconds(timings.first[name]) for name in kept if name in timings.first},
+        condition=joined_conditions([condition for report in reports for condition in report.conditions]),
     )
 
 

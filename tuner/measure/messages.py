@@ -8,6 +8,7 @@ from typing import Any
 
 from ccl_dispatch.tuner.backends.base import Point
 from ccl_dispatch.tuner.curves import Doubt
+from ccl_dispatch.tuner.device.placement import Placement
 from ccl_dispatch.tuner.statistics import StopRule
 
 
@@ -26,6 +27,10 @@ class MeasureSettings:
         seed: of the random order of backends.
         extra_backends: names of backends that are not in the registry, and their `module:Class`, which every worker
             must be able to import.
+        placement: which device each rank uses.
+        cold: rotate through buffers, so that no call finds its data in a cache because the call before put it there.
+        graph_calls: calls in one captured graph.
+        registered: mode `graph` will be measured, in which a backend may want inputs in memory of its own.
     """
 
     baseline: str
@@ -38,6 +43,10 @@ class MeasureSettings:
     timeout: float
     seed: int
     extra_backends: Mapping[str, str] = field(default_factory=dict)
+    placement: Placement = field(default_factory=Placement)
+    cold: bool = False
+    graph_calls: int = 8
+    registered: bool = False
 
     @property
     def backends(self) -> tuple[str, ...]:
@@ -54,6 +63,7 @@ class PointRequest:
         without: candidates that are left out.
         repeats: repetitions to take, None for as many as the settings allow.
         doubts: per candidate what is known from other points; repetitions may end once all are settled.
+        check_only: check outputs, twice, and time nothing.
     """
 
     point: Point
@@ -61,6 +71,7 @@ class PointRequest:
     without: tuple[str, ...] = ()
     repeats: int | None = None
     doubts: Mapping[str, Doubt] = field(default_factory=dict)
+    check_only: bool = False
 
 
 @dataclass
@@ -88,6 +99,7 @@ class RankReport:
     """What one rank has to say about a point. `unsupported` and `wrong` hold a reason per backend.
 
     `agreed_unsupported` and `agreed_wrong` are what holds for all ranks together: a no on one rank is a no.
+    `conditions` are the device's before and after the timing (`Device.condition`).
     """
 
     unsupported: dict[str, str] = field(default_factory=dict)
@@ -97,6 +109,7 @@ class RankReport:
     timings: Timings | None = None
     check_executions: dict[str, int] = field(default_factory=dict)
     check_seconds: float = 0.0
+    conditions: list[Mapping[str, float | str]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,8 @@ from ccl_dispatch.tuner.measure.board import Board
 from ccl_dispatch.tuner.measure.messages import Failure, MeasureSettings, PointRequest, RankReport, WorkerSetup
 from ccl_dispatch.tuner.shared_memory.segment import Segment
 
-START_SECONDS = 180.0
+# Starting on a GPU includes its libraries' set-up, and for AITER building kernels when it was not done before.
+START_SECONDS = {"cpu": 180.0, "cuda": 900.0}
 # Ranks that a failed one leaves behind get that long to answer as well: all failing alike is worth knowing.
 _GRACE_SECONDS = 1.0
 _LOG_TAIL = 2000
@@ -100,7 +101,7 @@ class WorkerPool:
         try:
             for rank in range(max(self._world_sizes)):
                 self._workers.append(self._spawn(rank, segment))
-            deadline = time.monotonic() + START_SECONDS
+            deadline = time.monotonic() + START_SECONDS[self._settings.placement.type]
             port = self._answers(self._workers[:1], deadline)[0]
             for worker in self._workers[1:]:
                 worker.channel.send(port)
@@ -154,7 +155,8 @@ class WorkerPool:
         ours, theirs = socket.socketpair()
         log = self._log_folder / f"rank{rank}.log"
         with theirs, log.open("ab") as output:
-            process = _start_process(theirs.fileno(), segment.fd, output)
+            environment = {**os.environ, **self._settings.placement.environment(rank)}
+            process = _start_process(theirs.fileno(), segment.fd, output, environment)
         channel = connection.Connection(ours.detach())
         setup = WorkerSetup(rank, os.getpid(), self._world_sizes, self._largest, self._settings, self._options)
         worker = _Worker(process, channel, log)
@@ -208,7 +210,9 @@ class WorkerPool:
         return WorkerFault("hung", busy[0], running[busy[0]], detail, workers[busy[0]].log)
 
 
-def _start_process(channel: int, board: int, output: IO[bytes]) -> subprocess.Popen[bytes]:
+def _start_process(
+    channel: int, board: int, output: IO[bytes], environment: Mapping[str, str]
+) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "ccl_dispatch.tuner.measure.worker", str(channel), str(board)]
     # A session of its own: the terminal's Ctrl-C reaches the parent alone, and killing the group takes grandchildren.
     return subprocess.Popen(
@@ -216,6 +220,7 @@ def _start_process(channel: int, board: int, output: IO[bytes]) -> subprocess.Po
         stdin=subprocess.DEVNULL,
         stdout=output,
         stderr=output,
+        env=environment,
         pass_fds=(channel, board),
         start_new_session=True,
     )

@@ -7,9 +7,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 from types import TracebackType
 
-from ccl_dispatch.tuner.backends.base import Backend, BackendContext, Point
+from ccl_dispatch.tuner.backends.base import BackendContext, Point
 from ccl_dispatch.tuner.backends.replay import ReplayBackend
 from ccl_dispatch.tuner.curves import Doubt
+from ccl_dispatch.tuner.device.host import HostDevice
+from ccl_dispatch.tuner.measure.invocation import Eager, Invocation
 from ccl_dispatch.tuner.measure.loop import time_point
 from ccl_dispatch.tuner.measure.measurer import point_result
 from ccl_dispatch.tuner.measure.messages import MeasureSettings, PointRequest, RankReport
@@ -49,14 +51,15 @@ class ReplayMeasurer:
         team = VirtualTeam()
         rng = random.Random(f"{self._seed}/{number}/{point.cell.name}/{point.size}")
         report = RankReport()
-        usable: dict[str, Backend] = {}
+        stream = self._settings.timing == "back_to_back"
+        usable: dict[str, Invocation] = {}
         for name in self._settings.backends:
             options = {"name": name, "curves": self._curves, "team": team, "rng": rng}
             backend = ReplayBackend(BackendContext(None, 0, 1, options=options))
             reason = backend.supports(point)
             if reason is None:
-                backend.prepare(point, None, None)
-                usable[name] = backend
+                bound = [backend.prepare(point, None, None)]
+                usable[name] = Eager(HostDevice(), bound, region_seconds=0.0, stream=stream)
             else:
                 report.unsupported[name] = reason
         report.agreed_unsupported = tuple(report.unsupported)

@@ -21,6 +21,8 @@ import torch.distributed as dist
 
 from ccl_dispatch.tuner.backends.base import Backend, BackendContext
 from ccl_dispatch.tuner.backends.registry import backend_class
+from ccl_dispatch.tuner.device.base import Device
+from ccl_dispatch.tuner.measure.arena import Arena
 from ccl_dispatch.tuner.measure.board import Board, BoardTeam
 from ccl_dispatch.tuner.measure.check import Pattern
 from ccl_dispatch.tuner.measure.messages import Failure, PointRequest, WorkerSetup
@@ -68,25 +70,58 @@ def connect(channel: Connection, setup: WorkerSetup) -> None:
     dist.init_process_group("gloo", store=store, rank=setup.rank, world_size=ranks, timeout=timeout)
 
 
-def make_runners(setup: WorkerSetup, board: Board) -> dict[int, PointRunner]:
-    """For every world size that this rank belongs to: its sub-group, its backends, its runner."""
+def make_runners(setup: WorkerSetup, board: Board, device: Device) -> dict[int, PointRunner]:
+    """For every world size that this rank belongs to: its sub-groups, its backends, its runner.
+
+    The largest world size comes first. Then all members of a group have made the same communicators before, and a
+    library that numbers them, for the keys under which ranks find each other's memory, numbers them alike. AITER does,
+    and torch's symmetric memory. For the same reason all of them are made before anything is measured.
+    """
     settings = setup.settings
-    pattern = Pattern(setup.largest, settings.seed)
+    classes = {name: backend_class(name, settings.extra_backends) for name in settings.backends}
+    mine = [world_size for world_size in setup.world_sizes if setup.rank < world_size]
+    # As large on every rank, whichever world sizes it takes part in: some share theirs.
+    arena = Arena(device, setup.largest, setup.world_sizes, cold=settings.cold)
+    pattern = Pattern(setup.largest, settings.seed, device)
+    timeout = datetime.timedelta(seconds=settings.timeout + _PATIENCE_SECONDS)
+    kinds = dict.fromkeys(each.group_kind for each in classes.values())
+    # Collective over all ranks, members or not.
+    groups = {
+        world_size: {kind: dist.new_group(list(range(world_size)), timeout, kind) for kind in kinds}
+        for world_size in setup.world_sizes
+    }
     runners = {}
-    for world_size in setup.world_sizes:
-        group = dist.new_group(list(range(world_size)), backend="gloo")  # collective over all ranks, members or not
-        if setup.rank >= world_size:
-            continue
+    for world_size in sorted(mine, reverse=True):
         # Longer than the parent waits: it is the parent that ends a hang, knowing who hangs.
         team = BoardTeam(board, setup.rank, world_size, settings.backends, settings.timeout + _PATIENCE_SECONDS)
         backends: dict[str, Backend] = {}
-        for name in settings.backends:
+        inputs: dict[str, torch.Tensor | None] = {}
+        refused: dict[str, str] = {}
+        for name, each in classes.items():
             team.enter(name)
-            context = BackendContext(group, setup.rank, world_size, "cpu", setup.options.get(name, {}))
-            backends[name] = backend_class(name, settings.extra_backends)(context)
+            options = setup.options.get(name, {})
+            context = BackendContext(groups[world_size][each.group_kind], setup.rank, world_size, device, options)
+            made = _make(each, context, must=name == settings.baseline)
+            # All ranks have it or none.
+            if team.decide([float(isinstance(made, str))], lambda rows: any(row[0] for row in rows)):
+                refused[name] = made if isinstance(made, str) else "it could not be set up on another rank"
+            elif not isinstance(made, str):
+                backends[name] = made
+                inputs[name] = made.input_memory(arena.input_bytes) if settings.registered else None
             team.enter("")
-        runners[world_size] = PointRunner(team, backends, pattern, settings)
+        runners[world_size] = PointRunner(team, backends, pattern, settings, arena, inputs, refused)
     return runners
+
+
+def _make(kind: type[Backend], context: BackendContext, *, must: bool) -> Backend | str:
+    """The backend, or why this rank can't have it."""
+    try:
+        return kind(context)
+    except Exception as problem:
+        if must:
+            raise
+        traceback.print_exc()
+        return f"it can't be set up at world size {context.world_size}: {type(problem).__name__}: {problem}"
 
 
 def serve(channel: Connection, runners: Mapping[int, PointRunner]) -> None:
@@ -110,8 +145,9 @@ def main(arguments: list[str]) -> int:
     torch.set_num_threads(1)  # ranks stand for devices: one does not take another's core
     try:
         board = Board(Segment.attach(int(arguments[1])), setup.world_sizes)
+        device = setup.settings.placement.device(setup.rank)
         connect(channel, setup)
-        runners = make_runners(setup, board)
+        runners = make_runners(setup, board, device)
         channel.send("ready")
         serve(channel, runners)
     except Exception as problem:  # noqa: BLE001 - all of it is told to the parent, which judges

@@ -4,6 +4,7 @@ import dataclasses
 import math
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -201,6 +202,28 @@ def test_a_cell_without_usable_candidates_is_all_baseline(bench: Bench) -> None:
     table = bench.fit(results)
     assert [(band.up_to, band.use, band.why) for band in table.bands] == [(512, "base", "excluded")]
     assert [tuple(item)[:4] for item in table.exclusions] == [("fast", "unsupported", 256, 512)]
+
+
+def test_a_cell_in_which_nothing_could_be_timed_is_all_baseline(bench: Bench) -> None:
+    """Where no candidate takes any size the baseline is not timed either: still a cell that says what and why."""
+    results = [
+        replace(bench.point(size, {}, excluded=[("fast", "unsupported")]), latencies_us={}) for size in (256, 512)
+    ]
+    table = bench.fit(results)
+    assert [(band.up_to, band.use, band.why, band.samples) for band in table.bands] == [(512, "base", "excluded", 0)]
+    assert [tuple(item)[:4] for item in table.exclusions] == [("fast", "unsupported", 256, 512)]
+    assert table.regret_estimate is None
+
+
+def test_a_candidate_that_is_wrong_somewhere_is_not_trusted_around_it(bench: Bench) -> None:
+    """Right and twice as fast at 512 B and 8 KiB, wrong at 2 KiB: between the two sizes nothing but the baseline."""
+    results = [
+        bench.point(size, {"fast": lambda _: 0.7}, excluded=[("fast", "wrong_output")] if size == 2048 else [])
+        for size in (512, 2048, 8192, 32768)
+    ]
+    table = bench.fit(results)
+    assert [bench.use(table, size) for size in (512, 513, 2047, 2048, 2049, 8191)] == ["fast"] + ["base"] * 5
+    assert bench.use(table, 8192) == "fast"
 
 
 def test_a_cell_without_baseline_is_an_error_that_names_it(bench: Bench) -> None:

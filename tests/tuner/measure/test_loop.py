@@ -12,8 +12,11 @@ from hypothesis import strategies as st
 
 from ccl_dispatch.runtime.vocabulary import Cell
 from ccl_dispatch.tuner.backends import Backend, BackendContext, Point
+from ccl_dispatch.tuner.device.base import Call
+from ccl_dispatch.tuner.device.host import HostDevice
 from ccl_dispatch.tuner.measure import MeasureSettings, PointRequest
-from ccl_dispatch.tuner.measure.loop import MAX_CALLS, STREAM_CALLS, time_point
+from ccl_dispatch.tuner.measure.invocation import MAX_RUNS, STREAM_CALLS, Eager
+from ccl_dispatch.tuner.measure.loop import time_point
 from ccl_dispatch.tuner.measure.messages import Timings
 from ccl_dispatch.tuner.measure.team import EXCHANGE_SLOTS, VirtualTeam
 from ccl_dispatch.tuner.statistics import StopRule
@@ -39,8 +42,8 @@ class Clocked(Backend):
     def supports(self, point: Point) -> str | None:
         return None
 
-    def prepare(self, point: Point, source: torch.Tensor, target: torch.Tensor) -> None:
-        pass
+    def prepare(self, point: Point, source: torch.Tensor, target: torch.Tensor) -> Call:
+        return self.run
 
     def run(self) -> None:
         self._journal.append(self._label)
@@ -86,7 +89,9 @@ def timed(
     backends = {}
     for name, values in seconds.items():
         options = {"label": name, "seconds": values, "team": team, "journal": journal}
-        backends[name] = Clocked(BackendContext(None, 0, team.world_size, options=options))
+        run = Clocked(BackendContext(None, 0, team.world_size, options=options)).run
+        stream = timing == "back_to_back"
+        backends[name] = Eager(HostDevice(), [run], region_seconds=team.region_seconds, stream=stream)
     baseline, *candidates = seconds
     rule = rule or StopRule(0.03, 0.95, len(candidates), 12, 40)
     how = MeasureSettings(
@@ -113,7 +118,7 @@ def test_every_execution_is_counted(names: int, warmup: int, most: int, calls: i
     assert len(repetitions) == 1
     assert 1 <= max(repetitions) <= most
     for name in noisy:
-        assert 1 <= timings.calls[name] <= MAX_CALLS
+        assert 1 <= timings.calls[name] <= MAX_RUNS
         assert timings.calls[name] >= (STREAM_CALLS if timing == "back_to_back" else 1)
         counted = max(1, warmup) + max(repetitions) * timings.calls[name]
         assert timings.executions[name] == journal.count(name) == counted

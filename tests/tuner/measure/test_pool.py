@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,31 @@ def test_a_size_past_the_pool_is_excluded_with_its_reason(tmp_path: Path) -> Non
     assert [(item.backend, item.reason) for item in result.exclusions] == [("shm", "unsupported")]
     assert "limit" in result.exclusions[0].detail
     assert result.latencies_us == {}
+
+
+def test_a_candidate_that_raises_is_not_tried_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Excluded for raising at two sizes of a cell, a candidate is left out of the third without starting anything."""
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2] / "support"), prepend=os.pathsep)
+    raising = replace(_settings(), candidates=("raising",), extra_backends={"raising": "faulty:Raising"})
+    with WorkerMeasurer([2], 65536, raising, {}, tmp_path) as measurer:
+        details = [measurer.measure(Point(CELL, size), 1).exclusions[0].detail for size in (64, 128, 256)]
+        other = measurer.measure(Point(CELL._replace(dtype="float32"), 64), 1)
+    assert ["out of handles" in detail for detail in details] == [True, True, False]
+    assert details[2] == "not tried, after the same at 2 other sizes"
+    assert "out of handles" in other.exclusions[0].detail
+
+
+def test_a_candidate_that_can_not_be_set_up_is_excluded_everywhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A constructor that raises on one rank costs the candidate, on all ranks alike, and not the sweep."""
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2] / "support"), prepend=os.pathsep)
+    half = replace(_settings(), candidates=("shm", "unmade"), extra_backends={"unmade": "faulty:Unmade"})
+    with WorkerMeasurer([2], 65536, half, {}, tmp_path) as measurer:
+        result = measurer.measure(Point(CELL, 64), 1)
+    (exclusion,) = result.exclusions
+    assert (exclusion.backend, exclusion.reason) == ("unmade", "unsupported")
+    assert set(result.latencies_us) == {"gloo", "shm"}
 
 
 def test_a_killed_worker_is_told_and_replaced(tmp_path: Path) -> None:

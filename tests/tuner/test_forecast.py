@@ -1,0 +1,95 @@
+"""A dry run tells the whole plan, refuses what can't fit, and does nothing."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from command import ccl_dispatch
+
+REPOSITORY = Path(__file__).parents[2]
+MI300X = REPOSITORY / "configs" / "mi300x.yaml"
+
+
+def test_the_plan_of_a_node_that_is_elsewhere(tmp_path: Path) -> None:
+    """For eight MI300X: 54 cells, their points, minutes and memory per rank, and nothing is written."""
+    done = ccl_dispatch("sweep", "--dry-run", "mi300x", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    text = done.stdout
+    assert "aiter against rccl, on cuda (gfx942, 8 devices)" in text
+    assert text.count("all_gather/") == 54
+    for words in (
+        "points: ",
+        "minutes; the budget ends it at",
+        "memory per rank: ",
+        "aiter 9 GiB",
+        "there are 191 GiB",
+    ):
+        assert words in text
+    assert "nothing was started" in text
+    assert list(tmp_path.iterdir()) == []
+    facts = json.loads(ccl_dispatch("sweep", "--dry-run", "--json", "mi300x", folder=tmp_path).stdout)
+    assert len(facts["cells"]) == 54
+    assert facts["memory_per_rank"] == sum(facts["memory"].values()) < facts["memory_available"]
+    assert 0 < facts["first_look"] == facts["visits"][0] < facts["visits"][1]
+    assert facts["first_look"] < facts["sizes"] == sum(cell["sizes"] for cell in facts["cells"])
+    assert facts["minutes"][0] < facts["minutes"][1] <= facts["budget"]["seconds"] / 60
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("max: 64 MiB", "max: 16 GiB", "A rank takes: context 2 GiB, inputs and outputs"),
+        ("max_size: 1 GiB", "max_size: 64 GiB", "aiter 576 GiB"),
+        ("memory: 191 GiB", "memory: 8 GiB", "`machine.memory`) has 8 GiB"),
+    ],
+)
+def test_what_can_not_fit_is_refused(tmp_path: Path, old: str, new: str, words: str) -> None:
+    """Too large inputs, pools or a small device: exit code 2, with what a rank takes and what to lower."""
+    text = MI300X.read_text()
+    assert old in text
+    (tmp_path / "c.yaml").write_text(text.replace(old, new))
+    done = ccl_dispatch("sweep", "--dry-run", "c.yaml", folder=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert words in done.stderr
+    assert "Lower `world_sizes`" in done.stderr
+
+
+def test_what_a_candidate_will_not_take_is_told(tmp_path: Path) -> None:
+    """Sizes past the pool, and shapes whose last dim AITER would garble, are counted with their reason."""
+    text = MI300X.read_text().replace("max_size: 1 GiB", "max_size: 128 MiB")
+    row = "  - {shape: [8, 1001], dtype: bfloat16, dim: last, weight: 1.0}\n"
+    (tmp_path / "c.yaml").write_text(text + row)
+    done = ccl_dispatch("sweep", "--dry-run", "c.yaml", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "aiter will not take 6: above the pool's limit of 8 MiB per rank at world size 8" in done.stdout
+    assert "aiter will not take 1: the last dim of 2002 bytes is not a multiple of 16" in done.stdout
+
+
+def test_a_config_of_another_machine_makes_no_study(tmp_path: Path) -> None:
+    """Measuring for RCCL where there is none is refused before anything is written."""
+    done = ccl_dispatch("sweep", "mi300x", folder=tmp_path)
+    assert done.returncode == 2
+    assert "the backend rccl can't run on this machine" in done.stderr
+    assert not list(tmp_path.rglob("*.journal"))
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ("device: cuda\n", "the backend gloo runs on cpu, this sweep on cuda (as `device` says)"),
+        ("share_devices: true\n", "share_devices is for GPUs"),
+        ("backends: {shm: {max_sise: 1 MiB}}\n", "shm has no such option. Did you mean 'max_size'?"),
+        ("backends: {shm: {max_size: big}}\n", "backends.shm.max_size: 'big' is not a size"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(tmp_path: Path, more: str, words: str) -> None:
+    """A device that a backend does not run on, and options that it does not have, are found before measuring."""
+    (tmp_path / "c.yaml").write_text(
+        "collective: all_gather\nbaseline: gloo\ncandidates: [shm]\nworld_sizes: [2]\ndtypes: [float32]\n"
+        f"sizes: {{min: 16 B, max: 64 B}}\n{more}"
+    )
+    done = ccl_dispatch("sweep", "--dry-run", "c.yaml", folder=tmp_path)
+    assert done.returncode == 2
+    assert words in done.stderr

@@ -1,0 +1,113 @@
+"""A GPU as torch knows it: NVIDIA's, and AMD's under the same name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, suppress
+from typing import Any
+
+import torch
+
+from ccl_dispatch.tuner.device.base import INFINITY_CACHE, Call, Graph
+from ccl_dispatch.tuner.device.condition import gpu_condition
+
+_untyped: Any = torch.cuda  # torch has no types for the constructors of streams and events
+
+
+def gpu_cache_bytes(index: int) -> int:
+    """Bytes of the last cache in front of the memory of torch's device `index`."""
+    return INFINITY_CACHE if torch.version.hip else int(torch.cuda.get_device_properties(index).L2_cache_size)
+
+
+class CudaDevice:
+    """GPU number `index`, which becomes this process's current device. Calls go to the current stream."""
+
+    graphs = True
+    #: 400 times what two events resolve (0.5 us, CUDA's reference of cudaEventElapsedTime).
+    mark_seconds = 200e-6
+
+    def __init__(self, index: int) -> None:
+        self.name = f"cuda:{index}"
+        self._index = index
+        torch.cuda.set_device(index)
+        self.cache_bytes = gpu_cache_bytes(index)
+        self._flusher: torch.Tensor | None = None
+
+    def empty(self, size: int) -> torch.Tensor:
+        """See `Device`."""
+        return torch.empty(size, dtype=torch.uint8, device=self.name)
+
+    def synchronize(self) -> None:
+        """See `Device`."""
+        torch.cuda.current_stream().synchronize()
+
+    def finishing(self, call: Call) -> Call:
+        """See `Device`."""
+        wait = torch.cuda.current_stream().synchronize
+
+        def finish() -> None:
+            call()
+            wait()
+
+        return finish
+
+    def mark(self) -> torch.cuda.Event:
+        """An event in the current stream."""
+        event: torch.cuda.Event = _untyped.Event(enable_timing=True)
+        event.record()
+        return event
+
+    def seconds_between(self, first: torch.cuda.Event, second: torch.cuda.Event) -> float:
+        """See `Device`."""
+        return float(first.elapsed_time(second)) * 1e-3
+
+    def capturing(self) -> bool:
+        """See `Device`."""
+        return torch.cuda.is_current_stream_capturing()
+
+    def recordable(self, call: Call) -> Call:
+        """The call itself."""
+        return call
+
+    def capture(
+        self, batches: Sequence[Sequence[Call]], around: Callable[[], AbstractContextManager[Any]]
+    ) -> list[Graph]:
+        """See `Device`. On a stream of its own, as a capture must be."""
+        stream: torch.cuda.Stream = _untyped.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream), around():
+            batches[0][0]()
+            stream.synchronize()
+            graphs: list[Graph] = [_captured(calls) for calls in batches]
+        torch.cuda.current_stream().wait_stream(stream)
+        return graphs
+
+    def flush(self) -> None:
+        """See `Device`."""
+        if self._flusher is None:
+            self._flusher = self.empty(2 * self.cache_bytes)
+        self._flusher.fill_(1)
+
+    def condition(self) -> Mapping[str, float | str]:
+        """See `Device`."""
+        return gpu_condition(self._index)
+
+
+def _captured(calls: Sequence[Call]) -> torch.cuda.CUDAGraph:
+    """A graph of `calls`, captured from the current stream.
+
+    `torch.cuda.graph` would also collect garbage and empty the allocator's cache each time, which takes longer than
+    measuring a point.
+    """
+    graph = torch.cuda.CUDAGraph()
+    # Other threads (NCCL's watchdog) may go on asking for their events.
+    graph.capture_begin(capture_error_mode="thread_local")
+    try:
+        for call in calls:
+            call()
+    except BaseException:
+        with suppress(Exception):  # what went wrong in the call is what the reader must see
+            graph.capture_end()
+        raise
+    graph.capture_end()
+    return graph

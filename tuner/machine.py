@@ -1,0 +1,160 @@
+"""The machine under a sweep: is it the one that was meant, is there room, and what its tables are valid for."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from ccl_dispatch.runtime.errors import UsageError
+from ccl_dispatch.runtime.probe import this_platform
+from ccl_dispatch.runtime.table import Platform
+from ccl_dispatch.runtime.units import approx_size, format_size, parse_size
+from ccl_dispatch.tuner.backends.registry import backend_class
+from ccl_dispatch.tuner.device.host import HostDevice
+from ccl_dispatch.tuner.device.placement import Placement
+from ccl_dispatch.tuner.measure.arena import arena_bytes
+
+if TYPE_CHECKING:
+    from ccl_dispatch.tuner.plan import Plan
+
+# Resident memory of a worker with torch loaded and nothing allocated, as seen with torch 2.13 on CPU: 240 MiB.
+WORKER_BYTES = 256 * 1024**2
+# What a rank takes of its GPU before it allocates anything: the runtime's context and a library's channels.
+CONTEXT_BYTES = 2 * 1024**3
+
+
+@dataclass(frozen=True)
+class Need:
+    """Memory of one kind that one rank takes, in bytes."""
+
+    what: str
+    bytes: int
+
+
+def memory_needs(plan: Plan, cache_bytes: int) -> list[Need]:
+    """What the rank that takes part in all world sizes takes of its device, or on the host of the host's memory.
+
+    Args:
+        cache_bytes: of the device; buffers rotate through twice as much.
+    """
+    settings, sizes = plan.settings, plan.config.world_sizes
+    largest = plan.largest
+    inputs, outputs = arena_bytes(largest, sizes, cache_bytes if settings.cold else 0)
+    on_host = settings.placement.type == "cpu"
+    needs = [
+        Need("process" if on_host else "context", WORKER_BYTES if on_host else CONTEXT_BYTES),
+        Need("inputs and outputs", inputs + outputs),
+        Need("what outputs are checked against", 2 * largest),
+    ]
+    if settings.cold:
+        needs.append(Need("what empties the cache", 2 * cache_bytes))
+    for name in settings.backends:
+        options = plan.config.backends.get(name, {})
+        kind = backend_class(name)
+        needs.append(Need(name, sum(kind.device_bytes(largest, world_size, options) for world_size in sizes)))
+    return [need for need in needs if need.bytes]
+
+
+def check_machine(plan: Plan) -> Placement:
+    """Refuse what this machine can't do, before anything is started; where each rank goes.
+
+    Raises:
+        UsageError: a backend can't run here, the machine is not the one that the config is for, or it has not enough
+            devices or memory for that many ranks.
+    """
+    for name in plan.settings.backends:
+        reason = backend_class(name).unavailable()
+        if reason is not None:
+            raise UsageError(
+                f"the backend {name} can't run on this machine: {reason}. "
+                "`ccl-dispatch doctor` shows what this machine can measure"
+            )
+    placement = plan.settings.placement
+    if placement.type == "cpu":
+        check_room(plan, available_memory(), HostDevice().cache_bytes, "this machine")
+        return placement
+    return _check_gpus(plan, placement)
+
+
+def _check_gpus(plan: Plan, placement: Placement) -> Placement:
+    import torch
+
+    from ccl_dispatch.tuner.device.cuda import gpu_cache_bytes
+
+    config = plan.config
+    count = torch.cuda.device_count()
+    ranks = max(config.world_sizes)
+    here = this_platform("cuda")
+    wanted = config.machine
+    if wanted.architecture is not None and here.architecture and wanted.architecture != here.architecture:
+        raise UsageError(
+            f"{config.source} is for {wanted.architecture} (`machine.architecture`), this machine has "
+            f"{here.architecture}, {here.device}. Use the config that is for this machine, or change a copy of this one"
+        )
+    if wanted.devices is not None and wanted.devices != count and not placement.shared:
+        raise UsageError(
+            f"{config.source} is for {wanted.devices} devices (`machine.devices`), this process sees {count}. A table "
+            "is valid for one number of devices: change the config, or the variable that hides devices"
+        )
+    if ranks > count and not placement.shared:
+        raise UsageError(
+            f"world size {ranks} needs {ranks} GPUs, one per rank; this process sees {count}. Lower `world_sizes`. "
+            "`share_devices: true` lets ranks share a GPU, which shows whether all is right and nothing about speed"
+        )
+    properties = torch.cuda.get_device_properties(0)
+    per_device = -(-ranks // count)
+    whose = f"each rank's part of {properties.name}"
+    check_room(plan, int(properties.total_memory) // per_device, gpu_cache_bytes(0), whose)
+    return replace(placement, count=count)
+
+
+def check_room(plan: Plan, available: int | None, cache_bytes: int, where: str) -> None:
+    """Refuse a plan that needs more memory than there is.
+
+    Args:
+        available: bytes, for one rank on a GPU and for all of them on the host; None when unknown.
+        where: whose memory that is, for the message.
+
+    Raises:
+        UsageError: it does not fit.
+    """
+    config = plan.config
+    needs = memory_needs(plan, cache_bytes)
+    ranks = max(config.world_sizes)
+    needed = sum(need.bytes for need in needs) * (ranks if plan.settings.placement.type == "cpu" else 1)
+    if available is None or needed <= available:
+        return
+    parts = ", ".join(f"{need.what} {approx_size(need.bytes)}" for need in needs)
+    raise UsageError(
+        f"{config.source}: world size {ranks} with inputs of up to {approx_size(plan.largest)} needs about "
+        f"{approx_size(needed)} of memory, {where} has {approx_size(available)}. A rank takes: {parts}. "
+        "Lower `world_sizes`, `sizes.max` or a backend's `max_size`"
+    )
+
+
+def sweep_platform(plan: Plan, environ: Mapping[str, str] | None = None) -> Platform:
+    """What the table of this sweep is valid for: the machine, the settings of its workers, and its backends' pools.
+
+    A pool bounds the sizes that a table may promise.
+    """
+    placement = plan.settings.placement
+    here = this_platform(placement.type, os.environ if environ is None else environ)
+    pools = {}
+    for name in plan.settings.backends:
+        kind = backend_class(name)
+        if kind.default_max_size is not None:
+            size = plan.config.backends.get(name, {}).get("max_size", kind.default_max_size)
+            pools[f"{name}.max_size"] = format_size(parse_size(size))  # type: ignore[arg-type]
+    return here._replace(versions={**here.versions, **pools}, settings={**here.settings, **placement.settings()})
+
+
+def available_memory() -> int | None:
+    """Bytes of memory that can be taken without swapping, as Linux estimates it; None where it doesn't say."""
+    try:
+        with open("/proc/meminfo", encoding="ascii") as file:
+            fields = dict(line.split(":", 1) for line in file)
+        return int(fields["MemAvailable"].split()[0]) * 1024
+    except (OSError, KeyError, ValueError):
+        return None
