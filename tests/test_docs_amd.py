@@ -1,0 +1,57 @@
+"""docs/amd.md and the records: what they tell people to type exists, and what they keep is valid."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from ccl_dispatch.runtime import load_table
+from ccl_dispatch.runtime.platform import judge
+from ccl_dispatch.runtime.probe import this_platform
+from ccl_dispatch.tuner.cli import _parser
+from ccl_dispatch.tuner.config import load_config
+from ccl_dispatch.tuner.plan import make_plan
+
+ROOT = Path(__file__).parent.parent
+RECORDS = ROOT / "docs" / "records"
+PAGE = (ROOT / "docs" / "amd.md").read_text()
+COMMANDS = [line for block in re.findall(r"```sh\n(.*?)```", PAGE, re.DOTALL) for line in block.splitlines()]
+
+
+@pytest.mark.parametrize("line", [line for line in COMMANDS if line.startswith("ccl-dispatch")])
+def test_every_command_of_the_page_is_one(line: str) -> None:
+    """Each verb and option that docs/amd.md uses is taken by the command line."""
+    words = line.split()[1:]
+    assert _parser(words[0]).parse_args(words).run
+
+
+@pytest.mark.parametrize("name", ["shared-gpu", "known-failures"])
+def test_the_records_are_valid_and_fit_nowhere(name: str) -> None:
+    """Each recorded table is whole, is what its config asked for, names the GPU, and fits no machine."""
+    table = load_table(RECORDS / f"{name}-table.yaml")
+    plan = make_plan(load_config(RECORDS / f"{name}.yaml"))
+    assert {cell.cell for cell in table.cells} == set(plan.cells.values())
+    assert table.platform.device == "NVIDIA H100 80GB HBM3"
+    assert table.platform.versions["aiter"] == "0+standin"
+    assert "say nothing about speed" in table.evidence["note"]
+    assert not judge(table, this_platform("cuda")).fits
+    assert "exit code 0" in (RECORDS / f"{name}.txt").read_text()
+    assert table.digest in (RECORDS / f"{name}.txt").read_text()
+
+
+def test_the_record_holds_every_mode_without_a_wrong_output() -> None:
+    """NCCL, symmetric memory and the stand-in were measured in all modes and both dims, with nothing excluded."""
+    table = load_table(RECORDS / "shared-gpu-table.yaml")
+    assert {cell.cell.mode for cell in table.cells} == {"eager", "graph", "graph_copy_in"}
+    assert {cell.cell.world_size for cell in table.cells} == {2, 4}
+    assert [cell for cell in table.cells if cell.exclusions] == []
+
+
+def test_the_known_failures_are_excluded_with_their_reasons() -> None:
+    """World size 6, int64, the misaligned last dim and the unwritten output each have their exclusion."""
+    table = load_table(RECORDS / "known-failures-table.yaml")
+    details = {item.reason + ": " + item.detail for cell in table.cells for item in cell.exclusions}
+    for words in ("unsupported: AITER's all-gather has no kernel for 6", "not int64", "last dim of 2002", "unwritten)"):
+        assert any(words in detail for detail in details), words
