@@ -2,7 +2,7 @@
 
 The prior of a cell's curve r(x), x = log2 of the per-rank input bytes, is a sum of three parts: an offset, a smooth
 part (Matern 3/2) and a rough part (Matern 1/2, which steps of a protocol look like). How large the parts are and how
-far the rough one reaches is not known: every hypothesis is weighed by its likelihood. Cells that may be alike (dtypes
+far the smooth one reaches is not known: every hypothesis is weighed by its likelihood. Cells that may be alike (dtypes
 of one curve) are joint: their curves correlate by one of several degrees, none among them, which are weighed likewise.
 
 Source: C. E. Rasmussen and C. K. I. Williams, Gaussian Processes for Machine Learning (2006), chapters 2, 4 and 5; the
@@ -25,18 +25,17 @@ Array = NDArray[np.float64]
 
 
 class Shape(NamedTuple):
-    """One hypothesis of how a curve moves; deviations in log units, lengths in octaves."""
+    """One hypothesis of how a curve moves: deviations of its parts in log units, and the octaves of the smooth one."""
 
     smooth: float
+    octaves: float
     rough: float
-    reach: float
 
 
-# From a tie that does not move to one that moves by a third over the range; steps from half a percent to a third.
-SHAPES = tuple(
-    Shape(*parts) for parts in itertools.product((0.0, 0.03, 0.1, 0.3), (0.005, 0.02, 0.06, 0.15, 0.35), (1.5, 5.0))
-)
-_SMOOTH_OCTAVES = 5.0
+# From a tie that does not move to a curve that moves by more than half over the range; steps from half a percent up.
+_SMOOTH = ((0.0, 6.0), *itertools.product((0.03, 0.1, 0.3, 0.6), (2.5, 6.0)))
+SHAPES = tuple(Shape(*smooth, rough) for smooth, rough in itertools.product(_SMOOTH, (0.005, 0.02, 0.06, 0.15, 0.35)))
+_ROUGH_OCTAVES = 2.5
 _OFFSET = 0.4
 # Degrees of likeness between cells, with what each is believed before the samples speak.
 LIKENESS = ((0.0, 0.3), (0.9, 0.2), (0.99, 0.25), (0.999, 0.25))
@@ -46,7 +45,7 @@ _MOST_KEPT = 6
 _TRIED_TOGETHER = 4
 # What may lie between two sizes although nothing measured hints at it: an island, a protocol of its own. No likelihood
 # rules it out before every gap is small, so it keeps that share of belief beside whatever hypothesis fits best.
-SURPRISE = Shape(0.0, 0.25, 1.5)
+SURPRISE = Shape(0.0, 6.0, 0.3)
 SURPRISE_SHARE = 0.03
 # Curves that move by more than this are scaled down to it, and back.
 _UNIT = 0.35
@@ -83,8 +82,8 @@ class _Hypothesis(NamedTuple):
 
 def _kernel(first: Array, second: Array, shape: Shape) -> Array:
     distance = np.abs(first[:, None] - second[None, :])
-    scaled = (math.sqrt(3) / _SMOOTH_OCTAVES) * distance
-    covariance = _OFFSET**2 + shape.rough**2 * np.exp(-distance / shape.reach)
+    scaled = (math.sqrt(3) / shape.octaves) * distance
+    covariance = _OFFSET**2 + shape.rough**2 * np.exp(-distance / _ROUGH_OCTAVES)
     if shape.smooth:
         covariance += shape.smooth**2 * (1 + scaled) * np.exp(-scaled)
     return np.asarray(covariance)
@@ -111,9 +110,9 @@ class CurveModel:
     def learn(cls, cells: Sequence[Points], *, kept: int = _MOST_KEPT) -> CurveModel:
         """Weigh every hypothesis by the likelihood of the cells' points; keep the `kept` best at most."""
         known = [points for points in cells if len(points.x)]
-        unit = max(1.0, *(float(np.std(points.values)) / _UNIT for points in known)) if known else 1.0
+        unit = max([1.0, *(_spread(points.values) / _UNIT for points in known)])
         if not known:
-            return cls([_Hypothesis(Shape(0.1, 0.06, 5.0), 0.0, 1.0)], unit)
+            return cls([_Hypothesis(Shape(0.1, 6.0, 0.06), 0.0, 1.0)], unit)
         apart = np.sum([_likelihoods(points, SHAPES, unit) for points in known], axis=0)
         scored = [(float(score), shape, 0.0) for score, shape in zip(apart, SHAPES, strict=True)]
         if len(known) > 1:
@@ -155,6 +154,11 @@ class CurveModel:
                 solved = cross @ inverse
                 parts[place].append((weight, solved @ joined.values, prior - solved @ cross.T))
         return [_mixture(part) for part in parts]
+
+
+def _spread(values: Array) -> float:
+    """A standard deviation that a few outliers don't move."""
+    return 1.4826 * float(np.median(np.abs(values - np.median(values))))
 
 
 class _Joined(NamedTuple):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,9 +15,11 @@ Array = NDArray[np.float64]
 
 # 1.4826 makes the median absolute deviation estimate a normal's standard deviation (P. J. Huber, Robust Statistics).
 _MAD_SCALE = 1.4826
+# E[min(Z^2, 2.5^2)] of a standard normal Z.
+_CLIPPED_MOMENT = 0.9776
 # Before there are repeats a pair is taken to scatter by 7 %, and this belief counts as so many residuals.
 _PRIOR_SCALE = 0.07
-_PRIOR_RESIDUALS = 4
+_PRIOR_RESIDUALS = 3
 _LEAST_SCALE = 1e-3
 # With so many residuals the scale of repetitions is known without that of first calls.
 _ENOUGH_RESIDUALS = 16
@@ -87,13 +89,26 @@ def learn_noise(points: Iterable[PointSamples]) -> Noise:
             # Divided by the root of 1 + 1/n the difference to the mean of n scatters as one sample does.
             shrink = math.sqrt(1 + 1 / len(repeats))
             shifts += ((np.asarray(point.firsts) - np.median(repeats)) / shrink).tolist()
-    prior = [_PRIOR_SCALE / _MAD_SCALE] * _PRIOR_RESIDUALS
-    scale = _MAD_SCALE * float(np.median([*prior, *residuals]))
+    prior = [_PRIOR_SCALE] * _PRIOR_RESIDUALS
+    scale = _robust_scale([*prior, *residuals])
     usable = bool(shifts) and _alike(np.asarray(shifts), scale if len(residuals) >= _ENOUGH_RESIDUALS else None)
     if usable and len(residuals) < _ENOUGH_RESIDUALS:
         # Visits of one repetition have no other residuals than those against their first call.
-        scale = _MAD_SCALE * float(np.median([*prior, *residuals, *np.abs(shifts).tolist()]))
+        scale = _robust_scale([*prior, *residuals, *np.abs(shifts).tolist()])
     return Noise(max(scale, _LEAST_SCALE), FirstCalls(usable))
+
+
+def _robust_scale(residuals: Sequence[float]) -> float:
+    """The standard deviation of the residuals, each counted as 2.5 median ones at most.
+
+    The median alone would be as robust and needs three times as many residuals (Huber, chapter 5); what clipping takes
+    off a normal's second moment is put back.
+    """
+    sizes = np.abs(np.asarray(residuals))
+    clip = 2.5 * _MAD_SCALE * float(np.median(sizes))
+    if clip <= 0:
+        return 0.0
+    return math.sqrt(float(np.mean(np.minimum(sizes, clip) ** 2)) / _CLIPPED_MOMENT)
 
 
 def _alike(shifts: Array, scale: float | None) -> bool:

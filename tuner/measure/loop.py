@@ -32,6 +32,10 @@ class _Goal:
         doubt = self.doubts.get(name)
         return doubt is not None and len(log_ratios) >= self.settings.rule.min_samples and doubt.settled(log_ratios)
 
+    def is_contradicted(self, name: str, first: float | None, log_ratios: Sequence[float]) -> bool:
+        doubt = self.doubts.get(name)
+        return doubt is not None and doubt.contradicted(first, log_ratios)
+
 
 def time_point(
     team: Team, backends: Mapping[str, Invocation], request: PointRequest, settings: MeasureSettings
@@ -98,11 +102,17 @@ def _judge(rows: list[list[float]], names: Sequence[str], timings: Timings, goal
             ratios and goal.doubts and all(goal.is_settled(name, ratios[name]) for name in ratios)
         ):
             return _SETTLED
-        if count >= goal.repeats:
-            return _SAMPLES
+        if count >= goal.repeats and count < settings.rule.max_samples:
+            firsts = _first_log_ratios(timings, settings.baseline)
+            return 1 if any(goal.is_contradicted(name, firsts.get(name), ratios[name]) for name in ratios) else _SAMPLES
     # Looking costs two barriers and a sort, so look less often as samples gather: an eighth more each time, or so.
     left = (goal.repeats if count < goal.repeats else settings.rule.max_samples) - count
     return min(count // 8 + 1, _longest_block(names), left)
+
+
+def _first_log_ratios(timings: Timings, baseline: str) -> dict[str, float]:
+    slow = timings.first[baseline]
+    return {name: math.log(slow / fast) for name, fast in timings.first.items() if name != baseline}
 
 
 def _longest_block(names: Sequence[str]) -> int:

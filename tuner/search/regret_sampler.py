@@ -113,7 +113,9 @@ class RegretSampler(PointSampler):
             return Outlook(None, math.inf, len(waiting), exhausted=True)
         if waiting:
             name, size = waiting[0]
-            return Outlook(Proposal(name, size, min(int(self._choices[0]), most)), math.inf, len(waiting))
+            repeats = min(int(self._choices[0]), most)
+            doubts = self._first_doubts(finished) if repeats < most else {}
+            return Outlook(Proposal(name, size, repeats, doubts), math.inf, len(waiting))
         noise = self._noise_at(finished)
         states = [state for place in range(len(mine)) for state in self._state(place, mine[place], noise, finished)]
         regret = math.fsum(state.regret for state in states) / len(states)
@@ -177,6 +179,11 @@ class RegretSampler(PointSampler):
             self._noise = (at, {name: learn_noise(found.values()) for name, found in points.items()})
         return self._noise[1]
 
+    def _first_doubts(self, finished: Sequence[Observation]) -> dict[str, Doubt]:
+        """In the first look only the noise is known."""
+        noise = self._noise_at(finished)
+        return {name: Doubt(0.0, 0.0, 1.0, own.scale, -1.0, own.first.usable) for name, own in noise.items()}
+
     def _state(
         self,
         place: int,
@@ -236,20 +243,22 @@ class RegretSampler(PointSampler):
             return None
         view = states[best.cell].view
         return Proposal(
-            view.grid.name, view.grid.sizes[best.place], best.repeats, _doubts(view, best.place, best.repeats, noise)
+            view.grid.name,
+            view.grid.sizes[best.place],
+            best.repeats,
+            _doubts(view, best.place, best.repeats, noise) if best.repeats < most else {},
         )
 
 
 def _doubts(view: CellView, place: int, repeats: int, noise: Mapping[str, Noise]) -> dict[str, Doubt]:
-    if repeats < _LONG_VISIT:
-        return {}
     doubts = {}
     for name, lead in view.leads.items():
         mean, variance = lead.mean[place], max(float(lead.covariance[place, place]), 0.0)
         if np.isfinite(mean):
             loss = float(expected_loss(np.array([mean]), np.array([math.sqrt(variance)]))[0])
             offset = float(view.offsets[name][place])
-            doubts[name] = Doubt(offset, float(mean), variance, noise[name].scale, _DOUBT_LEFT * loss)
+            least = _DOUBT_LEFT * loss if repeats >= _LONG_VISIT else -1.0
+            doubts[name] = Doubt(offset, float(mean), variance, noise[name].scale, least, noise[name].first.usable)
     return doubts
 
 
