@@ -38,11 +38,11 @@ SHAPES = tuple(Shape(*smooth, rough) for smooth, rough in itertools.product(_SMO
 _ROUGH_OCTAVES = 2.5
 _OFFSET = 0.4
 # Degrees of likeness between cells, with what each is believed before the samples speak.
-LIKENESS = ((0.0, 0.3), (0.9, 0.2), (0.99, 0.25), (0.999, 0.25))
+LIKENESS = ((0.0, 0.2), (0.97, 0.2), (0.9995, 0.6))
 # Hypotheses far behind the best say nothing; with many points one or two are left in any case.
 _LEAST_SHARE = 0.03
 _MOST_KEPT = 6
-_TRIED_TOGETHER = 4
+_TRIED_BETWEEN = 4
 # What may lie between two sizes although nothing measured hints at it: an island, a protocol of its own. No likelihood
 # rules it out before every gap is small, so it keeps that share of belief beside whatever hypothesis fits best.
 SURPRISE = Shape(0.0, 6.0, 0.3)
@@ -116,13 +116,25 @@ class CurveModel:
         apart = np.sum([_likelihoods(points, SHAPES, unit) for points in known], axis=0)
         scored = [(float(score), shape, 0.0) for score, shape in zip(apart, SHAPES, strict=True)]
         if len(known) > 1:
-            scored = [(score + math.log(LIKENESS[0][1]), shape, 0.0) for score, shape, _ in scored]
-            best = sorted(scored, key=lambda item: -item[0])[:_TRIED_TOGETHER]
+            # Under every shape as far apart and as much alike as they can be; between the two under the best ones.
             joined = _join(known)
-            for likeness, belief in LIKENESS[1:]:
-                for _, shape, _ in best:
-                    score = _joint_likelihood(joined, shape, likeness, unit) + math.log(belief)
-                    scored.append((score, shape, likeness))
+            beliefs = dict(LIKENESS)
+            most = max(beliefs)
+            together = [(_joint_likelihood(joined, shape, most, unit), shape) for shape in SHAPES]
+            best = sorted(together, key=lambda item: -item[0])[:_TRIED_BETWEEN]
+            between = [
+                (_joint_likelihood(joined, shape, likeness, unit), shape, likeness)
+                for likeness in beliefs
+                if 0 < likeness < most
+                for _, shape in best
+            ]
+            scored += [(score, shape, most) for score, shape in together]
+            # Of each degree as many hypotheses share its belief as were tried.
+            tried = {0.0: len(SHAPES), most: len(SHAPES)}
+            scored = [
+                (score + math.log(beliefs[likeness] / tried.get(likeness, len(best))), shape, likeness)
+                for score, shape, likeness in [*scored, *between]
+            ]
         scored.sort(key=lambda item: (-item[0], item[1], item[2]))
         top = scored[0][0]
         chosen = [item for item in scored[:kept] if item[0] > top + math.log(_LEAST_SHARE)]

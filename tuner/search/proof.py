@@ -31,6 +31,8 @@ def missing_proofs(
 ) -> list[Proof]:
     """One for each run of sizes in which the candidate leads by its curve, but not yet beyond doubt.
 
+    Without a threshold nothing has to be proven, but a run still needs a size that was measured in its own cell.
+
     Args:
         lead: the candidate's lead over the best other choice at each size, beyond `threshold`; -inf where forbidden.
         samples: log-ratios by size, as far as measured in this cell.
@@ -43,10 +45,12 @@ def missing_proofs(
     for start, end in zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True):
         run = range(start, end)
         measured = [place for place in run if grid.sizes[place] in samples]
+        if threshold <= 0 and measured:
+            continue
         pool = [value for place in measured for value in samples[grid.sizes[place]]]
         if pool and median_interval(pool, confidence).low > threshold:
             continue
-        missing = _missing(pool, threshold, confidence)
+        missing = 1 if threshold <= 0 else _missing(pool, threshold, confidence)
         if missing is None:
             continue
         worth = math.fsum(float(grid.weights[place] * lead[place]) for place in run)

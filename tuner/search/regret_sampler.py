@@ -205,15 +205,12 @@ class RegretSampler(PointSampler):
         costs = CostModel(self._budget, mine, finished)
         rates = view.worth / costs.shares(view.grid.x, self._choices)
         proofs: list[Proof] = []
-        if self._threshold > 0:
-            for name, lead in view.leads.items():
-                samples: dict[int, tuple[float, ...]] = {}
-                for observation in mine:
-                    if name in observation.samples:
-                        samples[observation.size] = (
-                            samples.get(observation.size, ()) + observation.samples[name].repeats
-                        )
-                proofs += missing_proofs(view.grid, lead.mean, samples, self._threshold, self._confidence)
+        for name, lead in view.leads.items():
+            samples: dict[int, tuple[float, ...]] = {}
+            for observation in mine:
+                if name in observation.samples:
+                    samples[observation.size] = samples.get(observation.size, ()) + observation.samples[name].repeats
+            proofs += missing_proofs(view.grid, lead.mean, samples, self._threshold, self._confidence)
         regret = view.regret + math.fsum(proof.worth for proof in proofs)
         return _CellState(view, costs, rates, tuple(proofs), frozenset(o.size for o in mine), regret)
 
