@@ -1,0 +1,68 @@
+"""The worth of a measurement, against what simulating it gives."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ccl_dispatch.tuner.curves import Doubt, expected_loss, value_of_measuring
+from ccl_dispatch.tuner.curves.value import scalar_loss
+
+
+@given(st.floats(-1, 1), st.floats(0.001, 1))
+def test_expected_loss_is_the_mean_of_the_wrong_side(mean: float, deviation: float) -> None:
+    """The looked-up loss is that of the formula to a thousandth of the deviation, never negative, falling in |mean|."""
+    found = float(expected_loss(np.array([mean]), np.array([deviation]))[0])
+    assert found == pytest.approx(scalar_loss(mean, deviation), abs=1e-3 * deviation)
+    assert 0 <= found <= deviation / math.sqrt(2 * math.pi) + 1e-9
+
+
+def test_the_formula_is_what_simulation_gives() -> None:
+    """E[max(-X, 0)] of a normal with mean 0.1 and deviation 0.2, from a million draws."""
+    draws = np.random.default_rng(0).normal(0.1, 0.2, 1_000_000)
+    assert scalar_loss(0.1, 0.2) == pytest.approx(float(np.maximum(-draws, 0).mean()), rel=0.01)
+
+
+def test_the_worth_is_what_choosing_again_gains() -> None:
+    """One size: measuring it lowers the expected loss by the simulated difference between choosing now and after."""
+    mean, deviation, noise = 0.05, 0.1, 0.08
+    worth = float(
+        value_of_measuring(np.array([mean]), np.array([[deviation**2]]), np.ones(1), np.array([[noise**2]]))[0, 0]
+    )
+    rng = np.random.default_rng(1)
+    truth = rng.normal(mean, deviation, 400_000)
+    seen = truth + rng.normal(0, noise, len(truth))
+    after = (mean / deviation**2 + seen / noise**2) / (1 / deviation**2 + 1 / noise**2)
+    gain = np.where(after > 0, truth, 0).mean() - max(mean, 0.0)
+    assert worth == pytest.approx(float(gain), rel=0.05)
+
+
+def test_nothing_is_gained_where_nothing_is_open() -> None:
+    """Far from zero, or without doubt, a measurement is worth nothing; more repetitions are worth more."""
+    covariance = np.array([[0.01, 0.0], [0.0, 1e-8]])
+    noise = np.array([[0.01, 0.01], [0.001, 0.001]])
+    worth = value_of_measuring(np.array([0.02, 0.02]), covariance, np.array([0.5, 0.5]), noise)
+    assert worth[0, 1] < 1e-6 < worth[0, 0] < worth[1, 0]
+    assert value_of_measuring(np.array([3.0, 3.0]), covariance, np.array([0.5, 0.5]), noise).max() == 0
+
+
+def test_a_doubt_settles_when_little_is_left_to_lose() -> None:
+    """Repetitions clearly on a side settle it, those near zero do not; with a limit below zero nothing ever does."""
+    doubt = Doubt(offset=0.0, mean=0.1, variance=0.01, scale=0.05, least=1e-4, firsts=True)
+    assert doubt.settled([0.1] * 10)
+    assert doubt.settled([-0.1] * 10)
+    assert not doubt.settled([0.0] * 4)
+    assert not doubt._replace(least=-1.0).settled([0.1] * 1000)
+
+
+def test_two_samples_contradict_each_other_only_beyond_noise() -> None:
+    """One outlier of two is a contradiction; two close ones, three samples, or a first call that does not count are not."""
+    doubt = Doubt(offset=0.0, mean=0.0, variance=1.0, scale=0.05, least=-1.0, firsts=True)
+    assert doubt.contradicted(1.0, [0.1])
+    assert not doubt.contradicted(0.15, [0.1])
+    assert not doubt.contradicted(1.0, [0.1, 0.1])
+    assert not doubt._replace(firsts=False).contradicted(1.0, [0.1])
