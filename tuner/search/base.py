@@ -165,6 +165,9 @@ class PointSampler(BaseSampler, abc.ABC):
         self.space = space
         self._distributions = space.distributions()
         self._decoded: dict[int, tuple[str, Observation]] = {}
+        self._known_of: optuna.Study | None = None
+        self._known_trials = 0
+        self._known: list[Observation] = []
 
     @abc.abstractmethod
     def judge(self, observations: Sequence[Observation]) -> Outlook:
@@ -209,20 +212,25 @@ class PointSampler(BaseSampler, abc.ABC):
 
     def observations(self, study: optuna.Study, without: int = -1) -> list[Observation]:
         """The study's points, in the order of their trials; failed trials are as if never asked for."""
-        found = []
-        for trial in study.get_trials(deepcopy=False):
-            unasked = len(trial.params) < len(self._distributions)
-            if trial.state == TrialState.FAIL or trial.number == without or unasked:
-                continue
-            text = trial.user_attrs.get(OBSERVED)
-            if text is None:
-                size = self.space.sizes[trial.params[SIZE_INDEX]]
-                found.append(Observation(trial.params[CELL], size, pending=True))
-                continue
-            # A finished trial never changes: its text is read once. Compared, as a sampler may serve several studies.
-            known = self._decoded.get(trial.number)
-            if known is None or known[0] != text:
-                size = self.space.sizes[trial.params[SIZE_INDEX]]
-                self._decoded[trial.number] = known = (text, decode(trial.params[CELL], size, text))
-            found.append(known[1])
-        return found
+        trials = study.get_trials(deepcopy=False)
+        if self._known_of is not study:
+            self._known_of, self._known_trials, self._known = study, 0, []
+        # Finished trials never change: those at the head of the list are read once.
+        while self._known_trials < len(trials) and trials[self._known_trials].state.is_finished():
+            self._known += self._read(trials[self._known_trials])
+            self._known_trials += 1
+        later = (trial for trial in trials[self._known_trials :] if trial.number != without)
+        return [*self._known, *(observation for trial in later for observation in self._read(trial))]
+
+    def _read(self, trial: FrozenTrial) -> list[Observation]:
+        """The trial's point, or none."""
+        if trial.state == TrialState.FAIL or len(trial.params) < len(self._distributions):
+            return []
+        size = self.space.sizes[trial.params[SIZE_INDEX]]
+        text = trial.user_attrs.get(OBSERVED)
+        if text is None:
+            return [Observation(trial.params[CELL], size, pending=True)]
+        known = self._decoded.get(trial.number)
+        if known is None or known[0] != text:
+            self._decoded[trial.number] = known = (text, decode(trial.params[CELL], size, text))
+        return [known[1]]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -35,20 +34,6 @@ class Budget:
     regret: float | None = None
     fixed_executions: int = 2
     repeat_executions: int = 2
-
-
-@dataclass(frozen=True)
-class Spent:
-    """What the visits so far have cost."""
-
-    executions: int
-    seconds: float
-
-
-def spent(observations: Sequence[Observation]) -> Spent:
-    """The sum over all visits whose cost is known."""
-    visits = [observation.visit for observation in observations if observation.visit is not None]
-    return Spent(sum(visit.executions for visit in visits), math.fsum(visit.seconds for visit in visits))
 
 
 class CostModel:

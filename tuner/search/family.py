@@ -26,9 +26,9 @@ Array = NDArray[np.float64]
 
 # Weights of hypotheses change slowly: they are learned anew when a family has grown by that factor.
 GROWTH = 1.3
-# With many points one hypothesis is far ahead, and each costs as much as the first.
-_MANY_POINTS = 24
-_FEW_KEPT = 2
+# Below so many visits per cell, so many hypotheses are kept: with many points one is far ahead, and each costs as much
+# as the first.
+_KEPT = ((10, 6), (16, 3), (math.inf, 2))
 
 
 @dataclass(frozen=True)
@@ -89,31 +89,36 @@ class Family:
         self._threshold = threshold
         self._choices = np.asarray(choices, dtype=float)
         self._place = {grid.name: place for place, grid in enumerate(grids)}
-        self._models: dict[str, CurveModel] = {}
-        self._learned_at = 0
+        self._models: tuple[int, dict[str, CurveModel]] = (-1, {})
         self._noise: Mapping[str, Noise] = {}
         self._summaries: dict[tuple[str, int, int, int], tuple[float, float]] = {}
 
-    def view(self, observations: Sequence[Observation], noise: Mapping[str, Noise]) -> list[CellView]:
-        """What all `observations` of the family, in the order of their trials, say about each of its cells."""
+    def view(self, place: int, observations: Sequence[Observation], noise: Mapping[str, Noise]) -> CellView:
+        """What `observations` of the family, in the order of their trials, say about the cell at `place`."""
         if noise != self._noise:
-            self._noise, self._learned_at = noise, 0
+            self._noise = noise
+            self._models = (-1, {})
             self._summaries.clear()
         finished = [o for o in observations if not o.pending]
+        models = self._learn(finished)
+        grid = self.grids[place]
+        curves = {}
+        for name, model in models.items():
+            points = self._points(finished, name)
+            wanted = [(place, grid.x)]
+            curves[name] = (model.posterior(points, wanted)[0], model.surprised().posterior(points, wanted)[0])
+        return self._cell_view(grid, curves, observations)
+
+    def _learn(self, finished: Sequence[Observation]) -> dict[str, CurveModel]:
+        """The models as of the last checkpoint: a function of the trials, whoever asks and however often."""
         at = checkpoint(len(finished))
-        if at != self._learned_at:
-            kept = {} if len(finished) < _MANY_POINTS * len(self.grids) else {"kept": _FEW_KEPT}
-            for name in self._candidates:
-                self._models[name] = CurveModel.learn(self._points(finished[:at], name), **kept)
-            self._learned_at = at
-        wanted = [(place, grid.x) for place, grid in enumerate(self.grids)]
-        curves: list[dict[str, tuple[Posterior, Posterior]]] = [{} for _ in self.grids]
-        for name in self._candidates:
-            points, model = self._points(finished, name), self._models[name]
-            likely, surprising = model.posterior(points, wanted), model.surprised().posterior(points, wanted)
-            for place, both in enumerate(zip(likely, surprising, strict=True)):
-                curves[place][name] = both
-        return [self._cell_view(grid, curves[place], observations) for place, grid in enumerate(self.grids)]
+        if at != self._models[0]:
+            kept = next(most for points, most in _KEPT if len(finished) < points * len(self.grids))
+            self._models = (
+                at,
+                {name: CurveModel.learn(self._points(finished[:at], name), kept=kept) for name in self._candidates},
+            )
+        return self._models[1]
 
     def _points(self, observations: Sequence[Observation], candidate: str) -> list[Points]:
         gathered: list[dict[int, PointSamples]] = [{} for _ in self.grids]
@@ -184,13 +189,13 @@ class Family:
         )
 
 
-def checkpoint(count: int) -> int:
-    """The last of a rising row of counts (each about GROWTH times the one before) that is not above `count`."""
+def checkpoint(count: int, growth: float = GROWTH) -> int:
+    """The last of a rising row of counts (each about `growth` times the one before) that is not above `count`."""
     at = 0
     step = 1
     while step <= count:
         at = step
-        step = max(step + 1, math.ceil(step * GROWTH))
+        step = max(step + 1, math.ceil(step * growth))
     return at
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ccl_dispatch.tuner.curves import Doubt, Noise, PointSamples, expected_loss, learn_noise
 from ccl_dispatch.tuner.search.base import Observation, Outlook, PointSampler, Proposal, SearchSpace
-from ccl_dispatch.tuner.search.costs import Budget, CostModel, spent
+from ccl_dispatch.tuner.search.costs import Budget, CostModel
 from ccl_dispatch.tuner.search.family import CellView, Family, checkpoint, make_grid
 from ccl_dispatch.tuner.search.proof import Proof, missing_proofs
 
@@ -31,6 +31,8 @@ _SLIGHT = 0.01
 # A visit of so many repetitions may end early, when doubt has fallen to a fiftieth.
 _LONG_VISIT = 8
 _DOUBT_LEFT = 0.02
+# A new estimate of the noise has every curve of the study fitted anew: only when twice as much is known.
+_NOISE_GROWTH = 2.0
 
 
 class _Best(NamedTuple):
@@ -42,13 +44,13 @@ class _Best(NamedTuple):
 
 @dataclass(frozen=True)
 class _CellState:
-    """A cell with what each visit would be worth per share of the budget."""
+    """A cell with what each visit would be worth per share of the budget, and the row and column of the best."""
 
     view: CellView
     costs: CostModel
     rates: Array
+    best: tuple[int, int]
     proofs: tuple[Proof, ...]
-    measured: frozenset[int]
     regret: float
 
 
@@ -96,11 +98,18 @@ class RegretSampler(PointSampler):
         ]
         self._looks = self._first_looks()
         self._noise: tuple[int, Mapping[str, Noise]] = (-1, {})
-        self._states: list[tuple[tuple[int, int, int], tuple[_CellState, ...]] | None] = [None] * len(self._families)
+        self._states: dict[str, tuple[object, _CellState]] = {}
+        self._last: tuple[Sequence[Observation], Outlook] | None = None
 
     def judge(self, observations: Sequence[Observation]) -> Outlook:
         """See the class."""
         finished = [o for o in observations if not o.pending]
+        # Asked twice for each trial, before it and by it.
+        if self._last is None or self._last[0] != observations:
+            self._last = (observations, self._judge(observations, finished))
+        return self._last[1]
+
+    def _judge(self, observations: Sequence[Observation], finished: Sequence[Observation]) -> Outlook:
         mine: list[list[Observation]] = [[] for _ in self._families]
         seen: dict[str, set[int]] = {name: set() for name in self.space.cells}
         for observation in observations:
@@ -117,7 +126,7 @@ class RegretSampler(PointSampler):
             doubts = self._first_doubts(finished) if repeats < most else {}
             return Outlook(Proposal(name, size, repeats, doubts), math.inf, len(waiting))
         noise = self._noise_at(finished)
-        states = [state for place in range(len(mine)) for state in self._state(place, mine[place], noise, finished)]
+        states = [s for place, own in enumerate(mine) for s in self._family_states(place, own, noise, finished)]
         regret = math.fsum(state.regret for state in states) / len(states)
         unlimited = self._budget.executions is None and self._budget.seconds is None
         enough = self._budget.regret or (_ENOUGH if unlimited else _NOTHING)
@@ -134,7 +143,7 @@ class RegretSampler(PointSampler):
         if budget.executions is None:
             return most
         pending = sum(o.pending for o in observations)
-        left = budget.executions - spent(observations).executions
+        left = budget.executions - sum(o.visit.executions for o in observations if o.visit is not None)
         left -= pending * (budget.fixed_executions + budget.repeat_executions)
         return min(most, int((left - budget.fixed_executions) // budget.repeat_executions))
 
@@ -167,7 +176,7 @@ class RegretSampler(PointSampler):
 
     def _noise_at(self, finished: Sequence[Observation]) -> Mapping[str, Noise]:
         """The study's noise as of the last checkpoint."""
-        at = checkpoint(len(finished))
+        at = checkpoint(len(finished), _NOISE_GROWTH)
         if self._noise[0] != at:
             points: dict[str, dict[tuple[str, int], PointSamples]] = {name: {} for name in self._candidates}
             for observation in finished[:at]:
@@ -184,21 +193,34 @@ class RegretSampler(PointSampler):
         noise = self._noise_at(finished)
         return {name: Doubt(0.0, 0.0, 1.0, own.scale, -1.0, own.first.usable) for name, own in noise.items()}
 
-    def _state(
+    def _family_states(
         self,
         place: int,
         mine: Sequence[Observation],
         noise: Mapping[str, Noise],
         finished: Sequence[Observation],
-    ) -> tuple[_CellState, ...]:
-        pending = sum(o.pending for o in mine)
-        key = (len(mine) - pending, hash(tuple((o.cell, o.size) for o in mine if o.pending)), self._noise[0])
-        known = self._states[place]
-        if known is None or known[0] != key:
-            views = self._families[place].view(mine, noise)
-            known = (key, tuple(self._cell_state(view, mine, finished) for view in views))
-            self._states[place] = known
-        return known[1]
+    ) -> list[_CellState]:
+        """Of each cell of a family the state as of its own last visit, or the last checkpoint where that is later.
+
+        What a visit of one cell tells of the others can wait that long: their doubts only get smaller by it.
+        """
+        family = self._families[place]
+        done = [o for o in mine if not o.pending]
+        waiting = [o for o in mine if o.pending]
+        least = checkpoint(len(done))
+        upto = {grid.name: least for grid in family.grids}
+        for number, observation in enumerate(done[least:], least + 1):
+            upto[observation.cell] = number
+        states = []
+        for index, grid in enumerate(family.grids):
+            key = (upto[grid.name], tuple((o.cell, o.size) for o in waiting), self._noise[0])
+            known = self._states.get(grid.name)
+            if known is None or known[0] != key:
+                seen = [*done[: upto[grid.name]], *waiting]
+                view = family.view(index, seen, noise)
+                self._states[grid.name] = known = (key, self._cell_state(view, seen, finished))
+            states.append(known[1])
+        return states
 
     def _cell_state(self, view: CellView, family: Sequence[Observation], finished: Sequence[Observation]) -> _CellState:
         mine = [o for o in family if o.cell == view.grid.name and not o.pending]
@@ -212,7 +234,7 @@ class RegretSampler(PointSampler):
                     samples[observation.size] = samples.get(observation.size, ()) + observation.samples[name].repeats
             proofs += missing_proofs(view.grid, lead.mean, samples, self._threshold, self._confidence)
         regret = view.regret + math.fsum(proof.worth for proof in proofs)
-        return _CellState(view, costs, rates, tuple(proofs), frozenset(o.size for o in mine), regret)
+        return _CellState(view, costs, rates, _argmax(rates), tuple(proofs), regret)
 
     def _best(
         self, states: Sequence[_CellState], most: int, noise: Mapping[str, Noise], least: float
@@ -222,7 +244,7 @@ class RegretSampler(PointSampler):
             return None
         best = _Best(0.0, -1, 0, 0)
         for cell, state in enumerate(states):
-            row, place = np.unravel_index(int(np.argmax(state.rates[:rows])), state.rates[:rows].shape)
+            row, place = state.best if rows == len(self._choices) else _argmax(state.rates[:rows])
             if state.view.worth[row, place] > least and state.rates[row, place] > best.rate:
                 best = _Best(float(state.rates[row, place]), cell, int(place), int(self._choices[row]))
         best_proof: tuple[float, str, Proof] | None = None
@@ -245,6 +267,11 @@ class RegretSampler(PointSampler):
             best.repeats,
             _doubts(view, best.place, best.repeats, noise) if best.repeats < most else {},
         )
+
+
+def _argmax(rates: Array) -> tuple[int, int]:
+    row, place = divmod(int(np.argmax(rates)), rates.shape[1])
+    return row, place
 
 
 def _doubts(view: CellView, place: int, repeats: int, noise: Mapping[str, Noise]) -> dict[str, Doubt]:

@@ -60,7 +60,7 @@ def test_a_doubt_settles_when_little_is_left_to_lose() -> None:
 
 
 def test_two_samples_contradict_each_other_only_beyond_noise() -> None:
-    """One outlier of two is a contradiction; two close ones, three samples, or a first call that does not count are not."""
+    """One outlier of two is a contradiction; two close ones, three, or a first call that does not count are not."""
     doubt = Doubt(offset=0.0, mean=0.0, variance=1.0, scale=0.05, least=-1.0, firsts=True)
     assert doubt.contradicted(1.0, [0.1])
     assert not doubt.contradicted(0.15, [0.1])
