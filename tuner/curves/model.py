@@ -16,7 +16,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,6 +43,8 @@ LIKENESS = ((0.0, 0.2), (0.97, 0.2), (0.9995, 0.6))
 _LEAST_SHARE = 0.03
 _MOST_KEPT = 6
 _TRIED_BETWEEN = 4
+_TRIED_TOGETHER = 8
+_FEW_JOINED = 40
 # What may lie between two sizes although nothing measured hints at it: an island, a protocol of its own. No likelihood
 # rules it out before every gap is small, so it keeps that share of belief beside whatever hypothesis fits best.
 SURPRISE = Shape(0.0, 6.0, 0.3)
@@ -120,8 +122,11 @@ class CurveModel:
             joined = _join(known)
             beliefs = dict(LIKENESS)
             most = max(beliefs)
-            together = [(_joint_likelihood(joined, shape, most, unit), shape) for shape in SHAPES]
-            best = sorted(together, key=lambda item: -item[0])[:_TRIED_BETWEEN]
+            # With many points the shapes that fit alone are those that fit together.
+            few = len(joined.x) <= _FEW_JOINED
+            shapes = SHAPES if few else tuple(shape for _, shape, _ in sorted(scored, key=_falling)[:_TRIED_TOGETHER])
+            together = [(_joint_likelihood(joined, shape, most, unit), shape) for shape in shapes]
+            best = sorted(together, key=_falling)[:_TRIED_BETWEEN]
             between = [
                 (_joint_likelihood(joined, shape, likeness, unit), shape, likeness)
                 for likeness in beliefs
@@ -166,6 +171,10 @@ class CurveModel:
                 solved = cross @ inverse
                 parts[place].append((weight, solved @ joined.values, prior - solved @ cross.T))
         return [_mixture(part) for part in parts]
+
+
+def _falling(item: tuple[Any, ...]) -> float:
+    return -float(item[0])
 
 
 def _spread(values: Array) -> float:

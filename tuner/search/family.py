@@ -25,7 +25,7 @@ from ccl_dispatch.tuner.search.base import Observation
 Array = NDArray[np.float64]
 
 # Weights of hypotheses change slowly: they are learned anew when a family has grown by that factor.
-GROWTH = 1.3
+GROWTH = 1.4
 # Below so many visits per cell, so many hypotheses are kept: with many points one is far ahead, and each costs as much
 # as the first.
 _KEPT = ((10, 6), (16, 3), (math.inf, 2))

@@ -19,7 +19,7 @@ from ccl_dispatch.tuner.search.proof import Proof, missing_proofs
 Array = NDArray[np.float64]
 
 # Numbers of repetitions that a visit may have.
-_CHOICES = (1, 2, 4, 9, 20, 50, 120, 400, 1300, 4096)
+_CHOICES = (1, 2, 4, 10, 30, 100, 400, 1300, 4096)
 # The first look at the first cell of a family, in sizes: few where the budget has room for few.
 _LOOKS = (3, 9)
 # And at its other cells: both ends and one between, enough to see whether they are alike.
