@@ -30,6 +30,7 @@ VERBS = {
     "export": ("export", "write the samples of a study as a measurement CSV"),
     "show": ("show", "print a table, one line per cell; --details: one per band"),
     "explain": ("explain", "answer one call, with the reasons"),
+    "report": ("report", "one HTML page with curves, bands and evidence; or the figures as pictures"),
     "diff": ("diff", "two tables: which calls change backend, and what that gains or costs"),
     "validate": ("validate", "check tables: form, sense, digest"),
     "schema": ("schema", "the table format as JSON Schema for editors, or as a page"),
@@ -78,7 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         print(
             f"ccl-dispatch {chosen}: {problem.name} is not installed; this verb needs "
-            "pip install 'ccl-dispatch[tuner]'",
+            f"pip install 'ccl-dispatch[{'report' if chosen == 'report' else 'tuner'}]'",
             file=sys.stderr,
         )
         return 2

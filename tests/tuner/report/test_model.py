@@ -1,0 +1,58 @@
+"""What a report is made of agrees with the samples and with the table that they give."""
+
+from __future__ import annotations
+
+import pytest
+from made_studies import made_study
+
+from ccl_dispatch.runtime.vocabulary import Cell
+from ccl_dispatch.tuner.build import build_table
+from ccl_dispatch.tuner.report.model import Report, make_report
+
+CELLS = [Cell("all_gather", "eager", "first", dtype, 8) for dtype in ("bfloat16", "float32")]
+
+
+@pytest.fixture(scope="module")
+def report() -> Report:
+    """The report of a made study of two cells."""
+    return make_report(*made_study(CELLS, visits=2))
+
+
+def test_the_table_is_that_of_build(report: Report) -> None:
+    """A report shows the table that the samples give, not one of its own."""
+    assert report.table == build_table(*made_study(CELLS, visits=2))
+
+
+def test_curves_have_every_size_with_its_spread(report: Report) -> None:
+    """Medians lie within their bars, for each backend at each size at which it was timed."""
+    for cell in report.cells:
+        assert {name: len(points) for name, points in cell.latencies.items()} == {"base": 25, "fast": 25, "odd": 20}
+        assert set(cell.ratios) == {"fast", "odd"}
+        for points in (*cell.latencies.values(), *cell.ratios.values()):
+            assert [point.size for point in points] == sorted({point.size for point in points})
+            assert all(point.low <= point.median <= point.high for point in points)
+
+
+def test_ratios_say_how_many_times_faster(report: Report) -> None:
+    """Where the candidate takes 0.7 of the time its ratio is near 1/0.7, and 1/1.4 where it takes 1.4 of it."""
+    for point in report.cells[0].ratios["fast"]:
+        assert point.median == pytest.approx(1 / 0.7 if point.size <= 65536 else 1 / 1.4, rel=0.1)
+
+
+def test_time_and_counts_are_those_of_the_points(report: Report) -> None:
+    """Seconds inside and around collectives, samples and executions add up to what the points say."""
+    _, results = made_study(CELLS, visits=2)
+    inside = sum(cell.collective_seconds for cell in report.cells)
+    around = sum(cell.other_seconds for cell in report.cells)
+    assert inside == pytest.approx(sum(result.collective_seconds for result in results))
+    assert inside + around == pytest.approx(sum(result.wall_seconds for result in results))
+    assert sum(cell.samples for cell in report.cells) == 12 * len(results)
+    assert report.executions["base"] == 14 * len(results)
+
+
+def test_the_way_to_the_answer_ends_at_the_answer(report: Report) -> None:
+    """Time rises, the last table decides as the whole study's, and the first, of a tenth of the points, does not."""
+    seconds = [item.seconds for item in report.progress]
+    assert seconds == sorted(seconds)
+    assert report.progress[-1].differing == 0
+    assert report.progress[0].differing > 0

@@ -1,0 +1,111 @@
+"""The page holds everything in itself, and says what the table says."""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from command import ccl_dispatch
+from made_logs import rccl_log
+from made_studies import made_study
+
+from ccl_dispatch.runtime.vocabulary import Cell
+from ccl_dispatch.tuner.report.figures import figures, picture, titled
+from ccl_dispatch.tuner.report.model import Report, make_report
+from ccl_dispatch.tuner.report.page import page
+
+CELLS = [Cell("all_gather", "eager", "first", dtype, 8) for dtype in ("bfloat16", "float32")]
+
+
+@pytest.fixture(scope="module")
+def report() -> Report:
+    """The report of a made study of two cells."""
+    return make_report(*made_study(CELLS))
+
+
+@pytest.fixture(scope="module")
+def text(report: Report) -> str:
+    """Its page."""
+    return page(report)
+
+
+class _Tags(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[tuple[str, dict[str, str | None]]] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.seen.append((tag, dict(attrs)))
+
+
+def test_nothing_is_fetched_from_anywhere(text: str) -> None:
+    """No element of the page names a file or an address, and the page forbids it to itself."""
+    tags = _Tags()
+    tags.feed(text)
+    for tag, attributes in tags.seen:
+        for name in ("src", "href", "xlink:href", "data", "action", "poster"):
+            assert (attributes.get(name) or "#").startswith("#"), (tag, attributes)
+    assert not re.search(r"@import|url\((?!#)", text)
+    assert "default-src 'none'" in text
+
+
+def test_names_inside_the_page_are_unique(text: str) -> None:
+    """Each drawing keeps its own names: none refers to a part of another."""
+    names = re.findall(r'\bid="([^"]+)"', text)
+    assert len(names) == len(set(names))
+    referred = {*re.findall(r'href="#([^"]+)"', text), *re.findall(r"url\(#([^)]+)\)", text)}
+    assert referred <= set(names)
+
+
+def test_foreign_text_stays_text(text: str) -> None:
+    """Names, details and settings with markup in them are shown, not obeyed."""
+    assert "made <up>" not in text
+    assert "made &lt;up&gt;" in text
+    assert "made up: signal 11 &lt;&amp;&gt;" in text
+    assert "made up &amp; odd" in text
+
+
+def test_the_page_says_what_the_table_says(report: Report, text: str) -> None:
+    """Every cell with its bands, crossovers and exclusions, and that the figures were not measured."""
+    for cell in report.table.cells:
+        assert f'data-words="{cell.cell.name}"' in text
+        for crossing in cell.crossovers:
+            assert f"({crossing.at} B)" in text
+    assert text.count("excluded: odd at 1 MiB to 16 MiB: crashed") == len(CELLS)
+    assert "replayed, not measured by this tool" in text
+    assert report.table.digest in text
+
+
+def test_the_same_study_gives_the_same_page(text: str) -> None:
+    """Made anew from the same samples the page is the same to the byte."""
+    assert page(make_report(*made_study(CELLS))) == text
+
+
+def test_pictures_are_the_same_figures(report: Report) -> None:
+    """Each figure can be had as PNG and as SVG, one for each cell and three about the whole."""
+    drawn = figures(report)
+    assert set(drawn) == {"overview", "progress", "time", *(cell.name.replace("/", "-") for cell in CELLS)}
+    assert picture(drawn["overview"], "png").startswith(b"\x89PNG")
+    assert b"all_gather/eager/first/float32/ws8" in picture(drawn["overview"], "svg")
+    alone = picture(titled(report)["all_gather-eager-first-float32-ws8"], "svg")
+    assert b"all_gather/eager/first/float32/ws8: replayed on made up &amp; odd" in alone
+
+
+def test_the_command_writes_page_and_pictures_of_an_import(tmp_path: Path) -> None:
+    """Also of a study without times, which has no progress to show."""
+    times = {1 << power: (100.0, 1.0) for power in range(4, 14)}
+    (tmp_path / "a.log").write_text("\n".join(rccl_log(times)))
+    (tmp_path / "b.log").write_text("\n".join(rccl_log(dict.fromkeys(times, (50.0, 1.0)))))
+    names = ("--backend", "a", "--backend", "b", "--baseline", "a", "--storage", "s.journal")
+    assert ccl_dispatch("import", "a.log", "b.log", *names, folder=tmp_path).returncode == 0
+    done = ccl_dispatch("report", "--storage", "s.journal", "--out", "r.html", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "How it went" not in (tmp_path / "r.html").read_text(encoding="utf-8")
+    done = ccl_dispatch("report", "--storage", "s.journal", "--out", "p", "--format", "png", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert sorted(path.name for path in (tmp_path / "p").iterdir()) == [
+        "all_gather-eager-first-float16-ws8.png",
+        "overview.png",
+    ]

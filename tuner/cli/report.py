@@ -1,0 +1,53 @@
+"""`report`: a study and its table as one page, or as pictures."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import optuna
+
+from ccl_dispatch.runtime.errors import OutputError
+from ccl_dispatch.tuner.cli.options import add_storage, check_writable
+from ccl_dispatch.tuner.files import write_in_one_step
+from ccl_dispatch.tuner.study import SweepStudy, open_storage
+
+EXAMPLE = "ccl-dispatch report --storage runs/cpu/study.journal --out report.html"
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Its arguments."""
+    add_storage(parser)
+    parser.add_argument("--out", required=True, metavar="FILE", help="the page, or the folder of the pictures")
+    parser.add_argument(
+        "--format", default="html", choices=("html", "png", "svg"), help="one page, or one picture per figure"
+    )
+
+
+def run(options: argparse.Namespace) -> int:
+    """Write the page or the pictures; the storage is only read."""
+    # Before anything is read: whoever lacks matplotlib is told so at once.
+    from ccl_dispatch.tuner.report.figures import picture, titled
+    from ccl_dispatch.tuner.report.model import make_report
+    from ccl_dispatch.tuner.report.page import page
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    out = Path(options.out)
+    if options.format == "html":
+        check_writable(out, "--out")
+    with open_storage(options.storage, write=False) as storage:
+        study = SweepStudy.load(storage, options.study)
+        report = make_report(study.meta, study.results())
+    try:
+        if options.format == "html":
+            write_in_one_step(str(out), page(report))
+            print(f"{out}: {len(report.cells)} cells ({report.table.provenance}), {out.stat().st_size / 1e6:.1f} MB")
+            return 0
+        out.mkdir(parents=True, exist_ok=True)
+        drawn = titled(report)
+        for name, figure in drawn.items():
+            (out / f"{name}.{options.format}").write_bytes(picture(figure, options.format))
+    except OSError as problem:
+        raise OutputError(f"{out} can't be written: {problem.strerror or problem}. Give another --out") from problem
+    print(f"{out}: {len(drawn)} pictures")
+    return 0

@@ -1,0 +1,166 @@
+"""What a report shows, worked out from a study: curves with their spread, the table, how it came about, the time."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from ccl_dispatch.runtime.table import CellTable, Table
+from ccl_dispatch.runtime.vocabulary import Cell
+from ccl_dispatch.tuner.build import build_table
+from ccl_dispatch.tuner.compare import compare
+from ccl_dispatch.tuner.fit.points import join_points
+from ccl_dispatch.tuner.samples import PointResult
+from ccl_dispatch.tuner.study import StudyMeta
+
+# Parts of the points after which the table is built again, to show how the answer came about. Building is what a report
+# of a large study spends its time on.
+CHECKPOINTS = (0.1, 0.25, 0.5, 0.75, 1.0)
+
+
+@dataclass(frozen=True)
+class CurvePoint:
+    """One size of a curve, in per-rank input bytes, with the middle of its samples and how far they or it may lie."""
+
+    size: int
+    low: float
+    median: float
+    high: float
+
+
+@dataclass(frozen=True)
+class CellReport:
+    """One cell: its answer, its curves by backend, and where its time went.
+
+    Attributes:
+        latencies: by backend, in microseconds of the slowest rank, between the quartiles.
+        ratios: by candidate T(baseline)/T(candidate), with its interval at the policy's confidence, maybe endless.
+        collective_seconds: in collectives and their barriers.
+        other_seconds: the rest of the time that its points took.
+    """
+
+    table: CellTable
+    latencies: Mapping[str, tuple[CurvePoint, ...]]
+    ratios: Mapping[str, tuple[CurvePoint, ...]]
+    points: int
+    samples: int
+    collective_seconds: float
+    other_seconds: float
+
+
+@dataclass(frozen=True)
+class Progress:
+    """The table as it would have been after some of the points.
+
+    Attributes:
+        points: how many.
+        seconds: that they took.
+        regret: mean of the cells' estimates, None when no cell had one.
+        differing: share of the measured octaves in which it decided otherwise than the whole study's table.
+    """
+
+    points: int
+    seconds: float
+    regret: float | None
+    differing: float
+
+
+@dataclass(frozen=True)
+class Report:
+    """A whole report."""
+
+    table: Table
+    cells: tuple[CellReport, ...]
+    progress: tuple[Progress, ...]
+    executions: Mapping[str, int]
+
+
+def make_report(meta: StudyMeta, results: Sequence[PointResult]) -> Report:
+    """The report of a study's points, in the order in which they were measured.
+
+    Raises:
+        StorageError: there are none.
+    """
+    table = build_table(meta, results)
+    by_cell: dict[Cell, list[PointResult]] = {}
+    executions: dict[str, int] = {}
+    for result in results:
+        by_cell.setdefault(result.cell, []).append(result)
+        for name, count in result.executions.items():
+            executions[name] = executions.get(name, 0) + count
+    return Report(
+        table=table,
+        cells=tuple(_cell_report(meta, cell, by_cell[cell.cell]) for cell in table.cells),
+        progress=tuple(_progress(meta, results, table)),
+        executions=dict(sorted(executions.items())),
+    )
+
+
+def _cell_report(meta: StudyMeta, cell: CellTable, results: Sequence[PointResult]) -> CellReport:
+    samples: dict[str, dict[int, list[float]]] = {}
+    for result in results:
+        for name, values in result.latencies_us.items():
+            if values:
+                samples.setdefault(name, {}).setdefault(result.size, []).extend(values)
+    order = (meta.baseline, *meta.candidates)
+    points = join_points(
+        results,
+        baseline=meta.baseline,
+        candidates=meta.candidates,
+        confidence=meta.policy.confidence,
+        workload={},
+    )
+    ratios: dict[str, tuple[CurvePoint, ...]] = {}
+    for name in meta.candidates:
+        found = [(point.size, point.ratios[name].interval) for point in points if name in point.ratios]
+        if found:
+            ratios[name] = tuple(
+                CurvePoint(size, math.exp(at.low), math.exp(at.median), math.exp(at.high)) for size, at in found
+            )
+    collective = sum(result.collective_seconds for result in results)
+    return CellReport(
+        table=cell,
+        latencies={
+            name: tuple(_latency(size, samples[name][size]) for size in sorted(samples[name]))
+            for name in order
+            if name in samples
+        },
+        ratios=ratios,
+        points=len(points),
+        samples=sum(max((len(values) for values in result.latencies_us.values()), default=0) for result in results),
+        collective_seconds=collective,
+        other_seconds=max(sum(result.wall_seconds for result in results) - collective, 0.0),
+    )
+
+
+def _latency(size: int, values: Sequence[float]) -> CurvePoint:
+    low, middle, high = statistics.quantiles(values, n=4) if len(values) > 1 else (values[0],) * 3
+    return CurvePoint(size, max(low, min(values)), middle, min(high, max(values)))
+
+
+def _progress(meta: StudyMeta, results: Sequence[PointResult], final: Table) -> list[Progress]:
+    progress: list[Progress] = []
+    for part in CHECKPOINTS:
+        count = max(round(part * len(results)), 1)
+        if progress and progress[-1].points == count:
+            continue
+        some = results[:count]
+        # A cell of which the baseline is not measured yet has no answer yet.
+        ready = {result.cell for result in some if result.latencies_us.get(meta.baseline)}
+        taken = [result for result in some if result.cell in ready]
+        if not taken:
+            continue
+        table = final if count == len(results) else build_table(meta, taken)
+        estimates = [cell.regret_estimate for cell in table.cells if cell.regret_estimate is not None]
+        changed, measured = compare(table, final).octaves
+        progress.append(
+            Progress(
+                points=count,
+                seconds=sum(result.wall_seconds for result in some),
+                regret=statistics.fmean(estimates) if estimates else None,
+                differing=changed / measured if measured else 0.0,
+            )
+        )
+    return progress
