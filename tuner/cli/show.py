@@ -75,10 +75,11 @@ def _cell_line(table: Table, cell: CellTable, label: str, width: int, between: s
         line = line.plus(tail, "grey")
         if not width or len(line) <= width:
             return line
-    more = f"{len(cell.bands)} bands (--details)"
-    short = Line.of(label).plus(f"{short_size(ends[0])}{between}").plus(more, "yellow")
-    short = short.plus(f"{between}{short_size(ends[-1])}")
-    return short if len(short) < len(line) else line
+    forms = [line]
+    for more in (f"{len(cell.bands)} bands (--details)", f"{len(cell.bands)} bands"):
+        ends_alone = Line.of(label).plus(f"{short_size(ends[0])}{between}").plus(more, "yellow")
+        forms.append(ends_alone.plus(f"{between}{short_size(ends[-1])}"))
+    return next((form for form in forms if len(form) <= width), min(forms, key=len))
 
 
 def _suffix(band: Band) -> str:
