@@ -159,7 +159,8 @@ def make_sampler(plan: Plan) -> RegretSampler:
     """The search of a plan, with the plan's budget."""
     config = plan.config
     backends = len(plan.settings.backends)
-    # A measured visit also checks every output before and after.
+    # A measured visit also checks every output before and after. What a visit really takes is learned from the first
+    # ones (a captured graph runs its calls all at once).
     fixed = backends * (max(1, plan.settings.warmup) + (0 if config.replay else 2))
     return RegretSampler(
         plan.space,

@@ -53,10 +53,12 @@ class CostModel:
         self._visit_seconds = max(float(np.median(extra)) if extra else 0.0, _VISIT_SECONDS)
         per_repeat = [visit.repeat_executions for _, visit in timed]
         self._repeat_executions = float(np.median(per_repeat)) if per_repeat else float(budget.repeat_executions)
+        fixed = [visit.executions - visit.repeats * visit.repeat_executions for _, visit in timed]
+        self._fixed_executions = float(np.median(fixed)) if fixed else float(budget.fixed_executions)
 
     def executions(self, repeats: Array) -> Array:
         """Executions of a visit of so many repetitions."""
-        return np.asarray(self._budget.fixed_executions + repeats * self._repeat_executions)
+        return np.asarray(self._fixed_executions + repeats * self._repeat_executions)
 
     def seconds(self, x: Array, repeats: Array) -> Array:
         """Seconds of a visit at log2 sizes `x` (columns) with so many repetitions (rows)."""

@@ -39,17 +39,20 @@ class _Best(NamedTuple):
     rate: float
     cell: int
     place: int
-    repeats: int
+    row: int
 
 
 @dataclass(frozen=True)
 class _CellState:
-    """A cell with what each visit would be worth per share of the budget, and the row and column of the best."""
+    """A cell with what each visit would be worth per share of the budget, the row and column of the best, and the
+    executions that a visit of each row uses.
+    """
 
     view: CellView
     costs: CostModel
     rates: Array
     best: tuple[int, int]
+    uses: Array
     proofs: tuple[Proof, ...]
     regret: float
 
@@ -116,36 +119,36 @@ class RegretSampler(PointSampler):
             if observation.cell in seen:
                 seen[observation.cell].add(observation.size)
                 mine[self._family_of[observation.cell]].append(observation)
-        most = self._affordable(observations)
+        left = self._left(observations)
         waiting = [(name, size) for name, size in self._looks if size not in seen[name]]
-        if most < 1 and waiting:
-            return Outlook(None, math.inf, len(waiting), exhausted=True)
         if waiting:
             name, size = waiting[0]
-            repeats = min(int(self._choices[0]), most)
-            doubts = self._first_doubts(finished) if repeats < most else {}
-            return Outlook(Proposal(name, size, repeats, doubts), math.inf, len(waiting))
+            near = [o for o in finished if o.cell == name]
+            uses = CostModel(self._budget, near, near).executions(self._choices)
+            if uses[0] > left:
+                return Outlook(None, math.inf, len(waiting), exhausted=True)
+            doubts = self._first_doubts(finished) if uses[0] < left else {}
+            return Outlook(Proposal(name, size, int(self._choices[0]), doubts), math.inf, len(waiting))
         noise = self._noise_at(finished)
         states = [s for place, own in enumerate(mine) for s in self._family_states(place, own, noise, finished)]
         regret = math.fsum(state.regret for state in states) / len(states)
         unlimited = self._budget.executions is None and self._budget.seconds is None
         enough = self._budget.regret or (_ENOUGH if unlimited else _NOTHING)
-        if most < 1 or regret <= enough:
-            return Outlook(None, regret, exhausted=most < 1)
+        exhausted = all(state.uses[0] > left for state in states)
+        if exhausted or regret <= enough:
+            return Outlook(None, regret, exhausted=exhausted)
         # Without a limit a visit that wins next to nothing is not worth waiting for.
         least = _SLIGHT * enough if unlimited else _NOTHING
-        return Outlook(self._best(states, most, noise, least), regret)
+        return Outlook(self._best(states, left, noise, least), regret)
 
-    def _affordable(self, observations: Sequence[Observation]) -> int:
-        """The most repetitions of one visit that the budget of executions has room for; 0 when it is used up."""
+    def _left(self, observations: Sequence[Observation]) -> float:
+        """The executions that are left of the budget, those of points that are being measured taken off."""
         budget = self._budget
-        most = int(self._choices[-1])
         if budget.executions is None:
-            return most
+            return math.inf
         pending = sum(o.pending for o in observations)
-        left = budget.executions - sum(o.visit.executions for o in observations if o.visit is not None)
-        left -= pending * (budget.fixed_executions + budget.repeat_executions)
-        return min(most, int((left - budget.fixed_executions) // budget.repeat_executions))
+        used = sum(o.visit.executions for o in observations if o.visit is not None)
+        return budget.executions - used - pending * (budget.fixed_executions + budget.repeat_executions)
 
     def _first_looks(self) -> list[tuple[str, int]]:
         """The points of the first look, both ends of every cell first, then what halves the widest gaps."""
@@ -234,39 +237,38 @@ class RegretSampler(PointSampler):
                     samples[observation.size] = samples.get(observation.size, ()) + observation.samples[name].repeats
             proofs += missing_proofs(view.grid, lead.mean, samples, self._threshold, self._confidence)
         regret = view.regret + math.fsum(proof.worth for proof in proofs)
-        return _CellState(view, costs, rates, _argmax(rates), tuple(proofs), regret)
+        uses = costs.executions(self._choices)
+        return _CellState(view, costs, rates, _argmax(rates), uses, tuple(proofs), regret)
 
     def _best(
-        self, states: Sequence[_CellState], most: int, noise: Mapping[str, Noise], least: float
+        self, states: Sequence[_CellState], left: float, noise: Mapping[str, Noise], least: float
     ) -> Proposal | None:
-        rows = int(np.searchsorted(self._choices, most, side="right"))
-        if rows == 0:
-            return None
         best = _Best(0.0, -1, 0, 0)
+        best_proof: tuple[float, int, Proof] | None = None
         for cell, state in enumerate(states):
+            rows = int(np.searchsorted(state.uses, left, side="right"))
+            if rows == 0:
+                continue
             row, place = state.best if rows == len(self._choices) else _argmax(state.rates[:rows])
             if state.view.worth[row, place] > least and state.rates[row, place] > best.rate:
-                best = _Best(float(state.rates[row, place]), cell, int(place), int(self._choices[row]))
-        best_proof: tuple[float, str, Proof] | None = None
-        for state in states:
+                best = _Best(float(state.rates[row, place]), cell, place, row)
             for proof in state.proofs:
                 x = np.log2(np.array([float(proof.size)]))
-                cost = float(state.costs.shares(x, np.array([float(proof.repeats)]))[0, 0])
-                rate = proof.worth / cost
-                if proof.worth > least and rate > max(best.rate, best_proof[0] if best_proof else 0.0):
-                    best_proof = (rate, state.view.grid.name, proof)
-        if best_proof is not None:
-            _, name, proof = best_proof
-            return Proposal(name, proof.size, min(max(proof.repeats, int(self._choices[0])), most))
+                rate = proof.worth / float(state.costs.shares(x, np.array([float(proof.repeats)]))[0, 0])
+                if proof.worth > least and rate > (best_proof[0] if best_proof else 0.0):
+                    best_proof = (rate, cell, proof)
+        if best_proof is not None and best_proof[0] > best.rate:
+            _, cell, proof = best_proof
+            state = states[cell]
+            affordable = int(self._choices[int(np.searchsorted(state.uses, left, side="right")) - 1])
+            repeats = min(max(proof.repeats, int(self._choices[0])), affordable)
+            return Proposal(state.view.grid.name, proof.size, repeats)
         if best.cell < 0:
             return None
-        view = states[best.cell].view
-        return Proposal(
-            view.grid.name,
-            view.grid.sizes[best.place],
-            best.repeats,
-            _doubts(view, best.place, best.repeats, noise) if best.repeats < most else {},
-        )
+        state = states[best.cell]
+        repeats = int(self._choices[best.row])
+        doubts = _doubts(state.view, best.place, repeats, noise) if state.uses[best.row] < left else {}
+        return Proposal(state.view.grid.name, state.view.grid.sizes[best.place], repeats, doubts)
 
 
 def _argmax(rates: Array) -> tuple[int, int]:
