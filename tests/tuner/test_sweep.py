@@ -104,21 +104,35 @@ def test_twenty_interruptions_lose_nothing(tmp_path: Path) -> None:
     config = _config(tmp_path, "cut", "rccl", "quickreduce", f"file: {MI300X}, noise: 0.3, outliers: 0.01", more)
     rng = random.Random(11)
     kept: dict[int, str] = {}
+    journal = tmp_path / "runs/cut/study.journal"
     for turn in range(20):
         process = subprocess.Popen(
             [*COMMAND, "sweep", config, "--quiet"], cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
-        time.sleep(0.6 + rng.random() * 0.5)
+        # Three times of four in the midst of measuring, else while it starts.
+        if turn % 4:
+            _wait_for_growth(journal, process)
+        time.sleep(rng.random() * 0.2)
         process.send_signal((signal.SIGINT, signal.SIGKILL, signal.SIGTERM)[turn % 3])
         process.wait(20)
-        kept = _still_there(tmp_path / "runs/cut/study.journal", kept)
+        kept = _still_there(journal, kept)
     table, summary = _swept(tmp_path, config)
-    _still_there(tmp_path / "runs/cut/study.journal", kept)
+    _still_there(journal, kept)
     assert kept, "not one interruption came after a completed point"
     calm = _config(tmp_path, "calm", "rccl", "quickreduce", f"file: {MI300X}, noise: 0.3, outliers: 0.01", more)
     undisturbed, other = _swept(tmp_path, calm)
     assert table.cells == undisturbed.cells
     assert summary["executions"] == other["executions"]
+
+
+def _wait_for_growth(journal: Path, process: subprocess.Popen[bytes]) -> None:
+    """Return once the journal has grown, or the process has ended."""
+    before = journal.stat().st_size if journal.exists() else 0
+    deadline = time.monotonic() + 20
+    while process.poll() is None and time.monotonic() < deadline:
+        if journal.exists() and journal.stat().st_size > before + 4096:
+            return
+        time.sleep(0.01)
 
 
 def _still_there(journal: Path, kept: dict[int, str]) -> dict[int, str]:

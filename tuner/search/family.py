@@ -113,7 +113,7 @@ class Family:
         """The models as of the last checkpoint: a function of the trials, whoever asks and however often."""
         at = checkpoint(len(finished))
         if at != self._models[0]:
-            kept = next(most for points, most in _KEPT if len(finished) < points * len(self.grids))
+            kept = next(most for points, most in _KEPT if at < points * len(self.grids))
             self._models = (
                 at,
                 {name: CurveModel.learn(self._points(finished[:at], name), kept=kept) for name in self._candidates},
