@@ -6,9 +6,6 @@ excluded) is checked by `runtime.schema` alone; so every valid table fits the sc
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
-
 from ccl_dispatch.runtime.cells import MAX_ITEMS, MAX_RANKS, MAX_SIZE
 from ccl_dispatch.runtime.digest import UNKNOWN
 from ccl_dispatch.runtime.schema import MAX_CANDIDATES
@@ -27,10 +24,7 @@ from ccl_dispatch.runtime.table import (
     Tie,
 )
 from ccl_dispatch.runtime.vocabulary import COLLECTIVES, DIMS, ITEMSIZE, MODES, PROVENANCES, TIMINGS, Cell
-
-Json = dict[str, Any]
-
-DIALECT = "https://json-schema.org/draft/2020-12/schema"
+from ccl_dispatch.tuner.json_schema import DIALECT, Json, count, mapping, one_of, page_part, text
 
 _PAGE_HEAD = f"""\
 # The table format
@@ -42,7 +36,7 @@ not listed here is an error, and so is a missing one that is not marked as optio
 An editor with the YAML language server shows these words and marks mistakes while typing, with
 `"yaml.schemas": {{"docs/table-v1.schema.json": "tables/*.yaml"}}` in its settings. It can't know the digest:
 `ccl-dispatch validate` checks everything.
-""".split("\n")
+"""
 
 
 def table_schema() -> Json:
@@ -50,21 +44,21 @@ def table_schema() -> Json:
     return {
         "$schema": DIALECT,
         "title": f"Dispatch table of ccl-dispatch, {SCHEMA}",
-        **_mapping("Which backend a collective uses, by per-rank input bytes.", _top()),
-        "$defs": {name: _mapping(*part) for name, part in _parts().items()},
+        **mapping("Which backend a collective uses, by per-rank input bytes.", _top()),
+        "$defs": {name: mapping(*part) for name, part in _parts().items()},
     }
 
 
 def _top() -> dict[str, Json]:
     return {
         "schema": {"const": SCHEMA, "description": "The version of this format."},
-        "name": _text("What the table is called, in most cases after its config."),
-        "generated_by": _text("The program that wrote the file. Not part of the digest."),
-        "provenance": _one_of(
+        "name": text("What the table is called, in most cases after its config."),
+        "generated_by": text("The program that wrote the file. Not part of the digest."),
+        "provenance": one_of(
             PROVENANCES, "How the figures came to be. Only `measured` tables are ever chosen for a machine unasked."
         ),
         "size_unit": {"const": SIZE_UNIT, "description": "The unit of every size in the file."},
-        "baseline": _text("The backend that is used when in doubt: outside what was measured, and in ties."),
+        "baseline": text("The backend that is used when in doubt: outside what was measured, and in ties."),
         "candidates": {
             "type": "array",
             "items": {"type": "string", "minLength": 1},
@@ -96,11 +90,11 @@ def _parts() -> dict[str, tuple[str, dict[str, Json], tuple[str, ...]]]:
     """Name of each mapping to its description, its keys, and those of them that may be left out."""
     texts = {"type": "object", "additionalProperties": {"type": "string"}}
     cell = {
-        "collective": _one_of(COLLECTIVES, "The collective."),
-        "mode": _one_of(MODES, "How the call runs; `graph_copy_in` is captured with the input copied into a pool."),
-        "dim": _one_of(DIMS, "Which dimension is gathered."),
-        "dtype": _one_of(ITEMSIZE, "The element type, as torch calls it."),
-        "world_size": _count("The number of ranks.", 1, MAX_RANKS),
+        "collective": one_of(COLLECTIVES, "The collective."),
+        "mode": one_of(MODES, "How the call runs; `graph_copy_in` is captured with the input copied into a pool."),
+        "dim": one_of(DIMS, "Which dimension is gathered."),
+        "dtype": one_of(ITEMSIZE, "The element type, as torch calls it."),
+        "world_size": count("The number of ranks.", 1, MAX_RANKS),
         "measured_from": _size("The smallest size that was measured; below it the baseline is used."),
         "measured_to": _size("The largest size that was measured; above it the baseline is used."),
         "bands": _several("band", "Runs of sizes with one backend each, rising; the last ends at `measured_to`.", 1),
@@ -118,29 +112,29 @@ def _parts() -> dict[str, tuple[str, dict[str, Json], tuple[str, ...]]]:
     }
     band = {
         "up_to": _size("The last size of the band; the first band begins at `measured_from`."),
-        "use": _text("The backend that is used."),
-        "why": _one_of(
+        "use": text("The backend that is used."),
+        "why": one_of(
             BAND_REASONS,
             "`faster`: proven to gain `min_gain`; `tie`: no candidate is; `excluded`: every candidate is excluded; "
             "`likely`: ahead without proof, only where `min_gain` is 0.",
         ),
-        "against": _text("The backend that it was compared with."),
+        "against": text("The backend that it was compared with."),
         "gain": _gain("T(against)/T(use) - 1 over the points of the band: 0.25 is in 1/1.25 of the time."),
         "interval": _interval(),
-        "points": _count("Measured sizes in the band."),
-        "samples": _count("Paired samples at these sizes."),
+        "points": count("Measured sizes in the band."),
+        "samples": count("Paired samples at these sizes."),
     }
     crossover = {
         "at": _size("The last size of the band below."),
         "low": _size("The measured size below, at which the lower band's backend is used."),
         "high": _size("The measured size above, at which the upper band's backend is used."),
-        "below": _text("The backend of the band below."),
-        "above": _text("The backend of the band above."),
+        "below": text("The backend of the band below."),
+        "above": text("The backend of the band above."),
     }
-    tie = {"backend": _text("The candidate."), **_span("tied")}
+    tie = {"backend": text("The candidate."), **_span("tied")}
     exclusion = {
-        "backend": _text("The backend that may not be used."),
-        "reason": _one_of(EXCLUSION_REASONS, "What happened."),
+        "backend": text("The backend that may not be used."),
+        "reason": one_of(EXCLUSION_REASONS, "What happened."),
         **_span("excluded"),
         "detail": {"type": "string", "description": "In the words of whoever found it."},
     }
@@ -155,17 +149,17 @@ def _parts() -> dict[str, tuple[str, dict[str, Json], tuple[str, ...]]]:
         "against": band["against"],
         "gain": _gain("T(against)/T(use) - 1 at this size."),
         "interval": _interval(),
-        "samples": _count("Paired samples at this size."),
+        "samples": count("Paired samples at this size."),
     }
     platform = {
-        "device_type": _text(f"`cuda` or `cpu`, as torch calls it, or `{UNKNOWN}`."),
-        "architecture": _text("`gfx942`, `sm_90`, `x86_64`."),
-        "device": _text("The device's name."),
+        "device_type": text(f"`cuda` or `cpu`, as torch calls it, or `{UNKNOWN}`."),
+        "architecture": text("`gfx942`, `sm_90`, `x86_64`."),
+        "device": text("The device's name."),
         "device_count": {
             "anyOf": [{"type": "integer", "minimum": 1}, {"const": UNKNOWN}],
             "description": "Devices of the machine.",
         },
-        "link": _text("How the devices are linked."),
+        "link": text("How the devices are linked."),
         "versions": {**texts, "description": "Versions of what a latency depends on."},
         "settings": {**texts, "description": "The environment variables of these libraries that were set."},
     }
@@ -176,7 +170,7 @@ def _parts() -> dict[str, tuple[str, dict[str, Json], tuple[str, ...]]]:
             "description": "The least T(baseline)/T(candidate) - 1 that a candidate must prove.",
         },
         "confidence": {"type": "number", "minimum": 0, "maximum": 1, "description": "With which confidence."},
-        "timing": _one_of(TIMINGS, "Whether each call was timed by itself or in a run of calls."),
+        "timing": one_of(TIMINGS, "Whether each call was timed by itself or in a run of calls."),
     }
     parts = {
         "platform": (Platform._fields, "What the table is valid for.", platform, ()),
@@ -193,29 +187,6 @@ def _parts() -> dict[str, tuple[str, dict[str, Json], tuple[str, ...]]]:
         if (*keys,) != fields:
             raise AssertionError(f"the schema of {name} has the keys {(*keys,)}, the runtime reads {fields}")
     return {name: (about, keys, optional) for name, (_, about, keys, optional) in parts.items()}
-
-
-def _mapping(about: str, keys: Mapping[str, Json], optional: tuple[str, ...] = ()) -> Json:
-    return {
-        "type": "object",
-        "description": about,
-        "properties": dict(keys),
-        "required": [key for key in keys if key not in optional],
-        "additionalProperties": False,
-    }
-
-
-def _text(about: str) -> Json:
-    return {"type": "string", "minLength": 1, "description": about}
-
-
-def _one_of(words: tuple[str, ...] | Mapping[str, int], about: str) -> Json:
-    return {"enum": [*words], "description": about}
-
-
-def _count(about: str, minimum: int = 0, maximum: int | None = None) -> Json:
-    bound = {} if maximum is None else {"maximum": maximum}
-    return {"type": "integer", "minimum": minimum, **bound, "description": about}
 
 
 def _size(about: str) -> Json:
@@ -262,46 +233,9 @@ def table_page() -> str:
     """The same as a page for readers, in Markdown."""
     schema = table_schema()
     lines = [
-        *_PAGE_HEAD,
-        *_page_part("The file", schema),
+        _PAGE_HEAD,
+        *page_part("The file", schema),
     ]
     for name, part in schema["$defs"].items():
-        lines += ["", *_page_part(f"`{name}`", part)]
+        lines += ["", *page_part(f"`{name}`", part)]
     return "\n".join(lines) + "\n"
-
-
-def _page_part(title: str, part: Json) -> Iterator[str]:
-    yield f"## {title}"
-    yield ""
-    yield part["description"]
-    yield ""
-    yield "| key | holds | meaning |"
-    yield "| --- | --- | --- |"
-    for key, value in part["properties"].items():
-        optional = "" if key in part["required"] else ", optional"
-        yield f"| `{key}` | {_holds(value)}{optional} | {value['description']} |"
-
-
-def _holds(value: Json) -> str:
-    if "const" in value:
-        return f"`{value['const']}`"
-    if "enum" in value:
-        return ", ".join(f"`{word}`" for word in value["enum"])
-    if "$ref" in value:
-        return _name(value)
-    if "anyOf" in value:
-        return " or ".join(_holds(choice) for choice in value["anyOf"])
-    kind = value["type"]
-    if kind == "array":
-        items = value["items"]
-        of = f"list of {_name(items)}" if "$ref" in items else f"list of {items['type']}s"
-        return f"{of}, two" if value.get("maxItems") == 2 else of
-    if isinstance(kind, list):
-        return " or ".join(kind)
-    bounds = [f"from {value['minimum']}"] if value.get("minimum") else []
-    bounds += [f"above {value['exclusiveMinimum']}"] if "exclusiveMinimum" in value else []
-    return " ".join(["mapping" if kind == "object" else "text" if kind == "string" else kind, *bounds])
-
-
-def _name(value: Json) -> str:
-    return f"`{value['$ref'].rpartition('/')[2]}`"

@@ -33,7 +33,7 @@ VERBS = {
     "report": ("report", "one HTML page with curves, bands and evidence; or the figures as pictures"),
     "diff": ("diff", "two tables: which calls change backend, and what that gains or costs"),
     "validate": ("validate", "check tables: form, sense, digest"),
-    "schema": ("schema", "the table format as JSON Schema for editors, or as a page"),
+    "schema": ("schema", "the format of tables or configs, as JSON Schema for editors or as a page"),
     "evaluate": ("evaluate", "how far a table is from the best, on measurements that it has not seen"),
 }
 

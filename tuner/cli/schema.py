@@ -1,24 +1,30 @@
-"""`schema`: the table format, for editors and for readers."""
+"""`schema`: the formats of tables and configs, for editors and for readers."""
 
 from __future__ import annotations
 
 import argparse
 
 from ccl_dispatch.tuner.cli.options import print_json
-from ccl_dispatch.tuner.table_schema import table_page, table_schema
 
 EXAMPLE = "ccl-dispatch schema > table-v1.schema.json"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Its arguments."""
+    parser.add_argument("--of", default="table", choices=("table", "config"), help="default: %(default)s")
     parser.add_argument("--page", action="store_true", help="as a Markdown page instead of a JSON Schema")
 
 
 def run(options: argparse.Namespace) -> int:
     """Print it."""
-    if options.page:
-        print(table_page(), end="")
+    if options.of == "config":
+        from ccl_dispatch.tuner.config_schema import config_page as page
+        from ccl_dispatch.tuner.config_schema import config_schema as schema
     else:
-        print_json(table_schema())
+        from ccl_dispatch.tuner.table_schema import table_page as page
+        from ccl_dispatch.tuner.table_schema import table_schema as schema
+    if options.page:
+        print(page(), end="")
+    else:
+        print_json(schema())
     return 0

@@ -1,0 +1,96 @@
+"""The config's JSON Schema and page say what the reader of configs takes, and the committed files are generated."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ccl_dispatch.runtime.errors import CclDispatchError
+from ccl_dispatch.tuner.config import parse_config
+from ccl_dispatch.tuner.config_schema import config_page, config_schema
+
+ROOT = Path(__file__).parents[2]
+CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
+CHECK = jsonschema.Draft202012Validator(config_schema())
+FULL: dict[str, Any] = {
+    "name": "full",
+    "collective": "all_gather",
+    "baseline": "gloo",
+    "candidates": ["shm"],
+    "device": "cpu",
+    "share_devices": False,
+    "world_sizes": [2, 4],
+    "dtypes": ["bfloat16"],
+    "modes": ["eager"],
+    "dims": ["first", "last"],
+    "timing": "back_to_back",
+    "sizes": {"min": "16 B", "max": 4096, "per_octave": 2},
+    "workload": [{"shape": [4, 64], "dtype": "bfloat16", "weight": 2, "world_size": 2, "mode": "eager"}],
+    "measure": {"min_samples": 3, "max_samples": 9, "min_seconds": 0, "cache": "warm"},
+    "policy": {"min_gain": 0.05, "confidence": 0.9},
+    "budget": {"regret": 0.01, "seconds": 60, "executions": 1000},
+    "backends": {"shm": {"max_size": "1 MiB"}},
+    "seed": 3,
+}
+
+
+def test_the_committed_files_are_what_is_generated() -> None:
+    """After a change of the format `make generated` was called, and its result committed."""
+    committed = (ROOT / "docs" / "config.schema.json").read_text(encoding="utf-8")
+    assert committed == json.dumps(config_schema(), indent=2, ensure_ascii=False) + "\n"
+    assert (ROOT / "docs" / "config-format.md").read_text(encoding="utf-8") == config_page()
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
+def test_every_shipped_config_fits(path: Path) -> None:
+    """All configs that come with the package are valid by the schema, which is itself valid."""
+    CHECK.check_schema(config_schema())
+    CHECK.validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+
+
+@settings(max_examples=300, deadline=None)
+@given(data=st.data())
+def test_what_the_schema_refuses_the_reader_refuses(data: st.DataObject) -> None:
+    """However one value of a config is changed or taken out: the reader never takes what the schema calls wrong."""
+    config = copy.deepcopy(FULL)
+    parent, key = data.draw(st.sampled_from(list(_places(config))))
+    value = data.draw(
+        st.sampled_from([None, "", "x", "16 B", -1, 0, 1, 2, 0.7, 10**30, True, [], ["eager"], [2], {}, {"min": 16}])
+    )
+    if data.draw(st.booleans()):
+        parent[key] = value
+    else:
+        del parent[key]
+    if not CHECK.is_valid(config):
+        with pytest.raises(CclDispatchError):
+            parse_config(json.dumps(config), "c.yaml")
+
+
+def test_a_whole_config_is_taken_by_both() -> None:
+    """One that has nearly every key is valid by the schema and for the reader."""
+    CHECK.validate(FULL)
+    assert parse_config(json.dumps(FULL), "c.yaml").name == "full"
+
+
+def test_a_replay_needs_less_and_brings_its_own_names() -> None:
+    """Backends of a replay may have any name; without one an unknown backend and missing sizes are wrong."""
+    CHECK.validate({"baseline": "mine", "candidates": ["yours"], "replay": {"file": "m.csv"}})
+    assert not CHECK.is_valid(FULL | {"baseline": "mine"})
+    assert not CHECK.is_valid({key: value for key, value in FULL.items() if key != "sizes"})
+
+
+def _places(value: Any) -> Iterator[tuple[Any, Any]]:
+    """Every mapping or list with each of its keys or indices."""
+    steps = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, child in list(steps):
+        yield value, key
+        yield from _places(child)
