@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -20,6 +20,7 @@ class Evidence:
 
     Attributes:
         low, high: the sizes in per-rank input bytes that it covers of the change.
+        band_low, band_high: the sizes of the whole band, which is what the gain is about.
         gain: T(before)/T(after) - 1, so that above zero the change is a gain; None when it was not compared.
         interval: its bounds at the table's confidence, None when they are not known.
         why: why the band uses what it uses, of `runtime.table.BAND_REASONS`, or `override`.
@@ -27,6 +28,8 @@ class Evidence:
 
     low: int
     high: int
+    band_low: int
+    band_high: int
     gain: float | None
     interval: tuple[float, float] | None
     samples: int
@@ -42,6 +45,8 @@ class Change:
         low, high: first and last size in per-rank input bytes; `high` is None where the run has no end.
         before, after: the backend by A and by B.
         by_a, by_b: what the tables know about it; empty where a table has not measured these sizes.
+        crossover: the interval of a crossover, in either table, in which the whole run lies: there the two backends are
+            about equal, and another sweep may well put the border elsewhere. None when it lies in none.
     """
 
     cell: Cell | None
@@ -51,6 +56,7 @@ class Change:
     after: str
     by_a: tuple[Evidence, ...]
     by_b: tuple[Evidence, ...]
+    crossover: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -146,7 +152,13 @@ def _changes(
     for start, end, before, after in runs:
         if before != after:
             by_a = _evidence(first, start, end, before, after)
-            yield Change(cell, start, end, before, after, by_a, _evidence(second, start, end, before, after))
+            by_b = _evidence(second, start, end, before, after)
+            yield Change(cell, start, end, before, after, by_a, by_b, _crossover((first, second), start, end))
+
+
+def _crossover(cells: Sequence[CellTable | None], low: int, high: int | None) -> tuple[int, int] | None:
+    spans = [(item.low, item.high) for cell in cells if cell for item in cell.crossovers]
+    return next((span for span in spans if high is not None and span[0] <= low and high <= span[1]), None)
 
 
 def _evidence(cell: CellTable | None, low: int, high: int | None, before: str, after: str) -> tuple[Evidence, ...]:
@@ -156,14 +168,14 @@ def _evidence(cell: CellTable | None, low: int, high: int | None, before: str, a
         for item in cell.overrides:
             if item.size == low:
                 gain, interval = _seen(item.use, item.against, item.gain, item.interval, before, after)
-                return (Evidence(low, low, gain, interval, item.samples, "override"),)
+                return (Evidence(low, low, low, low, gain, interval, item.samples, "override"),)
     found = []
     start = cell.measured_from
     for band in cell.bands:
         begin, end = max(start, low), band.up_to if high is None else min(band.up_to, high)
         if begin <= end:
             gain, interval = _seen(band.use, band.against, band.gain, band.interval, before, after)
-            found.append(Evidence(begin, end, gain, interval, band.samples, band.why))
+            found.append(Evidence(begin, end, start, band.up_to, gain, interval, band.samples, band.why))
         start = band.up_to + 1
     return tuple(found)
 

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_tables import LARGEST, make_cell, make_table, tables
 
-from ccl_dispatch.runtime.table import Band, Override, Table
+from ccl_dispatch.runtime.table import Band, Crossover, Override, Table
 from ccl_dispatch.runtime.vocabulary import Cell
 from ccl_dispatch.tuner.compare import compare
 from ccl_dispatch.tuner.emit import seal
@@ -91,3 +91,16 @@ def test_a_cell_of_one_table_alone_is_named() -> None:
     (change,) = found.changes
     assert (change.after, change.by_b) == ("rccl", ())
     assert found.octaves == pytest.approx((6.0, 6.0))
+
+
+def test_a_border_that_moved_within_its_interval_is_called_that() -> None:
+    """A change that lies where a table says that its crossover may lie is marked, one that reaches out of it is not."""
+
+    def table(end: int, low: int, high: int) -> Table:
+        cell = make_cell(CELL, 16, [end, 65536], ["aiter", "rccl"])
+        return make_table((cell._replace(crossovers=(Crossover(end, low, high, "aiter", "rccl"),)),))
+
+    (inside,) = compare(table(1000, 512, 2048), table(1500, 1024, 2048)).changes
+    assert inside.crossover == (512, 2048)
+    (outside,) = compare(table(1000, 512, 1024), table(3000, 2048, 4096)).changes
+    assert outside.crossover is None

@@ -11,7 +11,7 @@ from ccl_dispatch.runtime.load import load_table
 from ccl_dispatch.runtime.table import Table
 from ccl_dispatch.runtime.units import short_size
 from ccl_dispatch.tuner.cli.options import add_json, print_json
-from ccl_dispatch.tuner.cli.terminal import gain_text, is_coloured, painted
+from ccl_dispatch.tuner.cli.terminal import gain_text, is_coloured, painted, span_text
 from ccl_dispatch.tuner.compare import Change, Comparison, Evidence, compare
 
 EXAMPLE = "ccl-dispatch diff shipped.yaml new.yaml"
@@ -84,6 +84,8 @@ def _change_lines(change: Change, *, colour: bool) -> Iterator[str]:
     else:
         sizes = f"{short_size(change.low)} .. {short_size(change.high)}"
     yield f"  {sizes:<24} {change.before} -> {change.after}"
+    if change.crossover is not None:
+        yield f"    where a crossover may lie ({span_text(*change.crossover)}): the two are about equal here"
     for label, found in (("A", change.by_a), ("B", change.by_b)):
         if not found:
             yield f"    by {label}: not measured there"
@@ -99,7 +101,10 @@ def _evidence(item: Evidence, change: Change, *, colour: bool) -> str:
     # A cost is told as what the calls will take longer, T(after)/T(before) - 1.
     size = gain_text(item.gain) if item.gain > 0 else gain_text(1 / (1 + item.gain) - 1)
     text = painted(f"{kind} {size.lstrip('+')}", ("green" if item.gain > 0 else "red") if colour else "")
+    where = (
+        "" if item.why == "override" else f" over its band {short_size(item.band_low)} .. {short_size(item.band_high)}"
+    )
     if item.interval is None:
-        return f"{text}, not proven ({item.why}, {item.samples} samples)"
+        return f"{text}{where}, not proven ({item.why}, {item.samples} samples)"
     low, high = item.interval
-    return f"{text}, gain between {gain_text(low)} and {gain_text(high)} ({item.why}, {item.samples} samples)"
+    return f"{text}{where}, gain between {gain_text(low)} and {gain_text(high)} ({item.why}, {item.samples} samples)"

@@ -28,8 +28,12 @@ def test_a_moved_crossover_is_told_with_its_sizes_and_its_worth(tmp_path: Path) 
     assert "B decides otherwise in 1 of 1 cells, over 1.0 of 16.0 octaves that either table measured" in lines
     at = lines.index(CELL.name)
     assert lines[at + 1].split() == ["64", "KiB", "..", "128", "KiB", "rccl", "->", "aiter"]
-    assert lines[at + 2].startswith("by A: costs 25.0%, gain between -23.1% and -16.7% (faster")
-    assert lines[at + 3].startswith("by B: gains 25.0%, gain between +20.0% and +30.0% (faster")
+    assert lines[at + 2].startswith(
+        "by A: costs 25.0% over its band 64 KiB .. 1 MiB, gain between -23.1% and -16.7% (faster"
+    )
+    assert lines[at + 3].startswith(
+        "by B: gains 25.0% over its band 16 B .. 128 KiB, gain between +20.0% and +30.0% (faster"
+    )
 
 
 def test_programs_get_the_same(tmp_path: Path) -> None:
