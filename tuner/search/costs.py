@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,6 +16,8 @@ Array = NDArray[np.float64]
 # What one repetition is taken to cost before anything was measured, and what a visit costs at least: deciding, storing.
 _REPEAT_SECONDS = 1e-4
 _VISIT_SECONDS = 1e-3
+# From that growth on (of log time over log bytes) a collective is bound by bandwidth, or soon will be.
+_STEEP = 0.6
 
 
 @dataclass(frozen=True)
@@ -49,12 +52,18 @@ class CostModel:
         sizes = sorted(by_size)
         self._x = np.log2(np.asarray(sizes, dtype=float))
         self._log_seconds = np.log(np.maximum([float(np.median(by_size[size])) for size in sizes], 1e-9))
-        extra = [max(visit.seconds - visit.repeats * visit.repeat_seconds, 0.0) for _, visit in timed]
-        self._visit_seconds = max(float(np.median(extra)) if extra else 0.0, _VISIT_SECONDS)
+        self._slope = 1.0
+        if len(self._x) > 1:
+            rise = float(self._log_seconds[-1] - self._log_seconds[-2]) / float(self._x[-1] - self._x[-2]) / math.log(2)
+            self._slope = (1 + min(rise, 1.0)) / 2 if rise > _STEEP else 1.0
         per_repeat = [visit.repeat_executions for _, visit in timed]
         self._repeat_executions = float(np.median(per_repeat)) if per_repeat else float(budget.repeat_executions)
         fixed = [visit.executions - visit.repeats * visit.repeat_executions for _, visit in timed]
         self._fixed_executions = float(np.median(fixed)) if fixed else float(budget.fixed_executions)
+        # Warm-up and checks run the collective as well: as long as so many repetitions. The rest is book-keeping.
+        self._fixed_repeats = self._fixed_executions / max(self._repeat_executions, 1.0)
+        extra = [visit.seconds - (visit.repeats + self._fixed_repeats) * visit.repeat_seconds for _, visit in timed]
+        self._visit_seconds = max(float(np.median(extra)) if extra else 0.0, _VISIT_SECONDS)
 
     def executions(self, repeats: Array) -> Array:
         """Executions of a visit of so many repetitions."""
@@ -64,7 +73,12 @@ class CostModel:
         """Seconds of a visit at log2 sizes `x` (columns) with so many repetitions (rows)."""
         known = len(self._x) > 0
         each = np.exp(np.interp(x, self._x, self._log_seconds)) if known else np.full(len(x), _REPEAT_SECONDS)
-        return np.asarray(self._visit_seconds + repeats[:, None] * each[None, :])
+        if known:
+            # Beyond the largest size so far time may grow with the bytes: a visit must not take what is not there.
+            # Where it nearly does so already, it will not do much more.
+            beyond = np.maximum(x - self._x[-1], 0.0)
+            each = each * np.exp2(self._slope * beyond)
+        return np.asarray(self._visit_seconds + (repeats + self._fixed_repeats)[:, None] * each[None, :])
 
     def shares(self, x: Array, repeats: Array) -> Array:
         """The part of the whole budget that a visit takes: of executions and of seconds, added up.

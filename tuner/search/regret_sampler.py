@@ -44,8 +44,8 @@ class _Best(NamedTuple):
 
 @dataclass(frozen=True)
 class _CellState:
-    """A cell with what each visit would be worth per share of the budget, the row and column of the best, and the
-    executions that a visit of each row uses.
+    """A cell with what each visit would be worth per share of the budget, the row and column of the best, the
+    executions that a visit of each row uses, and the seconds of the longest.
     """
 
     view: CellView
@@ -53,8 +53,14 @@ class _CellState:
     rates: Array
     best: tuple[int, int]
     uses: Array
+    longest: float
     proofs: tuple[Proof, ...]
     regret: float
+
+    def affordable_rates(self, choices: Array, rows: int, seconds: float) -> Array:
+        """The first rows of `rates`, nothing where a visit takes longer than `seconds`."""
+        times = self.costs.seconds(self.view.grid.x, choices[:rows])
+        return np.where(times <= seconds, self.rates[:rows], 0.0)
 
 
 class RegretSampler(PointSampler):
@@ -121,8 +127,10 @@ class RegretSampler(PointSampler):
                 mine[self._family_of[observation.cell]].append(observation)
         left = self._left(observations)
         waiting = [(name, size) for name, size in self._looks if size not in seen[name]]
-        if waiting:
-            name, size = waiting[0]
+        seconds = self._seconds_left(observations)
+        look = self._next_look(waiting, seen, finished, seconds) if waiting else None
+        if look is not None:
+            name, size = look
             near = [o for o in finished if o.cell == name]
             uses = CostModel(self._budget, near, near).executions(self._choices)
             if uses[0] > left:
@@ -139,7 +147,7 @@ class RegretSampler(PointSampler):
             return Outlook(None, regret, exhausted=exhausted)
         # Without a limit a visit that wins next to nothing is not worth waiting for.
         least = _SLIGHT * enough if unlimited else _NOTHING
-        return Outlook(self._best(states, left, noise, least), regret)
+        return Outlook(self._best(states, left, seconds, noise, least), regret)
 
     def _left(self, observations: Sequence[Observation]) -> float:
         """The executions that are left of the budget, those of points that are being measured taken off."""
@@ -149,6 +157,42 @@ class RegretSampler(PointSampler):
         pending = sum(o.pending for o in observations)
         used = sum(o.visit.executions for o in observations if o.visit is not None)
         return budget.executions - used - pending * (budget.fixed_executions + budget.repeat_executions)
+
+    def _seconds_left(self, observations: Sequence[Observation]) -> float:
+        if self._budget.seconds is None:
+            return math.inf
+        return self._budget.seconds - math.fsum(o.visit.seconds for o in observations if o.visit is not None)
+
+    def _next_look(
+        self,
+        waiting: Sequence[tuple[str, int]],
+        seen: Mapping[str, set[int]],
+        finished: Sequence[Observation],
+        seconds: float,
+    ) -> tuple[str, int] | None:
+        """The first point of the first look that there is time for.
+
+        Where the time would not do for the largest sizes, the largest for which half of it would; then none.
+        """
+        if math.isinf(seconds):
+            return waiting[0]
+        costs: dict[str, CostModel] = {}
+
+        def cost(name: str, sizes: Array) -> Array:
+            if name not in costs:
+                costs[name] = CostModel(self._budget, [o for o in finished if o.cell == name], finished)
+            return np.asarray(costs[name].seconds(sizes, self._choices[:1])[0])
+
+        for name, size in waiting:
+            if cost(name, np.log2([float(size)]))[0] <= seconds:
+                return name, size
+        for name in dict.fromkeys(name for name, _ in waiting):
+            grid = self._grids[name]
+            above = grid.x > math.log2(max(seen[name], default=1))
+            places = np.flatnonzero(above & (cost(name, grid.x) <= seconds / 2))
+            if len(places):
+                return name, grid.sizes[int(places[-1])]
+        return None
 
     def _first_looks(self) -> list[tuple[str, int]]:
         """The points of the first look, both ends of every cell first, then what halves the widest gaps."""
@@ -238,10 +282,11 @@ class RegretSampler(PointSampler):
             proofs += missing_proofs(view.grid, lead.mean, samples, self._threshold, self._confidence)
         regret = view.regret + math.fsum(proof.worth for proof in proofs)
         uses = costs.executions(self._choices)
-        return _CellState(view, costs, rates, _argmax(rates), uses, tuple(proofs), regret)
+        longest = float(costs.seconds(view.grid.x, self._choices[-1:]).max())
+        return _CellState(view, costs, rates, _argmax(rates), uses, longest, tuple(proofs), regret)
 
     def _best(
-        self, states: Sequence[_CellState], left: float, noise: Mapping[str, Noise], least: float
+        self, states: Sequence[_CellState], left: float, seconds: float, noise: Mapping[str, Noise], least: float
     ) -> Proposal | None:
         best = _Best(0.0, -1, 0, 0)
         best_proof: tuple[float, int, Proof] | None = None
@@ -249,7 +294,8 @@ class RegretSampler(PointSampler):
             rows = int(np.searchsorted(state.uses, left, side="right"))
             if rows == 0:
                 continue
-            row, place = state.best if rows == len(self._choices) else _argmax(state.rates[:rows])
+            whole = rows == len(self._choices) and state.longest <= seconds
+            row, place = state.best if whole else _argmax(state.affordable_rates(self._choices, rows, seconds))
             if state.view.worth[row, place] > least and state.rates[row, place] > best.rate:
                 best = _Best(float(state.rates[row, place]), cell, place, row)
             for proof in state.proofs:
