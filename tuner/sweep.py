@@ -247,6 +247,6 @@ class _Spent:
             return "seconds"
         if budget.regret is not None and outlook.regret <= budget.regret:
             return "regret"
-        if budget.executions is not None and (self._executions >= budget.executions or outlook.exhausted):
+        if budget.executions is not None and self._executions >= budget.executions:
             return "executions"
-        return "searched" if outlook.proposal is None else None
+        return outlook.exhausted or ("searched" if outlook.proposal is None else None)

@@ -145,13 +145,13 @@ class Outlook(NamedTuple):
         regret: what more measuring could still win, as the mean over cells of expected log units; infinite until every
             cell has had its first look.
         first_look: points that the first look still needs.
-        exhausted: there is no proposal because the budget of executions has no room for one more visit.
+        exhausted: the budget, `executions` or `seconds`, that has no room for one more visit; empty while both have.
     """
 
     proposal: Proposal | None
     regret: float
     first_look: int = 0
-    exhausted: bool = False
+    exhausted: str = ""
 
 
 class PointSampler(BaseSampler, abc.ABC):

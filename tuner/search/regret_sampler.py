@@ -45,7 +45,7 @@ class _Best(NamedTuple):
 @dataclass(frozen=True)
 class _CellState:
     """A cell with what each visit would be worth per share of the budget, the row and column of the best, the
-    executions that a visit of each row uses, and the seconds of the longest.
+    executions that a visit of each row uses, and the seconds of the shortest and the longest visit.
     """
 
     view: CellView
@@ -53,6 +53,7 @@ class _CellState:
     rates: Array
     best: tuple[int, int]
     uses: Array
+    shortest: float
     longest: float
     proofs: tuple[Proof, ...]
     regret: float
@@ -134,7 +135,7 @@ class RegretSampler(PointSampler):
             near = [o for o in finished if o.cell == name]
             uses = CostModel(self._budget, near, near).executions(self._choices)
             if uses[0] > left:
-                return Outlook(None, math.inf, len(waiting), exhausted=True)
+                return Outlook(None, math.inf, len(waiting), exhausted="executions")
             doubts = self._first_doubts(finished) if uses[0] < left else {}
             return Outlook(Proposal(name, size, int(self._choices[0]), doubts), math.inf, len(waiting))
         noise = self._noise_at(finished)
@@ -142,7 +143,11 @@ class RegretSampler(PointSampler):
         regret = math.fsum(state.regret for state in states) / len(states)
         unlimited = self._budget.executions is None and self._budget.seconds is None
         enough = self._budget.regret or (_ENOUGH if unlimited else _NOTHING)
-        exhausted = all(state.uses[0] > left for state in states)
+        exhausted = ""
+        if all(state.uses[0] > left for state in states):
+            exhausted = "executions"
+        elif all(state.shortest > seconds for state in states):
+            exhausted = "seconds"
         if exhausted or regret <= enough:
             return Outlook(None, regret, exhausted=exhausted)
         # Without a limit a visit that wins next to nothing is not worth waiting for.
@@ -282,8 +287,9 @@ class RegretSampler(PointSampler):
             proofs += missing_proofs(view.grid, lead.mean, samples, self._threshold, self._confidence)
         regret = view.regret + math.fsum(proof.worth for proof in proofs)
         uses = costs.executions(self._choices)
+        shortest = float(costs.seconds(view.grid.x, self._choices[:1]).min())
         longest = float(costs.seconds(view.grid.x, self._choices[-1:]).max())
-        return _CellState(view, costs, rates, _argmax(rates), uses, longest, tuple(proofs), regret)
+        return _CellState(view, costs, rates, _argmax(rates), uses, shortest, longest, tuple(proofs), regret)
 
     def _best(
         self, states: Sequence[_CellState], left: float, seconds: float, noise: Mapping[str, Noise], least: float

@@ -72,7 +72,7 @@ def test_the_budget_of_executions_is_kept(executions: int) -> None:
     found, outlook = _search(sampler, lambda _, x: 0.02 * math.sin(x))
     used = sum(o.visit.executions for o in found if o.visit is not None)
     assert executions - 4 < used <= executions
-    assert outlook.exhausted
+    assert outlook.exhausted == "executions"
 
 
 def test_it_ends_when_little_is_left_to_win() -> None:
@@ -203,6 +203,6 @@ def test_asking_after_the_end_says_what_to_do() -> None:
     """Without a proposal `ask` is an error that names outlook()."""
     sampler = RegretSampler(_space("a"), ["fast"], budget=Budget(executions=3))
     study = optuna.create_study(sampler=sampler)
-    assert sampler.outlook(study).exhausted
+    assert sampler.outlook(study).exhausted == "executions"
     with pytest.raises(RuntimeError, match="outlook"):
         study.ask(sampler.space.distributions())
