@@ -39,7 +39,8 @@ _DTYPES = {
     "f8e5m2": "float8_e5m2",
     "fp8_e5m2": "float8_e5m2",
 }
-_PROGRAM = re.compile(r"\b(\w+)_perf\b")
+# Builds may have a suffix: all_gather_perf_mpi.
+_PROGRAM = re.compile(r"\b([a-z_]+?)_perf(?:_\w+)?\b")
 _RANK = re.compile(r"#\s+Rank\s+(\d+)\s+(?:Group\s+(\d+)\s+)?Pid\s+\d+ on\s+\S+ device\s+\d+ \[[^\]]*\] ?(.*)")
 _GRAPH = re.compile(r"#\s*nThread\b.*\bgraph:\s*(\d+)")
 _ENDS = ("Out of bounds values", "Avg bus bandwidth", "Collective test concluded", "Errors with asterisks")
@@ -214,15 +215,14 @@ class _Reader:
             raise ValueError(f"redop {reduces} does not belong to {collective}")
         ranks, per_rank = self._ranks(collective, size, count, ITEMSIZE[dtype])
         wrong = "" if columns.wrong is None else words[columns.wrong]
-        if wrong == "N/A":
-            self._unchecked += 1
-        elif wrong and not _is_zero(wrong):
+        if wrong not in {"", "N/A"} and not _is_zero(wrong):
             raise ValueError(f"{wrong} wrong values in the output: a latency of a wrong result is none")
-        self._no_mode |= not self._run.mode_said
         device = self._hints.platform or ", ".join(sorted(self._run.devices - {""}))
         cell = Cell(collective, "graph" if self._run.graph else "eager", DIMS[0], dtype, ranks)
         backend = self._hints.backend or self._library
         row = Row(cell, backend, per_rank, latency_us(words[columns.time]), (), {"platform": device} if device else {})
+        self._unchecked += wrong == "N/A"
+        self._no_mode |= not self._run.mode_said
         what = f"{collective}_perf as {backend}, {cell.mode}, {dtype}, {ranks} ranks, {self._hints.placement} columns"
         return row, f"{what}; {_UNITS[collective].format(ranks=ranks)}"
 

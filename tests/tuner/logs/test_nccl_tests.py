@@ -140,6 +140,16 @@ def test_columns_of_newer_and_older_versions_are_found_by_their_names() -> None:
         assert found.problems == ()
 
 
+@pytest.mark.parametrize(
+    "name", ["all_gather_perf", "/opt/rccl-tests/build/all_gather_perf -b 8", "all_gather_perf_mpi"]
+)
+def test_the_program_is_known_by_any_line_that_names_it(name: str) -> None:
+    """The command that a shell or a batch system wrote before the table is enough; builds may have a suffix."""
+    lines = [line for line in rccl_log(TIMES) if "Collective test" not in line]
+    found = read(f"+ mpirun -n 8 {name}", *lines)
+    assert [row.cell.collective for row in found.rows] == ["all_gather"] * 3
+
+
 def test_what_the_log_does_not_say_is_asked_for() -> None:
     """Without a program's name nothing is assumed; with --collective the table is taken."""
     lines = [line for line in rccl_log(TIMES) if "Collective test" not in line]
