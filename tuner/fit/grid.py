@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -18,6 +18,9 @@ from ccl_dispatch.tuner.sizes import size_grid
 
 # A sixteenth of an octave where points lie so close; coarser, it would place crossovers worse than the curves do.
 PER_OCTAVE = 8
+# Fewer bends of a curve say nothing about noise, and no clock resolves less than a thousandth.
+_ENOUGH_BENDS = 8
+_LEAST_SCALE = 1e-3
 
 
 @dataclass(frozen=True)
@@ -65,8 +68,33 @@ def fit_grids(
 
 
 def learn_noises(family: Sequence[Sequence[FitPoint]], candidates: Sequence[str]) -> dict[str, Noise]:
-    """Per candidate the noise that all points of these cells show."""
-    return {name: learn_noise(samples_of(family, name)) for name in candidates}
+    """Per candidate the noise that all points of these cells show.
+
+    Where no point has a second sample (imported tables have one row for each size) nothing shows it but the curve:
+    noise is taken to be no more than what bends it from size to size.
+    """
+    noises = {}
+    for name in candidates:
+        samples = samples_of(family, name)
+        noises[name] = learn_noise(samples)
+        if all(len(one.repeats) + len(one.firsts) == 1 for one in samples):
+            bends = [bend for points in family for bend in _bends(points, name)]
+            if len(bends) >= _ENOUGH_BENDS:
+                scale = max(1.4826 * float(np.median(np.abs(bends))), _LEAST_SCALE)
+                noises[name] = replace(noises[name], scale=min(noises[name].scale, scale))
+    return noises
+
+
+def _bends(points: Sequence[FitPoint], candidate: str) -> list[float]:
+    """How far each single sample lies from the line through its neighbours, as one sample would scatter."""
+    known = [
+        (math.log2(point.size), point.ratios[candidate].samples[0]) for point in points if candidate in point.ratios
+    ]
+    bends = []
+    for (x0, y0), (x1, y1), (x2, y2) in zip(known, known[1:], known[2:], strict=False):
+        part = (x1 - x0) / (x2 - x0)
+        bends.append((y1 - (1 - part) * y0 - part * y2) / math.sqrt(1 + part**2 + (1 - part) ** 2))
+    return bends
 
 
 def samples_of(family: Sequence[Sequence[FitPoint]], candidate: str) -> list[PointSamples]:
