@@ -1,85 +1,142 @@
 """The cells of a table exactly as `ccl-dispatch` writes them, read at the speed of C.
 
 libyaml's events take a large table longer to build than everything else together. What the emitter writes is a small
-and regular part of YAML, though, which one regular expression recognises to the letter; that part is turned into JSON
-and read as such. Anything else, be it one space more, is not recognised, and `document.py` reads it. The two give the
-same values for every text that is recognised: a test holds them against each other on a hundred thousand mutated
-tables. Places in the file are not kept; whoever finds something wrong reads the text again by `document.py`.
+and regular part of YAML, though: keys in one order, one row per line. One regular expression takes a cell, one more
+each kind of row, and what they find where a value belongs must be a scalar of the few kinds below, whose value is then
+what `document.py` makes of it. Anything else, be it one space more, is not recognised, and `document.py` reads it. The
+two give the same values for every text that is recognised: a test holds them against each other on a hundred thousand
+mutated tables. Places in the file are not kept; whoever finds something wrong reads the text again by `document.py`.
 """
 
 from __future__ import annotations
 
-import json
 import re
-from typing import Any
+from typing import Any, NamedTuple
 
-# No more than this much of YAML: ASCII; plain words that begin with a letter; numbers as JSON writes them, short enough
-# to be plain numbers in both; quoted text without escapes and `#`; flow lists and mappings of these, in one line.
-_WORD = r"[A-Za-z_][A-Za-z0-9_./+-]*(?: [A-Za-z0-9_./+-]+)*"
-_NUMBER = r"-?(?:0|[1-9][0-9]{0,17})(?:\.[0-9]{1,17})?(?:e[+-][0-9]{1,2})?"
-_QUOTED = r'"[ !$-\[\]-~]*"'
-_ATOM = rf"(?:{_NUMBER}(?=[,\]}}\n]|  #)|{_WORD}|{_QUOTED})"
-_KEY = r"[a-z_]{1,40}"
-_NUMBERS = rf"\[(?:{_NUMBER}(?:, |(?=\])))*\]"
-_PAIR = rf"{_KEY}:(?: (?:{_ATOM}|{_NUMBERS}))?"
-# A line of a cell, or a row of one of its lists. How lines follow each other, and that a comma is followed by
-# something, is left to JSON, which has no meaning for what YAML would take otherwise.
-_CELLS = rf"(?:(?:(?:\n  - |    ){_PAIR}|      - \{{(?:{_PAIR}(?:, |(?=\}})))+\}})(?:  #[ -~]*)?\n)+"
+from ccl_dispatch.runtime.document import scalar
+from ccl_dispatch.runtime.errors import DocumentError
+from ccl_dispatch.runtime.table import Band, CellTable, Crossover, Exclusion, Override, Tie
+from ccl_dispatch.runtime.vocabulary import Cell
 
-_compiled: list[re.Pattern[str]] = []
+_KEYS = (*Cell._fields, *CellTable._fields[1:])
+_ROWS = {
+    "bands": Band._fields,
+    "crossovers": Crossover._fields,
+    "ties": Tie._fields,
+    "exclusions": Exclusion._fields,
+    "overrides": Override._fields,
+}
+_OPTIONAL = ("against", "gain", "interval")
+
+# A plain scalar of YAML wherever it stands, or quoted text without escapes and `#`.
+_SCALAR = r'-?[A-Za-z0-9_.][A-Za-z0-9_./+-]*(?: [A-Za-z0-9_./+-]+)*|"[ !$-\[\]-~]*"'
+_END = r"(?:  #[ -~]*)?\n"
+# What is in a row. The numbers are short enough to be plain ones; all else is for `_Values`.
+_WHOLE = "[0-9]{1,18}"
+_FLOAT = r"-?[0-9]{1,17}\.[0-9]{1,17}(?:e[+-][0-9]{1,2})?"
+_WORD = r"([^,}\n]+)"
+_IN_A_ROW = {
+    **dict.fromkeys(("use", "why", "against", "below", "above", "backend", "reason"), _WORD),
+    "detail": r'("[^"\n]*"|[^,}\n]+)',
+    "gain": f"({_FLOAT})",
+    "interval": rf"\[({_FLOAT}, {_FLOAT})\]",
+    "shape": rf"\[({_WHOLE}(?:, {_WHOLE})*)\]",
+}
+
+_compiled: dict[str, re.Pattern[str]] = {}
 
 
-def split_cells(text: str) -> tuple[str, list[Any]] | None:
-    """The text with `cells: []` in the place of its cells, and the cells as plain data; None when they are not to the
-    letter what the emitter writes.
+class Split(NamedTuple):
+    """A table's text with `cells: []` in the place of its cells, the line of that, and the cells as plain data."""
+
+    text: str
+    line: int
+    cells: list[Any]
+
+
+class _Values(dict[str, Any]):
+    """The value of each text that stood where a value belongs; most of a table's stand in it many times.
+
+    Raises:
+        ValueError: the text is no scalar that is read here.
+        DocumentError: it is one that is refused.
     """
+
+    def __missing__(self, text: str) -> Any:
+        if _pattern("scalar").fullmatch(text) is None:
+            raise ValueError(text)
+        value = self[text] = text[1:-1] if text[0] == '"' else scalar(text, "", 0, DocumentError)
+        return value
+
+
+def split_cells(text: str) -> Split | None:
+    """The cells apart from all else; None when they are not to the letter what the emitter writes."""
     begin = text.find("\ncells:\n\n  - ")
     if begin < 0 or not text.isascii():
         return None
     begin += len("\ncells:\n")
-    end = text.find("\n\n", text.rfind("\n    ", begin))
-    if end < 0:
-        return None
-    cells = text[begin : end + 1]
-    if not _compiled:
-        _compiled.extend(re.compile(part) for part in (_CELLS, r"  #[ -~]*\n", f"({_WORD})", f"({_QUOTED})"))
-    whole, comment, word, quoted = _compiled
-    if whole.fullmatch(cells) is None:
-        return None
     try:
-        found = json.loads(_as_json(cells, comment, word, quoted), object_pairs_hook=_mapping)
-    except ValueError:
+        cells, end = _cells(text, begin)
+    except (ValueError, DocumentError):
         return None
-    return f"{text[: begin - 1]} []\n{text[end + 1 :]}", found
+    # Behind them, the next key: nothing that could still belong to the last cell.
+    if text[end : end + 1] != "\n" or not text[end + 1 : end + 2].islower():
+        return None
+    return Split(f"{text[: begin - 1]} []\n{text[end + 1 :]}", text.count("\n", 0, begin), cells)
 
 
-def _as_json(cells: str, comment: re.Pattern[str], word: re.Pattern[str], quoted: re.Pattern[str]) -> str:
-    """The recognised text as JSON: quotes around words, brackets and commas in the place of indentation."""
-    text = comment.sub("\n", cells)
-    # Every second part is quoted text, which stays.
-    parts = quoted.split(text)
-    parts[::2] = [_quote(part, word) for part in parts[::2]]
-    text = "".join(parts)
-    text = text.replace(":\n      - {", ": [{").replace("}\n      - {", "}, {")
-    text = text.replace("}\n    ", "}],\n").replace("}\n\n", "}]\n\n")
-    text = text.replace("\n\n  - ", "},\n{").replace("\n    ", ",\n")
-    text = text.removeprefix("\n")
-    return f"[{{{text.removeprefix('  - ')}}}]"
+def _cells(text: str, begin: int) -> tuple[list[Any], int]:
+    """The cells from `begin` on, and where they end."""
+    pattern, values = _pattern("cell"), _Values()
+    cells: list[Any] = []
+    while match := pattern.match(text, begin):
+        cells.append(
+            {
+                key: values[found] if key not in _ROWS else _rows(key, found, values) if found else []
+                for key, found in zip(_KEYS, match.groups(), strict=True)
+            }
+        )
+        begin = match.end()
+    return cells, begin
 
 
-def _quote(text: str, word: re.Pattern[str]) -> str:
-    # What is between words and the words take turns: a quote between all of them is one on each side of every word.
-    text = '"'.join(word.split(text))
-    if '"e-' in text or '"e+' in text:
-        # The exponent of a number is no word; to look out for it at each letter would take as long as all the rest.
-        text = re.sub(r'(?<=[0-9])"(e[+-]?[0-9]+)"', r"\1", text)
-    for name in ("true", "false", "null"):
-        text = text.replace(f': "{name}"', f": {name}")
-    return text
+def _rows(key: str, text: str, values: _Values) -> list[Any]:
+    found = _pattern(key).findall(text)
+    # Each match is one whole line: as many as there are lines is all of them.
+    if len(found) != text.count("\n"):
+        raise ValueError(text)
+    readers = {"gain": float, "interval": _floats, "shape": _wholes}
+    columns = [(name, readers.get(name, values.__getitem__ if name in _IN_A_ROW else int)) for name in _ROWS[key]]
+    return [{name: read(item) for (name, read), item in zip(columns, row, strict=True) if item} for row in found]
 
 
-def _mapping(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("key given twice")
-    return found
+def _floats(text: str) -> list[float]:
+    return [float(item) for item in text.split(", ")]
+
+
+def _wholes(text: str) -> list[int]:
+    return [int(item) for item in text.split(", ")]
+
+
+def _pattern(kind: str) -> re.Pattern[str]:
+    # Compiling takes as long as reading many rows, and most tables have but one or two kinds.
+    pattern = _compiled.get(kind)
+    if pattern is None:
+        text = _SCALAR if kind == "scalar" else _cell() if kind == "cell" else _row(_ROWS[kind])
+        pattern = _compiled[kind] = re.compile(text, re.MULTILINE)
+    return pattern
+
+
+def _cell() -> str:
+    lines = (
+        rf"{key}:(?: \[\]\n|\n((?:      - [^\n]+\n)+))" if key in _ROWS else rf"{key}: ([^ \n]+){_END}" for key in _KEYS
+    )
+    return r"\n  - " + "    ".join(lines)
+
+
+def _row(names: tuple[str, ...]) -> str:
+    parts = []
+    for name in names:
+        part = f"{', ' if parts else ''}{name}: {_IN_A_ROW.get(name, f'({_WHOLE})')}"
+        parts.append(f"(?:{part})?" if name in _OPTIONAL and names is Band._fields else part)
+    return rf"^      - \{{{''.join(parts)}\}}{_END}"

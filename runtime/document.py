@@ -119,7 +119,7 @@ def _build(text: str, source: str, error: type[DocumentError]) -> Node:
             line = event.start_mark.line + 1
             if event.anchor or event.tag:
                 raise error("anchors and tags are not allowed", source=source, line=line, fix="Write the value out")
-            place(_scalar(event.value, source, line, error) if event.implicit[0] else event.value, line)
+            place(scalar(event.value, source, line, error) if event.implicit[0] else event.value, line)
         elif kind is yaml.MappingStartEvent or kind is yaml.SequenceStartEvent:
             line = event.start_mark.line + 1
             if event.anchor or event.tag:
@@ -137,7 +137,12 @@ def _build(text: str, source: str, error: type[DocumentError]) -> Node:
     return root
 
 
-def _scalar(text: str, source: str, line: int, error: type[DocumentError]) -> Any:
+def scalar(text: str, source: str, line: int, error: type[DocumentError]) -> Any:
+    """The value of a plain scalar.
+
+    Raises:
+        DocumentError: (as `error`) a number that can't be kept.
+    """
     if text in _WORDS:
         return _WORDS[text]
     if text[0] not in _NUMBER_STARTS or not _NUMBER_CHARS.issuperset(text):

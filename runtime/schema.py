@@ -50,10 +50,11 @@ def read_table(text: str, source: str, edited: str = "refuse") -> Table:
         split = split_cells(text)
         if split is not None:
             try:
-                root = parse(split[0], source, TableError)
-                if isinstance(root.value, dict) and "cells" in root.value:
-                    root.value["cells"] = root.value["cells"]._replace(value=split[1])
-                return _read(root, source)
+                root = parse(split.text, source, TableError)
+                cells = root.value.get("cells") if isinstance(root.value, dict) else None
+                if cells is not None and cells.line == split.line and cells.value == []:
+                    root.value["cells"] = cells._replace(value=split.cells)
+                    return _read(root, source)
             except TableError:
                 pass  # its places are not those of the file: what is wrong is found and told below
     return _read(parse(text, source, TableError), source, edited)
