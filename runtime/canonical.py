@@ -11,9 +11,10 @@ mutated tables. Places in the file are not kept; whoever finds something wrong r
 from __future__ import annotations
 
 import re
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any
 
-from ccl_dispatch.runtime.document import scalar
+from ccl_dispatch.runtime.document import Node, parse, scalar
 from ccl_dispatch.runtime.errors import DocumentError
 from ccl_dispatch.runtime.table import Band, CellTable, Crossover, Exclusion, Override, Tie
 from ccl_dispatch.runtime.vocabulary import Cell
@@ -46,14 +47,6 @@ _IN_A_ROW = {
 _compiled: dict[str, re.Pattern[str]] = {}
 
 
-class Split(NamedTuple):
-    """A table's text with `cells: []` in the place of its cells, the line of that, and the cells as plain data."""
-
-    text: str
-    line: int
-    cells: list[Any]
-
-
 class _Values(dict[str, Any]):
     """The value of each text that stood where a value belongs; most of a table's stand in it many times.
 
@@ -69,20 +62,29 @@ class _Values(dict[str, Any]):
         return value
 
 
-def split_cells(text: str) -> Split | None:
-    """The cells apart from all else; None when they are not to the letter what the emitter writes."""
+def parse_canonical(text: str, source: str) -> Node | None:
+    """What `document.parse` gives, but with the cells as plain data and with other lines behind them.
+
+    None when the cells are not to the letter what the emitter writes, or when what is beside them can't be read.
+    """
     begin = text.find("\ncells:\n\n  - ")
     if begin < 0 or not text.isascii():
         return None
     begin += len("\ncells:\n")
     try:
-        cells, end = _cells(text, begin)
+        found, end = _cells(text, begin)
+        # Behind them, the next key: nothing that could still belong to the last cell.
+        if text[end : end + 1] != "\n" or not text[end + 1 : end + 2].islower():
+            return None
+        root = parse(f"{text[: begin - 1]} []\n{text[end + 1 :]}", source)
     except (ValueError, DocumentError):
         return None
-    # Behind them, the next key: nothing that could still belong to the last cell.
-    if text[end : end + 1] != "\n" or not text[end + 1 : end + 2].islower():
+    cells = root.value.get("cells") if isinstance(root.value, dict) else None
+    # In another line there is another key of that name, and what was found here is quoted text of several lines.
+    if cells is None or cells.value != [] or cells.line != text.count("\n", 0, begin):
         return None
-    return Split(f"{text[: begin - 1]} []\n{text[end + 1 :]}", text.count("\n", 0, begin), cells)
+    root.value["cells"] = cells._replace(value=found)
+    return root
 
 
 def _cells(text: str, begin: int) -> tuple[list[Any], int]:
@@ -105,8 +107,10 @@ def _rows(key: str, text: str, values: _Values) -> list[Any]:
     # Each match is one whole line: as many as there are lines is all of them.
     if len(found) != text.count("\n"):
         raise ValueError(text)
-    readers = {"gain": float, "interval": _floats, "shape": _wholes}
-    columns = [(name, readers.get(name, values.__getitem__ if name in _IN_A_ROW else int)) for name in _ROWS[key]]
+    readers: dict[str, Callable[[str], Any]] = {"gain": float, "interval": _floats, "shape": _wholes}
+    word: Callable[[str], Any] = values.__getitem__
+    whole: Callable[[str], Any] = int
+    columns = [(name, readers.get(name, word if name in _IN_A_ROW else whole)) for name in _ROWS[key]]
     return [{name: read(item) for (name, read), item in zip(columns, row, strict=True) if item} for row in found]
 
 
@@ -135,7 +139,7 @@ def _cell() -> str:
 
 
 def _row(names: tuple[str, ...]) -> str:
-    parts = []
+    parts: list[str] = []
     for name in names:
         part = f"{', ' if parts else ''}{name}: {_IN_A_ROW.get(name, f'({_WHOLE})')}"
         parts.append(f"(?:{part})?" if name in _OPTIONAL and names is Band._fields else part)

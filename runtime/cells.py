@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 
-from ccl_dispatch.runtime.document import Node, Reader
+from ccl_dispatch.runtime.document import ABSENT, Node, Reader
 from ccl_dispatch.runtime.errors import TableError
 from ccl_dispatch.runtime.table import (
     BAND_REASONS,
@@ -23,6 +24,9 @@ MAX_ITEMS = 1000
 MAX_SIZE = 2**63 - 1
 MAX_RANKS = 2**31 - 1
 
+_CELL_KEYS = dict.fromkeys((*Cell._fields, *CellTable._fields[1:]))
+_BAND_KEYS = dict.fromkeys(Band._fields)
+
 
 def read_cell(node: Node, backends: tuple[str, ...], baseline: str, min_gain: float) -> CellTable:
     """The cell at `node`; `backends` are the names that the table declares, `baseline` among them.
@@ -32,13 +36,12 @@ def read_cell(node: Node, backends: tuple[str, ...], baseline: str, min_gain: fl
     Raises:
         TableError: a value is wrong, or two of them contradict each other.
     """
-    reader = Reader(node, (*Cell._fields, *CellTable._fields[1:]), TableError)
+    reader = Reader(node, _CELL_KEYS, TableError)
     start = reader.integer_at("measured_from", 1, MAX_SIZE)
     end = reader.integer_at("measured_to", start, MAX_SIZE)
     bands = _bands(reader, backends, baseline, min_gain, start, end)
     exclusions = tuple(_exclusion(child, backends) for child in _list(reader, "exclusions"))
     _check_exclusions(reader, bands, exclusions, start, baseline)
-    regret = reader.need("regret_estimate")
     return CellTable(
         cell=Cell(
             collective=reader.choice_at("collective", COLLECTIVES),
@@ -54,7 +57,9 @@ def read_cell(node: Node, backends: tuple[str, ...], baseline: str, min_gain: fl
         ties=tuple(_tie(child, backends) for child in _list(reader, "ties")),
         exclusions=exclusions,
         overrides=_overrides(reader, backends, [item for item in exclusions if item.backend != baseline], start, end),
-        regret_estimate=None if regret.value is None else reader.number(regret, minimum=0),
+        regret_estimate=(
+            None if reader.value_at("regret_estimate") is None else reader.number_at("regret_estimate", minimum=0)
+        ),
     )
 
 
@@ -73,18 +78,19 @@ def _bands(
         raise reader.fail(reader.need("bands"), "no bands", "Give at least one, up to measured_to")
     bands: list[Band] = []
     for node in nodes:
-        inner = Reader(node, Band._fields, TableError)
+        inner = Reader(node, _BAND_KEYS, TableError)
         band = _band(inner, backends, baseline, min_gain)
-        at = inner.need("up_to")
         if bands and band.up_to <= bands[-1].up_to:
+            at = inner.need("up_to")
             raise inner.fail(at, f"found {band.up_to}, expected more than the band before, {bands[-1].up_to}")
         if band.up_to < start:
+            at = inner.need("up_to")
             raise inner.fail(at, f"found {band.up_to}, expected at least measured_from, {start}")
         if bands and (band.use, band.why) == (bands[-1].use, bands[-1].why):
             raise inner.fail(node, f"the band before is also {band.use} ({band.why})", "Make one band of the two")
         bands.append(band)
     if bands[-1].up_to != end:
-        at = Reader(nodes[-1], Band._fields, TableError).need("up_to")
+        at = Reader(nodes[-1], _BAND_KEYS, TableError).need("up_to")
         raise reader.fail(at, f"found {bands[-1].up_to}, expected the last band to end at measured_to, {end}")
     return tuple(bands)
 
@@ -93,15 +99,14 @@ def _band(reader: Reader, backends: tuple[str, ...], baseline: str, min_gain: fl
     use = reader.choice_at("use", backends)
     why = reader.choice_at("why", BAND_REASONS)
     # A gain may be known before its interval is: with a handful of samples the interval is endless.
-    proof = reader.need if why in ("faster", "likely") else reader.get
-    against, gain, interval = proof("against"), proof("gain"), reader.get("interval")
+    proof = why in ("faster", "likely")
     band = Band(
         up_to=reader.integer_at("up_to", 1, MAX_SIZE),
         use=use,
         why=why,
-        against=None if against is None else reader.choice(against, backends),
-        gain=None if gain is None else _gain(reader, gain),
-        interval=None if interval is None else _interval(reader, interval),
+        against=reader.choice_at("against", backends) if proof or reader.value_at("against") is not ABSENT else None,
+        gain=_gain_at(reader) if proof or reader.value_at("gain") is not ABSENT else None,
+        interval=None if reader.value_at("interval") is ABSENT else _interval_at(reader),
         points=reader.integer_at("points", 0),
         samples=reader.integer_at("samples", 0),
     )
@@ -118,6 +123,11 @@ def _band(reader: Reader, backends: tuple[str, ...], baseline: str, min_gain: fl
     return band
 
 
+def _gain_at(reader: Reader) -> float:
+    gain = reader.number_at("gain")
+    return gain if gain > -1 else _gain(reader, reader.need("gain"))
+
+
 def _gain(reader: Reader, node: Node) -> float:
     gain = reader.number(node)
     if gain <= -1:
@@ -125,7 +135,13 @@ def _gain(reader: Reader, node: Node) -> float:
     return gain
 
 
-def _interval(reader: Reader, node: Node) -> tuple[float, float]:
+def _interval_at(reader: Reader) -> tuple[float, float]:
+    bounds = reader.value_at("interval")
+    if type(bounds) is list and len(bounds) == 2:
+        low, high = bounds
+        if type(low) is type(high) is float and -1 < low <= high < math.inf:
+            return low, high
+    node = reader.need("interval")
     nodes = reader.items(node)
     if len(nodes) != 2:
         raise reader.fail(node, f"found {len(nodes)} numbers, expected the two bounds of an interval")
@@ -209,8 +225,8 @@ def _overrides(
             shape=tuple(inner.integer(child, 0, MAX_SIZE) for child in inner.items(inner.need("shape"))),
             use=use,
             against=against,
-            gain=_gain(inner, inner.need("gain")),
-            interval=_interval(inner, inner.need("interval")),
+            gain=_gain_at(inner),
+            interval=_interval_at(inner),
             samples=inner.integer_at("samples", 0),
         )
     return tuple(overrides.values())

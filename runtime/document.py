@@ -25,7 +25,7 @@ _WORDS = {"true": True, "false": False, "null": None, "~": None, "": None}
 _MAX_DIGITS = 30
 
 
-_ABSENT = object()
+ABSENT = object()
 # Of a NamedTuple, without the function that checks how it is called: a large table has ten thousand values.
 _new = tuple.__new__
 
@@ -169,12 +169,12 @@ class Reader:
         self.node = node
         if not isinstance(node.value, dict):
             raise self.fail(node, f"found {describe(node)}, expected a mapping", f"Give the keys {', '.join(allowed)}")
-        names = tuple(allowed)
         self._values: dict[str, Any] = node.value
-        self._place = node[1:]
-        for name in self._values:
-            if name not in names:
-                raise self.fail(self.need(name), "unknown key", nearest(name, names))
+        if type(allowed) is not dict:
+            allowed = dict.fromkeys(allowed)
+        if not self._values.keys() <= allowed.keys():
+            name = next(name for name in self._values if name not in allowed)
+            raise self.fail(self.need(name), "unknown key", nearest(name, allowed))
 
     def fail(self, node: Node, problem: str, fix: str = "") -> DocumentError:
         """The error for `node`, to be raised by the caller."""
@@ -182,20 +182,20 @@ class Reader:
 
     def get(self, key: str) -> Node | None:
         """The value under `key`, or None when the key is absent."""
-        child = self._values.get(key, _ABSENT)
+        child = self._values.get(key, ABSENT)
         if type(child) is Node:
             return child
-        return None if child is _ABSENT else _new(Node, (child, *self._place))
+        return None if child is ABSENT else _new(Node, (child, *self.node[1:]))
 
     def need(self, key: str) -> Node:
         """The value under `key`; an absent key is an error."""
-        child = self._values.get(key, _ABSENT)
+        child = self._values.get(key, ABSENT)
         if type(child) is Node:
             return child
-        if child is _ABSENT:
+        if child is ABSENT:
             path = f"{self.node.key}.{key}" if self.node.key else key
             raise self.error("missing", source=self.node.source, line=self.node.line, key=path, fix="Add it")
-        return _new(Node, (child, *self._place))
+        return _new(Node, (child, *self.node[1:]))
 
     def text(self, node: Node) -> str:
         """A non-empty string."""
@@ -222,29 +222,37 @@ class Reader:
         self._bounds(node, node.value, minimum, maximum)
         return node.value
 
+    # The ways for tables, which have thousands of values: a plain one that is as it should be is taken at once, and of
+    # any other the method that takes a Node says what is wrong with it.
+
+    def value_at(self, key: str) -> Any:
+        """The value under `key`, a scalar or what its Node has; `ABSENT` when the key is absent."""
+        value = self._values.get(key, ABSENT)
+        return value.value if type(value) is Node else value
+
     def integer_at(self, key: str, minimum: int, maximum: int | None = None) -> int:
-        """`integer` of what must be under `key`; the way for tables, which have thousands."""
-        value = self._values.get(key)
-        if type(value) is Node:
-            value = value.value
+        """`integer` of what must be under `key`."""
+        value = self.value_at(key)
         if type(value) is int and value >= minimum and (maximum is None or value <= maximum):
             return value
         return self.integer(self.need(key), minimum, maximum)
 
     def choice_at(self, key: str, choices: tuple[str, ...] | dict[str, Any]) -> str:
-        """`choice` of what must be under `key`; the way for tables, which have thousands."""
-        value = self._values.get(key)
-        if type(value) is Node:
-            value = value.value
+        """`choice` of what must be under `key`."""
+        value = self.value_at(key)
         if type(value) is str and value in choices:
             return value
         return self.choice(self.need(key), choices)
 
+    def number_at(self, key: str, minimum: float | None = None) -> float:
+        """`number` of what must be under `key`."""
+        value = self.value_at(key)
+        if type(value) is float and value - value == 0 and (minimum is None or value >= minimum):
+            return value
+        return self.number(self.need(key), minimum)
+
     def number(self, node: Node, minimum: float | None = None, maximum: float | None = None) -> float:
         """A finite number within the bounds, both included."""
-        value = node.value
-        if type(value) is float and minimum is None and maximum is None and value - value == 0:
-            return value
         if not isinstance(node.value, (int, float)) or isinstance(node.value, bool):
             raise self.fail(node, f"found {describe(node)}, expected a number")
         if node.value - node.value != 0:
@@ -261,10 +269,7 @@ class Reader:
 
     def items_at(self, key: str) -> list[Node]:
         """`items` of what must be under `key`; most lists of a table are empty."""
-        value = self._values.get(key)
-        if type(value) is Node:
-            value = value.value
-        return [] if value == [] else self.items(self.need(key))
+        return [] if self.value_at(key) == [] else self.items(self.need(key))
 
     def _bounds(self, node: Node, value: float, minimum: float | None, maximum: float | None) -> None:
         if minimum is not None and value < minimum:

@@ -45,16 +45,12 @@ def read_table(text: str, source: str, edited: str = "refuse") -> Table:
         TableError: the text is not a valid table, or its digest says that it was changed after it was made.
     """
     if len(text) >= WORTH_CHARACTERS:
-        from ccl_dispatch.runtime.canonical import split_cells
+        from ccl_dispatch.runtime.canonical import parse_canonical
 
-        split = split_cells(text)
-        if split is not None:
+        root = parse_canonical(text, source)
+        if root is not None:
             try:
-                root = parse(split.text, source, TableError)
-                cells = root.value.get("cells") if isinstance(root.value, dict) else None
-                if cells is not None and cells.line == split.line and cells.value == []:
-                    root.value["cells"] = cells._replace(value=split.cells)
-                    return _read(root, source)
+                return _read(root, source)
             except TableError:
                 pass  # its places are not those of the file: what is wrong is found and told below
     return _read(parse(text, source, TableError), source, edited)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import time
 
 import pytest
 from mutations import base, check, run
 
-from ccl_dispatch.runtime.canonical import split_cells
+from ccl_dispatch.runtime.canonical import parse_canonical
+from ccl_dispatch.runtime.digest import digest_of
+from ccl_dispatch.runtime.document import parse
 
 
 @pytest.mark.parametrize("seed", [int(time.time()), 7])
@@ -25,5 +28,19 @@ def test_the_emitters_own_tables_are_read_the_fast_way() -> None:
     with_cells = [text for text in base() if "\ncells:\n" in text]
     assert len(with_cells) == 2
     for text in with_cells:
-        assert split_cells(text) is not None
+        assert parse_canonical(text, "") is not None
         assert check(text.encode()) == "taken"
+
+
+def test_cells_within_quoted_text_are_no_cells() -> None:
+    """Cells that stand in a text of several lines are text, whatever their digest: libyaml's cells are those read."""
+    whole, *others = base()
+    assert "\ncells: []\n" in others[-1]
+    begin, end = whole.index("\ncells:\n"), whole.index("\nevidence:")
+    decoy = re.sub('"[^"]*"', "x", whole[begin:end])
+    for other in others:
+        quoted = other.replace("name: made\n", f'name: "text\n{decoy}\nmore text"\n', 1)
+        assert quoted != other
+        document = parse(quoted, "").plain()
+        sealed = quoted.replace(document["digest"], digest_of(document))
+        assert check(sealed.encode()) == "taken"
