@@ -21,6 +21,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ccl_dispatch.tuner.curves.noise import deviation_of
+
 Array = NDArray[np.float64]
 
 
@@ -61,6 +63,15 @@ class Points:
     x: Array
     values: Array
     variances: Array
+
+    @classmethod
+    def of(cls, sizes: Sequence[int], summaries: Sequence[tuple[float, float]]) -> Points:
+        """From sizes in bytes, and the value and variance of each (see `noise.summarise`)."""
+        return cls(
+            np.log2(np.asarray(sizes, dtype=float)),
+            np.array([value for value, _ in summaries]),
+            np.array([variance for _, variance in summaries]),
+        )
 
 
 @dataclass(frozen=True)
@@ -112,7 +123,7 @@ class CurveModel:
     def learn(cls, cells: Sequence[Points], *, kept: int = _MOST_KEPT) -> CurveModel:
         """Weigh every hypothesis by the likelihood of the cells' points; keep the `kept` best at most."""
         known = [points for points in cells if len(points.x)]
-        unit = max([1.0, *(_spread(points.values) / _UNIT for points in known)])
+        unit = max([1.0, *(deviation_of(points.values - np.median(points.values)) / _UNIT for points in known)])
         if not known:
             return cls([_Hypothesis(Shape(0.1, 6.0, 0.06), 0.0, 1.0)], unit)
         apart = np.sum([_likelihoods(points, SHAPES, unit) for points in known], axis=0)
@@ -175,11 +186,6 @@ class CurveModel:
 
 def _falling(item: tuple[Any, ...]) -> float:
     return -float(item[0])
-
-
-def _spread(values: Array) -> float:
-    """A standard deviation that a few outliers don't move."""
-    return 1.4826 * float(np.median(np.abs(values - np.median(values))))
 
 
 class _Joined(NamedTuple):

@@ -98,6 +98,11 @@ def learn_noise(points: Iterable[PointSamples]) -> Noise:
     return Noise(max(scale, _LEAST_SCALE), FirstCalls(usable))
 
 
+def deviation_of(differences: Array) -> float:
+    """The standard deviation that a normal would have with these differences from its middle, by their median size."""
+    return _MAD_SCALE * float(np.median(np.abs(differences)))
+
+
 def _robust_scale(residuals: Sequence[float]) -> float:
     """The standard deviation of the residuals, each counted as 2.5 median ones at most.
 
@@ -114,7 +119,7 @@ def _robust_scale(residuals: Sequence[float]) -> float:
 def _alike(shifts: Array, scale: float | None) -> bool:
     """Whether first calls behave as the ones after them, whose `scale` may not be known well enough to compare."""
     shift = float(np.median(shifts))
-    scatter = _MAD_SCALE * float(np.median(np.abs(shifts - shift)))
+    scatter = deviation_of(shifts - shift)
     # The standard error of a median is 1.25 times that of a mean.
     error = 1.25 * scatter / math.sqrt(len(shifts))
     return abs(shift) <= max(_SHIFT_ERRORS * error, _SHIFT_SCALES * (scale or scatter)) and (
@@ -159,5 +164,5 @@ def _own_scale(values: Array, middle: float, common: float) -> float:
     count = len(values)
     if count < 3:
         return common
-    own = _MAD_SCALE * float(np.median(np.abs(values - middle))) * math.sqrt(count / (count - 1))
+    own = deviation_of(values - middle) * math.sqrt(count / (count - 1))
     return math.sqrt((count * own**2 + _POOLED_SAMPLES * common**2) / (count + _POOLED_SAMPLES))

@@ -6,17 +6,17 @@ import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ccl_dispatch.tuner.curves import CurveModel, Noise, PointSamples, Posterior, learn_noise, summarise
 from ccl_dispatch.tuner.curves.model import Points
+from ccl_dispatch.tuner.curves.noise import deviation_of
 from ccl_dispatch.tuner.fit.points import FitPoint, log_shares
 from ccl_dispatch.tuner.sizes import size_grid
 
-# A sixteenth of an octave where points lie so close; coarser, it would place crossovers worse than the curves do.
+# Between two of them crossovers are interpolated; coarser, that would place them worse than the curves do.
 PER_OCTAVE = 8
 # Fewer bends of a curve say nothing about noise, and no clock resolves less than a thousandth.
 _ENOUGH_BENDS = 8
@@ -34,7 +34,6 @@ class FitGrid:
         octaves: the first part of that alone.
         curves: per candidate its log-ratio to the baseline at each size.
         open: per candidate the sizes at which it may be used: measured and right there, or at both neighbours.
-        settled: measured sizes at which a candidate is proven slower than the baseline, per candidate.
     """
 
     points: tuple[FitPoint, ...]
@@ -75,12 +74,12 @@ def learn_noises(family: Sequence[Sequence[FitPoint]], candidates: Sequence[str]
     """
     noises = {}
     for name in candidates:
-        samples = samples_of(family, name)
+        samples = _samples(family, name)
         noises[name] = learn_noise(samples)
         if all(len(one.repeats) + len(one.firsts) == 1 for one in samples):
             bends = [bend for points in family for bend in _bends(points, name)]
             if len(bends) >= _ENOUGH_BENDS:
-                scale = max(1.4826 * float(np.median(np.abs(bends))), _LEAST_SCALE)
+                scale = max(deviation_of(np.asarray(bends)), _LEAST_SCALE)
                 noises[name] = replace(noises[name], scale=min(noises[name].scale, scale))
     return noises
 
@@ -97,7 +96,7 @@ def _bends(points: Sequence[FitPoint], candidate: str) -> list[float]:
     return bends
 
 
-def samples_of(family: Sequence[Sequence[FitPoint]], candidate: str) -> list[PointSamples]:
+def _samples(family: Sequence[Sequence[FitPoint]], candidate: str) -> list[PointSamples]:
     """The candidate's samples of every point."""
     return [point.ratios[candidate].visits for points in family for point in points if candidate in point.ratios]
 
@@ -105,11 +104,7 @@ def samples_of(family: Sequence[Sequence[FitPoint]], candidate: str) -> list[Poi
 def _known(points: Sequence[FitPoint], candidate: str, noise: Noise) -> Points:
     measured = [point for point in points if candidate in point.ratios]
     found = [summarise(point.ratios[candidate].visits, noise) for point in measured]
-    return Points(
-        np.log2(np.array([point.size for point in measured], dtype=float)),
-        np.array([value for value, _ in found]),
-        np.array([variance for _, variance in found]),
-    )
+    return Points.of([point.size for point in measured], found)
 
 
 def _sizes(points: Sequence[FitPoint]) -> tuple[int, ...]:
@@ -151,8 +146,3 @@ def crossover_interval(deviations: Sequence[float], leads: Sequence[float], plac
     while high < len(leads) - 1 and -leads[high] < sure * deviations[high]:
         high += 1
     return low, high
-
-
-def octaves_between(sizes: Sequence[int]) -> float:
-    """The length of the range in octaves."""
-    return math.fsum(math.log2(high / low) for low, high in pairwise(sizes))

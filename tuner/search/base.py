@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -126,6 +126,17 @@ def decode(cell: str, size: int, text: str) -> Observation:
     }
     visit = None if data["visit"] is None else Visit(*data["visit"])
     return Observation(cell, size, samples, visit, frozenset(data["excluded"]))
+
+
+def joined_samples(observations: Iterable[Observation], candidate: str) -> dict[tuple[str, int], PointSamples]:
+    """The candidate's samples by cell and size, visit after visit."""
+    joined: dict[tuple[str, int], PointSamples] = {}
+    for observation in observations:
+        samples = observation.samples.get(candidate)
+        if samples is not None and samples.repeats:
+            key = (observation.cell, observation.size)
+            joined[key] = joined[key] + samples if key in joined else samples
+    return joined
 
 
 class Proposal(NamedTuple):

@@ -20,7 +20,7 @@ from ccl_dispatch.tuner.curves import (
 )
 from ccl_dispatch.tuner.curves.model import SURPRISE_SHARE, Points
 from ccl_dispatch.tuner.curves.noise import VISIT_VARIANCE
-from ccl_dispatch.tuner.search.base import Observation
+from ccl_dispatch.tuner.search.base import Observation, joined_samples
 
 Array = NDArray[np.float64]
 
@@ -88,7 +88,6 @@ class Family:
         self._candidates = tuple(candidates)
         self._threshold = threshold
         self._choices = np.asarray(choices, dtype=float)
-        self._place = {grid.name: place for place, grid in enumerate(grids)}
         self._models: tuple[int, dict[str, CurveModel]] = (-1, {})
         self._noise: Mapping[str, Noise] = {}
         self._summaries: dict[tuple[str, int, int, int], tuple[float, float]] = {}
@@ -121,23 +120,12 @@ class Family:
         return self._models[1]
 
     def _points(self, observations: Sequence[Observation], candidate: str) -> list[Points]:
-        gathered: list[dict[int, PointSamples]] = [{} for _ in self.grids]
-        for observation in observations:
-            samples = observation.samples.get(candidate)
-            if samples is not None and samples.repeats:
-                mine = gathered[self._place[observation.cell]]
-                known = mine.get(observation.size)
-                mine[observation.size] = samples if known is None else known + samples
+        joined = joined_samples(observations, candidate)
         result = []
-        for place, mine in enumerate(gathered):
-            sizes = sorted(mine)
-            found = [self._summary(candidate, place, size, mine[size]) for size in sizes]
+        for place, grid in enumerate(self.grids):
+            sizes = sorted(size for cell, size in joined if cell == grid.name)
             result.append(
-                Points(
-                    np.log2(np.asarray(sizes, dtype=float)),
-                    np.array([value for value, _ in found]),
-                    np.array([variance for _, variance in found]),
-                )
+                Points.of(sizes, [self._summary(candidate, place, size, joined[grid.name, size]) for size in sizes])
             )
         return result
 

@@ -10,8 +10,15 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ccl_dispatch.tuner.curves import Doubt, Noise, PointSamples, expected_loss, learn_noise
-from ccl_dispatch.tuner.search.base import Observation, Outlook, PointSampler, Proposal, SearchSpace
+from ccl_dispatch.tuner.curves import Doubt, Noise, expected_loss, learn_noise
+from ccl_dispatch.tuner.search.base import (
+    Observation,
+    Outlook,
+    PointSampler,
+    Proposal,
+    SearchSpace,
+    joined_samples,
+)
 from ccl_dispatch.tuner.search.costs import Budget, CostModel
 from ccl_dispatch.tuner.search.family import CellView, Family, checkpoint, make_grid
 from ccl_dispatch.tuner.search.proof import Proof, missing_proofs
@@ -106,6 +113,7 @@ class RegretSampler(PointSampler):
             Family([self._grids[name] for name in family], candidates, threshold, self._choices.tolist())
             for family in space.all_families
         ]
+        self._family_of = {name: place for place, family in enumerate(space.all_families) for name in family}
         self._looks = self._first_looks()
         self._noise: tuple[int, Mapping[str, Noise]] = (-1, {})
         self._states: dict[str, tuple[object, _CellState]] = {}
@@ -202,7 +210,6 @@ class RegretSampler(PointSampler):
     def _first_looks(self) -> list[tuple[str, int]]:
         """The points of the first look, both ends of every cell first, then what halves the widest gaps."""
         budget = self._budget
-        self._family_of = {name: place for place, family in enumerate(self.space.all_families) for name in family}
         low, high = _LOOKS
         count = high
         if budget.executions is None and budget.seconds is None and budget.regret is None:
@@ -230,14 +237,10 @@ class RegretSampler(PointSampler):
         """The study's noise as of the last checkpoint."""
         at = checkpoint(len(finished), _NOISE_GROWTH)
         if self._noise[0] != at:
-            points: dict[str, dict[tuple[str, int], PointSamples]] = {name: {} for name in self._candidates}
-            for observation in finished[:at]:
-                for name, samples in observation.samples.items():
-                    if name in points:
-                        key = (observation.cell, observation.size)
-                        known = points[name].get(key)
-                        points[name][key] = samples if known is None else known + samples
-            self._noise = (at, {name: learn_noise(found.values()) for name, found in points.items()})
+            self._noise = (
+                at,
+                {name: learn_noise(joined_samples(finished[:at], name).values()) for name in self._candidates},
+            )
         return self._noise[1]
 
     def _first_doubts(self, finished: Sequence[Observation]) -> dict[str, Doubt]:
@@ -280,10 +283,7 @@ class RegretSampler(PointSampler):
         rates = view.worth / costs.shares(view.grid.x, self._choices)
         proofs: list[Proof] = []
         for name, lead in view.leads.items():
-            samples: dict[int, tuple[float, ...]] = {}
-            for observation in mine:
-                if name in observation.samples:
-                    samples[observation.size] = samples.get(observation.size, ()) + observation.samples[name].repeats
+            samples = {size: found.repeats for (_, size), found in joined_samples(mine, name).items()}
             proofs += missing_proofs(view.grid, lead.mean, samples, self._threshold, self._confidence)
         regret = view.regret + math.fsum(proof.worth for proof in proofs)
         uses = costs.executions(self._choices)
