@@ -6,6 +6,8 @@ VENV ?= .venv
 CONFIG ?= configs/cpu.yaml
 OUT ?= runs/$(basename $(notdir $(CONFIG)))
 PYTEST_ARGS ?=
+# Test processes. Many tests start several ranks each, so that more than the cores' number gains nothing.
+JOBS ?= 2
 CASES ?= 100000
 
 BIN := $(VENV)/bin
@@ -29,7 +31,7 @@ unexport PYTHONPATH
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
-	@echo "Variables: PYTHON=$(PYTHON)  SYSTEM_SITE=$(SYSTEM_SITE)  VENV=$(VENV)  CONFIG=$(CONFIG)  OUT=$(OUT)  PYTEST_ARGS="
+	@echo "Variables: PYTHON=$(PYTHON)  SYSTEM_SITE=$(SYSTEM_SITE)  VENV=$(VENV)  JOBS=$(JOBS)  CONFIG=$(CONFIG)  OUT=$(OUT)  PYTEST_ARGS="
 
 tune: $(TUNE_READY) ## measure this machine, write a table, show it and some lookups
 	$(BIN)/ccl-dispatch sweep $(CONFIG) --out $(OUT)/table.yaml
@@ -57,7 +59,7 @@ types: $(DEV_READY) $(LINKS) ## mypy --strict
 	$(BIN)/python -m mypy $(LINKS) $(wildcard tests benchmarks)
 
 pytest: $(DEV_READY) ## the tests alone; PYTEST_ARGS="-k name" chooses
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(PYTEST_ARGS)
 
 format: $(DEV_READY) ## write ruff's format and its safe mends
 	$(BIN)/python -m ruff check --fix .
