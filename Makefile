@@ -27,7 +27,7 @@ unexport PYTHONPATH
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help tune test test-engines fuzz lint ruff types pytest check-tables format generated dev clean distclean
+.PHONY: help tune test test-engines fuzz docs lint ruff types pytest check-tables format generated dev clean distclean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -49,6 +49,10 @@ test-engines: $(DEV_READY) $(ENGINES_READY) ## the plugins against the engines' 
 fuzz: $(DEV_READY) ## 100,000 mutated tables; CASES=1000 for fewer
 	$(BIN)/python tests/support/mutations.py $(CASES)
 
+docs: $(DEV_READY) ## the site of docs/ in build/docs; a broken link is an error
+	$(BIN)/python -m sphinx --quiet --builder html --fail-on-warning --keep-going docs build/docs
+	@echo "build/docs/index.html"
+
 lint: ruff types check-tables ## ruff's rules, ruff's format, types, the shipped tables
 
 ruff: $(DEV_READY)
@@ -56,7 +60,7 @@ ruff: $(DEV_READY)
 	$(BIN)/python -m ruff format --check .
 
 types: $(DEV_READY) $(LINKS) ## mypy --strict
-	$(BIN)/python -m mypy $(LINKS) $(wildcard tests benchmarks)
+	$(BIN)/python -m mypy $(LINKS) $(wildcard tests benchmarks docs/conf.py)
 
 pytest: $(DEV_READY) ## the tests alone; PYTEST_ARGS="-k name" chooses
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(PYTEST_ARGS)

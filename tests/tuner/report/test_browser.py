@@ -5,12 +5,11 @@ from __future__ import annotations
 import html
 import json
 import re
-import shutil
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
+from browser import CHROMIUM, NO_CHROMIUM, open_page
 from made_studies import made_study
 from matplotlib.image import imread
 
@@ -18,8 +17,7 @@ from ccl_dispatch.runtime.vocabulary import Cell
 from ccl_dispatch.tuner.report.model import make_report
 from ccl_dispatch.tuner.report.page import page
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), "")
-pytestmark = pytest.mark.skipif(not CHROMIUM, reason="no Chromium on PATH (Debian: apt-get install chromium)")
+pytestmark = pytest.mark.skipif(not CHROMIUM, reason=NO_CHROMIUM)
 
 CELLS = [Cell("all_gather", "eager", "first", dtype, 8) for dtype in ("bfloat16", "float32", "int8")]
 
@@ -58,28 +56,6 @@ document.getElementById("probe").textContent = JSON.stringify(seen);
 </script>"""
 
 
-def _chromium(page_file: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [
-            CHROMIUM,
-            "--headless",
-            "--no-sandbox",
-            "--disable-gpu",
-            "--disable-dev-shm-usage",
-            "--hide-scrollbars",
-            "--enable-logging=stderr",
-            f"--user-data-dir={page_file.parent / 'profile'}",
-            "--window-size=1200,1600",
-            *options,
-            page_file.as_uri(),
-        ],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=True,
-    )
-
-
 @pytest.fixture(scope="module")
 def text() -> str:
     """The page of a made study."""
@@ -94,16 +70,16 @@ def seen(text: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     file.write_text(
         text.replace("<title>", f"{EARLY}<title>", 1).replace("</body>", f"{LATE}</body>"), encoding="utf-8"
     )
-    done = _chromium(file, "--dump-dom")
-    match = re.search(r'<pre id="probe">(.*?)</pre>', done.stdout, flags=re.DOTALL)
-    assert match, done.stderr
+    opened = open_page(file.as_uri(), file.parent)
+    match = re.search(r'<pre id="probe">(.*?)</pre>', opened.dom, flags=re.DOTALL)
+    assert match, opened.log
     found: dict[str, Any] = json.loads(html.unescape(match[1]))
-    return found | {"console": [line for line in done.stderr.splitlines() if "CONSOLE" in line]}
+    return found | {"console": opened.console, "network": opened.requests}
 
 
 def test_it_opens_without_an_error_or_a_request(seen: dict[str, Any]) -> None:
     """Nothing is on the console, nothing was refused by the page's own policy, nothing was fetched."""
-    assert (seen["console"], seen["errors"], seen["requests"]) == ([], [], [])
+    assert (seen["console"], seen["errors"], seen["requests"], seen["network"]) == ([], [], [], [])
 
 
 def test_the_filter_shows_the_cells_with_these_words(seen: dict[str, Any]) -> None:
@@ -132,7 +108,7 @@ def test_everything_is_drawn_and_fits(seen: dict[str, Any]) -> None:
 def test_a_screenshot_shows_both_backends(text: str, tmp_path: Path) -> None:
     """The colours of the bands' backends are on the screen."""
     (tmp_path / "report.html").write_text(text, encoding="utf-8")
-    _chromium(tmp_path / "report.html", f"--screenshot={tmp_path / 'screen.png'}")
+    open_page((tmp_path / "report.html").as_uri(), tmp_path, f"--screenshot={tmp_path / 'screen.png'}")
     pixels = (255 * imread(tmp_path / "screen.png")[:, :, :3]).round().astype(int).reshape(-1, 3)
     for colour in ((0, 114, 178), (213, 94, 0)):
         assert (pixels == colour).all(axis=1).any()
