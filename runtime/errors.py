@@ -96,6 +96,12 @@ class StorageWriteError(StorageError):
     exit_code = 3
 
 
+class StorageGoneError(StorageError):
+    """A shared storage that stopped answering and did not come back in time; what it holds is untouched."""
+
+    exit_code = 3
+
+
 class OutputError(CclDispatchError):
     """A result that could not be written; what was there before is untouched."""
 

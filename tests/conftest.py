@@ -1,4 +1,4 @@
-"""What holds for every test: it leaves no process behind."""
+"""What holds for every test: it leaves no process behind. And the one server that tests share."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import postgres
 import pytest
 
 # Before numpy is loaded: for the small matrices of search and fit threads of BLAS only get in each other's way.
@@ -35,6 +36,16 @@ def _no_process_left() -> Iterator[None]:
     if left:
         named = ", ".join(f"{pid} ({_command(pid).decode(errors='replace')})" for pid in sorted(left))
         pytest.fail(f"processes left behind: {named}")
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[postgres.PostgresServer]:
+    """A PostgreSQL server for the whole run; each test takes a database of its own from it."""
+    reason = postgres.missing()
+    if reason is not None:
+        pytest.skip(reason)
+    with postgres.running_server() as server:
+        yield server
 
 
 def _running_children() -> set[int]:

@@ -12,6 +12,8 @@ from optuna.storages.journal import JournalFileBackend
 
 from ccl_dispatch.runtime.errors import StorageError
 from ccl_dispatch.tuner.study import journal
+from ccl_dispatch.tuner.study.databases import open_shared, without_password
+from ccl_dispatch.tuner.study.patience import DEFAULT_PATIENCE, PatientStorage
 
 _JOURNAL_SCHEME = "journal://"
 # Kept nowhere: for trying a search out on replayed figures, a thousand times over.
@@ -23,7 +25,7 @@ class Storage:
     """An open storage.
 
     Attributes:
-        url: what it was opened by.
+        url: what it was opened by, without a password.
         exclusive: no other process may write to it while it is open.
         mended_bytes: what was cut off a journal with a torn tail.
     """
@@ -42,11 +44,12 @@ def journal_path(url: str) -> Path | None:
 
 
 @contextlib.contextmanager
-def open_storage(url: str, *, write: bool) -> Iterator[Storage]:
-    """Open a storage: a path or `journal://PATH` is a local journal file, anything else goes to Optuna's RDBStorage.
+def open_storage(url: str, *, write: bool, patience: float = DEFAULT_PATIENCE) -> Iterator[Storage]:
+    """Open a storage: a path or `journal://PATH` is a local journal file, `grpc://` Optuna's proxy, else a database.
 
     Args:
         url: `runs/cpu/study.journal`, `sqlite:///study.db`, `postgresql://...`; `memory://` is kept nowhere.
+        patience: for how many seconds a shared storage that does not answer any more is asked again.
         write: take a journal for this process alone, mending a torn tail, and create what is not there. Without it the
             storage must exist.
 
@@ -58,7 +61,13 @@ def open_storage(url: str, *, write: bool) -> Iterator[Storage]:
         return
     path = journal_path(url)
     if path is None:
-        yield Storage(url, _database(url))
+        inner, disconnect = open_shared(url)
+        shared = PatientStorage(inner, patience)
+        try:
+            yield Storage(without_password(url), shared)
+        finally:
+            shared.close()
+            disconnect()
         return
     if not write:
         if not path.is_file():
@@ -86,15 +95,4 @@ def _journal(path: Path) -> optuna.storages.BaseStorage:
         raise StorageError(
             f"{path} is not a journal of Optuna: {type(problem).__name__}: {problem}. "
             "Give another --storage, or move the file away to start anew"
-        ) from problem
-
-
-def _database(url: str) -> optuna.storages.BaseStorage:
-    try:
-        return optuna.storages.RDBStorage(url)
-    except Exception as problem:  # every driver has errors of its own
-        text = str(problem).strip().splitlines()[0] if str(problem).strip() else type(problem).__name__
-        raise StorageError(
-            f"the storage {url} can't be opened: {text}. "
-            "Expected a path to a journal file or a database URL such as sqlite:///study.db"
         ) from problem

@@ -1,0 +1,100 @@
+"""Storages that several nodes share: databases by Optuna's RDBStorage, and Optuna's gRPC proxy; drivers, passwords."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import warnings
+from collections.abc import Callable
+
+import optuna
+
+from ccl_dispatch.runtime.errors import StorageError
+
+INSTALL = "pip install 'ccl-dispatch[fleet]'"
+_GRPC = "grpc"
+_GRPC_PORT = 13000
+# Dialect: the modules that can drive it, the one that SQLAlchemy takes by itself first, and what names the other one.
+_DRIVERS = {
+    "postgresql": (("psycopg2", "postgresql"), ("psycopg", "postgresql+psycopg")),
+    "mysql": (("MySQLdb", "mysql"), ("pymysql", "mysql+pymysql")),
+}
+# How these are also called. Optuna stores attributes by an upsert that it has for `mysql` alone.
+_SAME_AS = {"postgres": "postgresql", "mariadb": "mysql"}
+# libpq's names: an unreachable server is noticed within seconds, not when TCP gives up after two hours.
+_LIBPQ = {"connect_timeout": 10, "keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3}
+# To the last @: a password may hold one.
+_PASSWORD = re.compile(r"(://[^:/@\s]*):\S*@")
+_PASSWORD_IN_QUERY = re.compile(r"(?i)([?&](?:password|passwd)=)[^&\s]*")
+
+
+def without_password(text: str) -> str:
+    """The text with the password of every URL in it replaced by `***`: what may be printed, logged and stored."""
+    return _PASSWORD_IN_QUERY.sub(r"\1***", _PASSWORD.sub(r"\1:***@", text))
+
+
+def open_shared(url: str) -> tuple[optuna.storages.BaseStorage, Callable[[], None]]:
+    """The storage behind the URL of a database (`postgresql://...`, `mysql://...`, `sqlite://...`) or `grpc://HOST:PORT`,
+    and what closes its connections.
+
+    Raises:
+        StorageError: it can't be opened, or the module that drives it is not installed.
+    """
+    scheme, _, rest = url.partition("://")
+    try:
+        if scheme == _GRPC:
+            return _proxy(rest)
+        return _database(_SAME_AS.get(scheme, scheme), rest)
+    except StorageError:
+        raise
+    except ImportError as problem:
+        reason = str(problem.__cause__ or problem)
+        raise StorageError(
+            f"the storage {without_password(url)} needs a module that is not installed ({reason}). "
+            f"{INSTALL} brings drivers for PostgreSQL and MySQL and Optuna's gRPC proxy"
+        ) from problem
+    except Exception as problem:  # every driver has errors of its own
+        text = str(problem).strip().splitlines()[0] if str(problem).strip() else type(problem).__name__
+        raise StorageError(
+            f"the storage {without_password(url)} can't be opened: {without_password(text)}. Expected a path to a "
+            "journal file, a database URL such as sqlite:///study.db or postgresql://user@host/name, or "
+            "grpc://host:13000"
+        ) from problem
+
+
+def _database(scheme: str, rest: str) -> tuple[optuna.storages.BaseStorage, Callable[[], None]]:
+    known = _DRIVERS.get(scheme)
+    if known is not None:
+        there = [name for module, name in known if importlib.util.find_spec(module) is not None]
+        if not there:
+            raise StorageError(
+                f"no driver for {scheme} is installed ({' or '.join(module for module, _ in known)}): {INSTALL}"
+            )
+        scheme = there[0]
+    options: dict[str, object] = {}
+    if not scheme.startswith("sqlite"):
+        # A connection that a restarted server has closed is replaced before it is used.
+        options["pool_pre_ping"] = True
+    if scheme.startswith("postgresql"):
+        options["connect_args"] = _LIBPQ
+    database = optuna.storages.RDBStorage(f"{scheme}://{rest}", engine_kwargs=options)
+    # Behind Optuna's cache, which reads finished trials once.
+    return optuna.storages.get_storage(database), database.engine.dispose
+
+
+def _proxy(address: str) -> tuple[optuna.storages.BaseStorage, Callable[[], None]]:
+    host, _, port = address.strip("/").partition(":")
+    if not host or not (port or str(_GRPC_PORT)).isdigit():
+        raise StorageError(f"grpc://{address}: expected grpc://HOST:PORT, such as grpc://head-node:{_GRPC_PORT}")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        proxy = optuna.storages.GrpcStorageProxy(host=host, port=int(port or _GRPC_PORT))
+    try:
+        proxy.wait_server_ready(timeout=10)
+    except ConnectionError:
+        proxy.close()
+        raise StorageError(
+            f"nothing answers at grpc://{address}. Start the proxy there with optuna.storages.run_grpc_proxy_server, "
+            "or name another --storage"
+        ) from None
+    return proxy, proxy.close

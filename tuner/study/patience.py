@@ -1,0 +1,215 @@
+"""A storage that may be gone for a while: what fails for that reason is tried again with growing pauses."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Container, Sequence
+from typing import Any, TypeVar
+
+from optuna.distributions import BaseDistribution
+from optuna.storages import BaseStorage
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState
+
+from ccl_dispatch.runtime.errors import StorageGoneError
+from ccl_dispatch.tuner.study.databases import without_password
+
+logger = logging.getLogger(__name__)
+
+DEFAULT_PATIENCE = 300.0
+_FIRST_PAUSE = 0.1
+_LONGEST_PAUSE = 10.0
+_PASSING_GRPC = ("UNAVAILABLE", "DEADLINE_EXCEEDED", "CANCELLED")
+
+_T = TypeVar("_T")
+
+
+class PatientStorage(BaseStorage):
+    """Any storage of Optuna, asked again while it does not answer.
+
+    Attributes:
+        seconds: for how long it is asked again, each time it goes.
+    """
+
+    def __init__(self, inner: BaseStorage, seconds: float = DEFAULT_PATIENCE) -> None:
+        self._inner = inner
+        self.seconds = seconds
+        self._given_up = False
+        self._closed = threading.Event()
+        self._lock = threading.Lock()
+        self._gone_since: float | None = None
+
+    def close(self) -> None:
+        """Wait no longer, in any thread: from now on a failure is final."""
+        self._closed.set()
+
+    def _call(self, ask: Callable[[], _T]) -> _T:
+        began = time.monotonic()
+        pause = _FIRST_PAUSE
+        while True:
+            try:
+                answer = ask()
+            except Exception as problem:
+                reason = passing(problem)
+                if reason is None:
+                    raise
+                self._note_gone(reason)
+                waited = time.monotonic() - began
+                # Who has waited once in vain does not wait again for each thing that is still to be written.
+                left = 0.0 if self._given_up or self._closed.is_set() else self.seconds - waited
+                if left <= 0:
+                    self._given_up = True
+                    raise StorageGoneError(
+                        f"the storage has not answered for {waited:.0f} s: {reason}. Once it is back the same command "
+                        "continues"
+                    ) from problem
+                self._closed.wait(min(pause, left))
+                pause = min(2 * pause, _LONGEST_PAUSE)
+            else:
+                self._note_back()
+                return answer
+
+    def _note_gone(self, reason: str) -> None:
+        with self._lock:
+            if self._gone_since is None:
+                self._gone_since = time.monotonic()
+                logger.warning(
+                    "the storage does not answer (%s); it is asked again for up to %.0f s, what was measured is kept",
+                    reason,
+                    self.seconds,
+                )
+
+    def _note_back(self) -> None:
+        if self._gone_since is not None:
+            with self._lock:
+                since, self._gone_since = self._gone_since, None
+                self._given_up = False
+            if since is not None:
+                logger.warning("the storage answers again, after %.0f s", time.monotonic() - since)
+
+    def create_new_study(self, directions: Sequence[StudyDirection], study_name: str | None = None) -> int:
+        """See BaseStorage; so for all that follow."""
+        return self._call(lambda: self._inner.create_new_study(directions, study_name))
+
+    def delete_study(self, study_id: int) -> None:
+        """See BaseStorage."""
+        self._call(lambda: self._inner.delete_study(study_id))
+
+    def set_study_user_attr(self, study_id: int, key: str, value: Any) -> None:
+        """See BaseStorage."""
+        self._call(lambda: self._inner.set_study_user_attr(study_id, key, value))
+
+    def set_study_system_attr(self, study_id: int, key: str, value: Any) -> None:
+        """See BaseStorage."""
+        self._call(lambda: self._inner.set_study_system_attr(study_id, key, value))
+
+    def get_study_id_from_name(self, study_name: str) -> int:
+        """See BaseStorage."""
+        return self._call(lambda: self._inner.get_study_id_from_name(study_name))
+
+    def get_study_name_from_id(self, study_id: int) -> str:
+        """See BaseStorage."""
+        return self._call(lambda: self._inner.get_study_name_from_id(study_id))
+
+    def get_study_directions(self, study_id: int) -> list[StudyDirection]:
+        """See BaseStorage."""
+        return self._call(lambda: self._inner.get_study_directions(study_id))
+
+    def get_study_user_attrs(self, study_id: int) -> dict[str, Any]:
+        """See BaseStorage."""
+        return self._call(lambda: self._inner.get_study_user_attrs(study_id))
+
+    def get_study_system_attrs(self, study_id: int) -> dict[str, Any]:
+        """See BaseStorage."""
+        return self._call(lambda: self._inner.get_study_system_attrs(study_id))
+
+    def get_all_studies(self) -> list[Any]:
+        """See BaseStorage."""
+        return self._call(self._inner.get_all_studies)
+
+    def create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> int:
+        """See BaseStorage. A trial whose creation was not confirmed may stay behind; it never beats and is failed."""
+        return self._call(lambda: self._inner.create_new_trial(study_id, template_trial))
+
+    def set_trial_param(
+        self, trial_id: int, param_name: str, param_value_internal: float, distribution: BaseDistribution
+    ) -> None:
+        """See BaseStorage."""
+        self._call(lambda: self._inner.set_trial_param(trial_id, param_name, param_value_internal, distribution))
+
+    def get_trial_id_from_study_id_trial_number(self, study_id: int, trial_number: int) -> int:
+        """See BaseStorage."""
+        return self._call(lambda: self._inner.get_trial_id_from_study_id_trial_number(study_id, trial_number))
+
+    def set_trial_state_values(self, trial_id: int, state: TrialState, values: Sequence[float] | None = None) -> bool:
+        """See BaseStorage."""
+        return self._call(lambda: self._inner.set_trial_state_values(trial_id, state, values))
+
+    def set_trial_intermediate_value(self, trial_id: int, step: int, intermediate_value: float) -> None:
+        """See BaseStorage."""
+        self._call(lambda: self._inner.set_trial_intermediate_value(trial_id, step, intermediate_value))
+
+    def set_trial_user_attr(self, trial_id: int, key: str, value: Any) -> None:
+        """See BaseStorage."""
+        self._call(lambda: self._inner.set_trial_user_attr(trial_id, key, value))
+
+    def set_trial_system_attr(self, trial_id: int, key: str, value: Any) -> None:
+        """See BaseStorage."""
+        self._call(lambda: self._inner.set_trial_system_attr(trial_id, key, value))
+
+    def get_trial(self, trial_id: int) -> FrozenTrial:
+        """See BaseStorage."""
+        return self._call(lambda: self._inner.get_trial(trial_id))
+
+    def get_all_trials(
+        self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
+    ) -> list[FrozenTrial]:
+        """See BaseStorage."""
+        return self._call(lambda: self._inner.get_all_trials(study_id, deepcopy, states))
+
+    def remove_session(self) -> None:
+        """See BaseStorage."""
+        self._inner.remove_session()
+
+
+def passing(problem: BaseException) -> str | None:
+    """In one line why an operation failed for a reason that may pass by itself; None when it will not."""
+    seen: BaseException | None = problem
+    while seen is not None:
+        reason = _passing_in_database(seen) or _passing_in_proxy(seen)
+        if reason:
+            return without_password(reason)
+        seen = seen.__cause__
+    return None
+
+
+def _passing_in_database(problem: BaseException) -> str:
+    from sqlalchemy import exc
+
+    if isinstance(problem, exc.TimeoutError):
+        return _first_line(problem)
+    if not isinstance(problem, (exc.OperationalError, exc.InterfaceError)):
+        return _first_line(problem) if isinstance(problem, exc.DBAPIError) and problem.connection_invalidated else ""
+    text = _first_line(problem.orig or problem)
+    # SQLite also calls a full disk and a file that may not be written operational, and those stay.
+    if type(problem.orig).__module__ == "sqlite3" and not ("locked" in text or "busy" in text):
+        return ""
+    return text
+
+
+def _passing_in_proxy(problem: BaseException) -> str:
+    if not type(problem).__module__.startswith("grpc"):
+        return ""
+    code, details = getattr(problem, "code", None), getattr(problem, "details", None)
+    if not callable(code) or not callable(details) or code() is None:
+        return ""
+    text = str(details() or code().name).partition("\n")[0]
+    # What its database raises reaches us as UNKNOWN with the words of Optuna's StorageInternalError.
+    behind = code().name == "UNKNOWN" and "raised during the commit" in text
+    return f"gRPC proxy: {text}" if behind or code().name in _PASSING_GRPC else ""
+
+
+def _first_line(problem: BaseException) -> str:
+    return str(problem).strip().partition("\n")[0] or type(problem).__name__
