@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 import time
 
+import numpy as np
 import torch
 
 from ccl_dispatch.tuner.backends.base import BackendContext, Point
@@ -109,3 +111,17 @@ class Decaying(GlooBackend):
             (elsewhere if calls > 1 and self._context.rank == 1 else gather)()
 
         return call
+
+
+class Telling(GlooBackend):
+    """Can't be constructed, and says what its process is like: the reason is how tests get to see it."""
+
+    name = "telling"
+
+    def __init__(self, context: BackendContext) -> None:
+        own_session = os.getsid(0) == os.getpid()
+        ignored = signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+        raise RuntimeError(
+            f"told host {os.environ.get('NCCL_HOSTID')}, own session {own_session}, Ctrl-C ignored {ignored}, "
+            f"drew {np.random.randint(2**40)} {random.getrandbits(40)}"  # noqa: NPY002 - the state that forks share
+        )

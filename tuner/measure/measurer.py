@@ -77,10 +77,7 @@ class WorkerMeasurer:
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is None:
-            self._pool.close()
-        else:
-            self._pool.kill()
+        self._pool.close(at_once=kind is not None)
 
     def start(self) -> None:
         """Start the workers."""

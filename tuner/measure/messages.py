@@ -120,7 +120,6 @@ class WorkerSetup:
     """
 
     rank: int
-    parent: int
     world_sizes: tuple[int, ...]
     largest: int
     settings: MeasureSettings

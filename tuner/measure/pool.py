@@ -3,29 +3,32 @@
 from __future__ import annotations
 
 import contextlib
-import os
+import logging
 import signal
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing import connection
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any
+from typing import Any
 
 from ccl_dispatch.runtime.errors import MeasuringError
+from ccl_dispatch.tuner.launch.launcher import Launcher, NurseryLost, OwnRanks, RunningWorker, log_note
 from ccl_dispatch.tuner.measure.board import Board
 from ccl_dispatch.tuner.measure.messages import Failure, MeasureSettings, PointRequest, RankReport, WorkerSetup
 from ccl_dispatch.tuner.shared_memory.segment import Segment
+
+logger = logging.getLogger(__name__)
 
 # Starting on a GPU includes its libraries' set-up, and for AITER building kernels when it was not done before.
 START_SECONDS = {"cpu": 180.0, "cuda": 900.0}
 # Ranks that a failed one leaves behind get that long to answer as well: all failing alike is worth knowing.
 _GRACE_SECONDS = 1.0
-_LOG_TAIL = 2000
+_END_SECONDS = 5.0
+# A driver that gives back a GPU's memory takes its time.
+_KILL_SECONDS = 60.0
 
 
 class WorkerFault(MeasuringError):
@@ -42,15 +45,12 @@ class WorkerFault(MeasuringError):
         self.backend = backend
         self.detail = detail
         doing = f"while running {backend}" if backend else "while running no backend"
-        tail = _tail(log)
-        super().__init__(
-            f"rank {rank} {reason} {doing}: {detail}. Its log is {log}" + (f", which ends:\n{tail}" if tail else "")
-        )
+        super().__init__(f"rank {rank} {reason} {doing}: {detail}. {log_note(log)}")
 
 
 @dataclass
 class _Worker:
-    process: subprocess.Popen[bytes]
+    running: RunningWorker
     channel: connection.Connection
     log: Path
 
@@ -62,6 +62,7 @@ class WorkerPool:
         largest: the largest per-rank input in bytes.
         options: per backend its mapping from the config.
         log_folder: where each rank's standard error goes (`rank0.log`, ...), appended.
+        launcher: what starts the ranks' processes; by default they are this process's own. The pool closes it.
     """
 
     def __init__(
@@ -71,7 +72,9 @@ class WorkerPool:
         settings: MeasureSettings,
         options: Mapping[str, Mapping[str, Any]],
         log_folder: Path,
+        launcher: Launcher | None = None,
     ) -> None:
+        self._launcher = launcher or OwnRanks()
         self._world_sizes = tuple(sorted(world_sizes))
         self._largest = largest
         self._settings = settings
@@ -93,8 +96,19 @@ class WorkerPool:
 
         Raises:
             WorkerFault: one of them did not get there.
+            MeasuringError: their processes can't be started.
         """
         self._log_folder.mkdir(parents=True, exist_ok=True)
+        try:
+            self._start()
+        except NurseryLost as lost:
+            logger.warning("%s; it is replaced", lost)
+            try:
+                self._start()
+            except NurseryLost as again:
+                raise MeasuringError(f"the workers can't be started: {again}") from None
+
+    def _start(self) -> None:
         segment = Segment.create(Board.bytes_needed(self._world_sizes))
         self._board = Board(segment, self._world_sizes)
         self._board.initialise()
@@ -130,36 +144,50 @@ class WorkerPool:
             self.kill()
             raise
 
-    def close(self) -> None:
-        """Ask the workers to end, and end those that don't."""
-        for worker in self._workers:
-            with contextlib.suppress(OSError):
-                worker.channel.send(None)
-        deadline = time.monotonic() + 5.0
-        for worker in self._workers:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                worker.process.wait(max(0.0, deadline - time.monotonic()))
+    def close(self, *, at_once: bool = False) -> None:
+        """End the workers and what started them.
+
+        Args:
+            at_once: without asking them first.
+        """
+        if not at_once:
+            for worker in self._workers:
+                with contextlib.suppress(OSError):
+                    worker.channel.send(None)
+            deadline = time.monotonic() + _END_SECONDS
+            with contextlib.suppress(NurseryLost):
+                for worker in self._workers:
+                    worker.running.ending(deadline - time.monotonic())
         self.kill()
+        self._launcher.close(at_once=at_once)
 
     def kill(self) -> None:
         """End the workers at once."""
-        for worker in self._workers:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(worker.process.pid, signal.SIGKILL)
-        for worker in self._workers:
-            worker.process.wait()
+        workers, self._workers = self._workers, []
+        try:
+            for worker in workers:
+                worker.running.kill()
+            for rank, worker in enumerate(workers):
+                if worker.running.ending(_KILL_SECONDS) is None:
+                    logger.warning("rank %d (process %d) was killed and does not end", rank, worker.running.pid)
+        except NurseryLost:
+            self._launcher.drop()
+        for worker in workers:
             worker.channel.close()
-        self._workers = []
 
     def _spawn(self, rank: int, segment: Segment) -> _Worker:
         ours, theirs = socket.socketpair()
         log = self._log_folder / f"rank{rank}.log"
         with theirs, log.open("ab") as output:
-            environment = {**os.environ, **self._settings.placement.environment(rank)}
-            process = _start_process(theirs.fileno(), segment.fd, output, environment)
-        channel = connection.Connection(ours.detach())
-        setup = WorkerSetup(rank, os.getpid(), self._world_sizes, self._largest, self._settings, self._options)
-        worker = _Worker(process, channel, log)
+            channel = connection.Connection(ours.detach())
+            fds = (theirs.fileno(), segment.fd, output.fileno())
+            environment = self._settings.placement.environment(rank)
+            try:
+                running = self._launcher.start(rank, environment, fds, self._log_folder)
+            except OSError as problem:
+                raise MeasuringError(f"the process of rank {rank} can't be started: {problem}") from None
+        setup = WorkerSetup(rank, self._world_sizes, self._largest, self._settings, self._options)
+        worker = _Worker(running, channel, log)
         with contextlib.suppress(OSError):
             channel.send(setup)
         return worker
@@ -172,6 +200,7 @@ class WorkerPool:
         """
         answers: dict[int, Any] = {}
         faults: dict[int, tuple[str, str]] = {}
+        lost = False
         while len(answers) + len(faults) < len(workers):
             waiting = {w.channel: rank for rank, w in enumerate(workers) if rank not in answers and rank not in faults}
             ready = connection.wait(list(waiting), max(0.0, deadline - time.monotonic()))
@@ -182,7 +211,11 @@ class WorkerPool:
                 try:
                     answer = workers[rank].channel.recv()
                 except (EOFError, OSError):
-                    faults[rank] = ("crashed", _ending(workers[rank].process))
+                    try:
+                        faults[rank] = ("crashed", _ending(workers[rank].running))
+                    except NurseryLost:
+                        faults[rank] = ("crashed", "the process that starts the workers ended, and they with it")
+                        lost = True
                     deadline = min(deadline, time.monotonic() + _GRACE_SECONDS)
                     continue
                 if isinstance(answer, Failure):
@@ -192,13 +225,20 @@ class WorkerPool:
                     answers[rank] = answer
         if len(answers) == len(workers):
             return [answers[rank] for rank in range(len(workers))]
-        raise self._fault(workers, answers, faults)
+        raise self._fault(workers, answers, faults, lost=lost)
 
     def _fault(
-        self, workers: Sequence[_Worker], answers: Mapping[int, Any], faults: Mapping[int, tuple[str, str]]
+        self,
+        workers: Sequence[_Worker],
+        answers: Mapping[int, Any],
+        faults: Mapping[int, tuple[str, str]],
+        *,
+        lost: bool,
     ) -> WorkerFault:
         """Who is at fault: a rank that ended before one that raised before one that only waits for them."""
-        running = self._board.running(self._settings.backends) if self._board else [""] * len(workers)
+        running = [""] * len(workers)
+        if self._board and not lost:  # no backend is to blame for what ends all workers from outside
+            running = self._board.running(self._settings.backends)
         if faults:
             rank = min(faults, key=lambda rank: (faults[rank][0] != "crashed", rank))
             reason, detail = faults[rank]
@@ -210,33 +250,10 @@ class WorkerPool:
         return WorkerFault("hung", busy[0], running[busy[0]], detail, workers[busy[0]].log)
 
 
-def _start_process(
-    channel: int, board: int, output: IO[bytes], environment: Mapping[str, str]
-) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "ccl_dispatch.tuner.measure.worker", str(channel), str(board)]
-    # A session of its own: the terminal's Ctrl-C reaches the parent alone, and killing the group takes grandchildren.
-    return subprocess.Popen(
-        command,
-        stdin=subprocess.DEVNULL,
-        stdout=output,
-        stderr=output,
-        env=environment,
-        pass_fds=(channel, board),
-        start_new_session=True,
-    )
-
-
-def _ending(process: subprocess.Popen[bytes]) -> str:
-    try:
-        code = process.wait(_GRACE_SECONDS)
-    except subprocess.TimeoutExpired:
+def _ending(running: RunningWorker) -> str:
+    code = running.ending(_GRACE_SECONDS)
+    if code is None:
         return "it closed its channel"
     if code < 0:
         return f"its process was ended by {signal.Signals(-code).name}"
     return f"its process ended with exit code {code}"
-
-
-def _tail(log: Path) -> str:
-    with contextlib.suppress(OSError):
-        return log.read_bytes()[-_LOG_TAIL:].decode("utf-8", "replace").strip()
-    return ""

@@ -1,15 +1,13 @@
-"""A worker: one rank, one process, started once per sweep. `python -m ccl_dispatch.tuner.measure.worker FD BOARD_FD`.
+"""A worker: one rank, one process, started once per sweep by `launch/nursery.py`.
 
 It sets itself up from the first message, then measures the points that it is sent. Whatever it raises goes back to the
-parent as text. It dies with the parent, whatever happens to that.
+parent as text. Importing this module brings in torch and sets up no device: the nursery does it once for all workers.
 """
 
 from __future__ import annotations
 
-import ctypes
 import datetime
 import os
-import signal
 import socket
 import sys
 import traceback
@@ -22,6 +20,7 @@ import torch.distributed as dist
 from ccl_dispatch.tuner.backends.base import Backend, BackendContext
 from ccl_dispatch.tuner.backends.registry import backend_class
 from ccl_dispatch.tuner.device.base import Device
+from ccl_dispatch.tuner.launch.nursery import leave_at_once
 from ccl_dispatch.tuner.measure.arena import Arena
 from ccl_dispatch.tuner.measure.board import Board, BoardTeam
 from ccl_dispatch.tuner.measure.check import Pattern
@@ -29,16 +28,8 @@ from ccl_dispatch.tuner.measure.messages import Failure, PointRequest, WorkerSet
 from ccl_dispatch.tuner.measure.point import PointRunner
 from ccl_dispatch.tuner.shared_memory.segment import Segment
 
-_PR_SET_PDEATHSIG = 1
 _LOOPBACK = "127.0.0.1"
 _PATIENCE_SECONDS = 60
-
-
-def die_with_parent(parent: int) -> None:
-    """Have the kernel kill this process when its parent ends; end at once when that has happened already."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        sys.exit("the parent is gone")
 
 
 def connect(channel: Connection, setup: WorkerSetup) -> None:
@@ -136,15 +127,13 @@ def serve(channel: Connection, runners: Mapping[int, PointRunner]) -> None:
         channel.send(runners[request.point.cell.world_size].measure(request))
 
 
-def main(arguments: list[str]) -> int:
-    """Entry point: the descriptors of the channel to the parent and of the board."""
-    channel = Connection(int(arguments[0]))
+def run(channel_fd: int, board_fd: int) -> int:
+    """Be a worker, given the descriptors of the channel to the parent and of the board; the exit code."""
+    channel = Connection(channel_fd)
     setup: WorkerSetup = channel.recv()
-    die_with_parent(setup.parent)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     torch.set_num_threads(1)  # ranks stand for devices: one does not take another's core
     try:
-        board = Board(Segment.attach(int(arguments[1])), setup.world_sizes)
+        board = Board(Segment.attach(board_fd), setup.world_sizes)
         device = setup.settings.placement.device(setup.rank)
         connect(channel, setup)
         runners = make_runners(setup, board, device)
@@ -157,9 +146,5 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-if __name__ == "__main__":
-    # Leaving without the interpreter's clean-up: nothing is worth waiting for a process group that has no peers left.
-    code = main(sys.argv[1:])
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
+if __name__ == "__main__":  # where the nursery may not fork
+    leave_at_once(run(int(sys.argv[1]), int(sys.argv[2])))

@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from workers import nursery_pids, runs, worker_pids
 
 from ccl_dispatch.runtime.vocabulary import Cell
 from ccl_dispatch.tuner.backends import BACKENDS, Point
@@ -24,12 +25,6 @@ CELL = Cell("all_gather", "eager", "first", "bfloat16", 2)
 
 def _settings(timeout: float = 30.0) -> MeasureSettings:
     return MeasureSettings("gloo", ("shm",), "isolated", StopRule(0.03, 0.95, 1, 12, 40), 0.0, 1.0, 3, timeout, 0)
-
-
-def _pids() -> list[int]:
-    """The workers of this process."""
-    out = subprocess.run(["pgrep", "-P", str(os.getpid()), "-f", "measure.worker"], capture_output=True, check=False)
-    return [int(word) for word in out.stdout.split()]
 
 
 def test_samples_are_paired_and_counted(tmp_path: Path) -> None:
@@ -84,12 +79,12 @@ def test_a_killed_worker_is_told_and_replaced(tmp_path: Path) -> None:
     """SIGKILL of a rank is a fault that names the rank, the signal and the log; the next point has new workers."""
     with WorkerPool([2], 65536, _settings(), {}, tmp_path) as pool:
         pool.start()
-        os.kill(_pids()[1], signal.SIGKILL)
-        with pytest.raises(WorkerFault, match="SIGKILL") as found:
+        os.kill(worker_pids()[1], signal.SIGKILL)
+        with pytest.raises(WorkerFault, match=r"rank 1 crashed .* its process was ended by SIGKILL") as found:
             pool.measure(PointRequest(Point(CELL, 64), 0))
         assert found.value.reason == "crashed"
         assert str(tmp_path) in str(found.value)
-        assert _pids() == []
+        assert worker_pids() == []
         reports = pool.measure(PointRequest(Point(CELL, 64), 0))
         assert reports[0].timings is not None
 
@@ -98,15 +93,15 @@ def test_a_stopped_worker_is_a_hang(tmp_path: Path) -> None:
     """A rank that never answers is found at the time limit, and no worker is left."""
     with WorkerPool([2], 65536, _settings(timeout=2.0), {}, tmp_path) as pool:
         pool.start()
-        os.kill(_pids()[0], signal.SIGSTOP)
+        os.kill(worker_pids()[0], signal.SIGSTOP)
         with pytest.raises(WorkerFault, match="no answer within the time limit") as found:
             pool.measure(PointRequest(Point(CELL, 64), 0))
         assert found.value.reason == "hung"
-        assert _pids() == []
+        assert worker_pids() == []
 
 
 def test_workers_end_with_their_parent(tmp_path: Path) -> None:
-    """When the parent is killed with SIGKILL, its workers are gone within moments."""
+    """When the parent is killed with SIGKILL, its workers and what started them are gone within moments."""
     code = (
         "import sys, time\n"
         "from pathlib import Path\n"
@@ -117,28 +112,21 @@ def test_workers_end_with_their_parent(tmp_path: Path) -> None:
         "if __name__ == '__main__':\n"
         "    pool = WorkerPool([2], 65536, settings, {}, Path(sys.argv[1]))\n"
         "    pool.start()\n"
-        "    print(*[worker.process.pid for worker in pool._workers], flush=True)\n"
+        "    print('ready', flush=True)\n"
         "    time.sleep(60)\n"
     )
     with subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True) as parent:
         assert parent.stdout is not None
-        workers = [int(word) for word in parent.stdout.readline().split()]
-        assert len(workers) == 2
+        assert parent.stdout.readline() == "ready\n"
+        started = [*nursery_pids(parent.pid), *worker_pids(parent.pid)]
+        assert len(started) == 3
         parent.kill()
     deadline = time.monotonic() + 5
-    while any(_runs(pid) for pid in workers) and time.monotonic() < deadline:
+    while any(runs(pid) for pid in started) and time.monotonic() < deadline:
         time.sleep(0.02)
-    assert not any(_runs(pid) for pid in workers)
+    assert not any(runs(pid) for pid in started)
 
 
 def test_the_registry_is_what_workers_use() -> None:
     """Workers find backends by the registry's names."""
     assert set(BACKENDS) >= {"gloo", "shm"}
-
-
-def _runs(pid: int) -> bool:
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][:1]
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-    return state not in {"Z", "X"}

@@ -1,0 +1,93 @@
+"""The nursery: workers that it forks are as processes of their own, and the pool survives its end."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from workers import nursery_pids, worker_pids
+
+from ccl_dispatch.runtime.errors import MeasuringError
+from ccl_dispatch.runtime.vocabulary import Cell
+from ccl_dispatch.tuner.backends import Point
+from ccl_dispatch.tuner.device.placement import Placement
+from ccl_dispatch.tuner.launch import link
+from ccl_dispatch.tuner.measure import MeasureSettings, PointRequest
+from ccl_dispatch.tuner.measure.pool import WorkerFault, WorkerPool
+from ccl_dispatch.tuner.statistics import StopRule
+
+SETTINGS = MeasureSettings("gloo", ("shm",), "isolated", StopRule(0.03, 0.95, 1, 12, 40), 0.0, 1.0, 3, 30.0, 0)
+REQUEST = PointRequest(Point(Cell("all_gather", "eager", "first", "bfloat16", 2), 64), 0)
+SUPPORT = str(Path(__file__).parents[2] / "support")
+
+
+def test_forked_workers_share_no_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A forked worker has its rank's environment, its own session and random numbers, and ignores Ctrl-C."""
+    monkeypatch.setenv("PYTHONPATH", SUPPORT, prepend=os.pathsep)
+    placement = Placement("cpu", 1, shared=True)
+    settings = replace(SETTINGS, extra_backends={"telling": "faulty:Telling"}, placement=placement)
+    with WorkerPool([2], 65536, replace(settings, candidates=("telling",)), {}, tmp_path) as pool:
+        pool.start()
+        (nursery,) = nursery_pids()
+        assert len(list(Path(f"/proc/{nursery}/task").iterdir())) == 1
+    told = [re.findall("told (.*), drew (.*) (.*)", (tmp_path / f"rank{rank}.log").read_text()) for rank in (0, 1)]
+    (first,), (second,) = told
+    assert [host for host, *_ in (first, second)] == [
+        f"host rank{rank}, own session True, Ctrl-C ignored True" for rank in (0, 1)
+    ]
+    assert first[1] != second[1]
+    assert first[2] != second[2]
+
+
+def test_a_thread_in_every_interpreter_costs_time_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a nursery can't be single-threaded it forks nothing: workers are new interpreters, and measure as well."""
+    loaded = "import threading, time\nthreading.Thread(target=time.sleep, args=(3600,), daemon=True).start()\n"
+    (tmp_path / "sitecustomize.py").write_text(loaded)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    with WorkerPool([2], 65536, SETTINGS, {}, tmp_path) as pool:
+        assert pool.measure(REQUEST)[0].timings is not None
+        for pid in worker_pids():
+            assert b"ccl_dispatch.tuner.measure.worker" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    assert "2 threads" in (tmp_path / "nursery.log").read_text()
+
+
+def test_a_killed_nursery_is_replaced(tmp_path: Path) -> None:
+    """The end of the nursery ends the workers, no backend is blamed for it, and the next point has new ones."""
+    with WorkerPool([2], 65536, SETTINGS, {}, tmp_path) as pool:
+        pool.start()
+        os.kill(nursery_pids()[0], signal.SIGKILL)
+        with pytest.raises(WorkerFault, match="the process that starts the workers ended") as found:
+            pool.measure(REQUEST)
+        assert found.value.backend == ""
+        assert pool.measure(REQUEST)[0].timings is not None
+
+
+def test_a_stopped_nursery_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A nursery that does not answer is ended with its workers, also stopped ones, and the next point has new ones."""
+    monkeypatch.setattr(link, "ANSWER_SECONDS", 0.5)
+    with WorkerPool([2], 65536, SETTINGS, {}, tmp_path) as pool:
+        pool.start()
+        before = [*nursery_pids(), *worker_pids()]
+        os.kill(before[0], signal.SIGSTOP)
+        os.kill(before[1], signal.SIGSTOP)
+        os.kill(before[2], signal.SIGKILL)
+        with pytest.raises(WorkerFault, match="rank 1 crashed"):
+            pool.measure(REQUEST)
+        assert pool.measure(REQUEST)[0].timings is not None
+        assert not {*before} & {*nursery_pids(), *worker_pids()}
+
+
+def test_a_nursery_that_can_not_start_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When torch can't be imported there, the error says how the process ended, and what its log says."""
+    (tmp_path / "torch.py").write_text("raise ImportError('libamdhip64.so.7: cannot open shared object file')\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    with (
+        WorkerPool([2], 65536, SETTINGS, {}, tmp_path / "logs") as pool,
+        pytest.raises(MeasuringError, match=r"ended with exit code 1(?s:.)*nursery\.log(?s:.)*libamdhip64") as found,
+    ):
+        pool.start()
+    assert not isinstance(found.value, WorkerFault)
