@@ -1,7 +1,7 @@
 """The command line: `ccl-dispatch <verb>`. Data goes to standard output, progress and logs to standard error.
 
-Exit codes: 0 done; 1 the answer is no (an invalid table); 2 wrong use or bad input; 3 something failed while measuring
-or writing; 130 interrupted by Ctrl-C, 143 by SIGTERM (the same command continues).
+A verb is a module of this package with `EXAMPLE`, `configure(parser)` and `run(options)`, which returns the exit code.
+Where that may be 1, `NO` says what it then means.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
-from types import FrameType
+from types import FrameType, ModuleType
 
 from ccl_dispatch.runtime.errors import CclDispatchError
 from ccl_dispatch.tuner.version import version
@@ -33,12 +33,23 @@ VERBS = {
     "report": ("report", "one HTML page with curves, bands and evidence; or the figures as pictures"),
     "diff": ("diff", "two tables: which calls change backend, and what that gains or costs"),
     "validate": ("validate", "check tables: form, sense, digest"),
-    "schema": ("schema", "the format of tables or configs, as JSON Schema for editors or as a page"),
+    "schema": (
+        "schema",
+        "the format of tables or configs, as JSON Schema for editors or as a page; a page of all commands",
+    ),
     "evaluate": ("evaluate", "how far a table is from the best, on measurements that it has not seen"),
 }
 
 EXIT_INTERRUPTED = 130
 EXIT_TERMINATED = 143
+EXIT_CODES = {
+    0: "done",
+    1: "the answer is no",
+    2: "wrong use or bad input",
+    3: "something failed while measuring or writing",
+    EXIT_INTERRUPTED: "interrupted by Ctrl-C; the same command continues",
+    EXIT_TERMINATED: "ended by SIGTERM; the same command continues",
+}
 
 
 class _TerminatedError(KeyboardInterrupt):
@@ -86,6 +97,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return code
 
 
+def parser_of(verb: str) -> tuple[argparse.ArgumentParser, ModuleType]:
+    """The parser of one verb alone, and the verb's module."""
+    module = importlib.import_module(f"ccl_dispatch.tuner.cli.{VERBS[verb][0]}")
+    parser = argparse.ArgumentParser(prog=f"ccl-dispatch {verb}", description=VERBS[verb][1])
+    _configure(parser, module)
+    return parser, module
+
+
+def meaning_of_1(verb: ModuleType) -> str:
+    """What exit code 1 of a verb's module means; empty for a verb that has no such answer."""
+    return getattr(verb, "NO", "")
+
+
 def _parser(chosen: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="ccl-dispatch",
@@ -98,11 +122,15 @@ def _parser(chosen: str) -> argparse.ArgumentParser:
         sub = verbs.add_parser(verb, help=summary, description=summary, formatter_class=formatter)
         if verb != chosen:
             continue
-        module = importlib.import_module(f"ccl_dispatch.tuner.cli.{module_name}")
-        sub.epilog = f"example: {module.EXAMPLE}"
-        module.configure(sub)
-        sub.set_defaults(run=module.run)
+        _configure(sub, importlib.import_module(f"ccl_dispatch.tuner.cli.{module_name}"))
     return parser
+
+
+def _configure(parser: argparse.ArgumentParser, module: ModuleType) -> None:
+    no = meaning_of_1(module)
+    parser.epilog = f"example: {module.EXAMPLE}" + (f"\nexit code 1: {no}" if no else "")
+    module.configure(parser)
+    parser.set_defaults(run=module.run)
 
 
 def _terminate(_signal: int, _frame: FrameType | None) -> None:

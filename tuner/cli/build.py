@@ -18,7 +18,7 @@ EXAMPLE = "ccl-dispatch build --storage runs/cpu/study.journal --out table.yaml"
 def configure(parser: argparse.ArgumentParser) -> None:
     """Its arguments."""
     add_storage(parser)
-    parser.add_argument("--out", required=True, metavar="TABLE.yaml")
+    parser.add_argument("--out", required=True, metavar="TABLE.yaml", help="the table")
 
 
 def run(options: argparse.Namespace) -> int:

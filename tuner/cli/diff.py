@@ -15,6 +15,7 @@ from ccl_dispatch.tuner.cli.terminal import gain_text, is_coloured, painted, spa
 from ccl_dispatch.tuner.compare import Change, Comparison, Evidence, compare
 
 EXAMPLE = "ccl-dispatch diff shipped.yaml new.yaml"
+NO = "the tables decide some calls otherwise"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

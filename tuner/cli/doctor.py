@@ -17,6 +17,7 @@ from ccl_dispatch.tuner.machine import WORKER_BYTES, available_memory
 from ccl_dispatch.tuner.version import version
 
 EXAMPLE = "ccl-dispatch doctor --json"
+NO = "a backend that is ready gave a wrong output"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

@@ -14,8 +14,8 @@ EXAMPLE = "ccl-dispatch evaluate table.yaml measured-later.csv"
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Its arguments."""
-    parser.add_argument("table", metavar="TABLE")
-    parser.add_argument("measurements", metavar="MEASUREMENTS.csv")
+    parser.add_argument("table", metavar="TABLE", help="the table to judge")
+    parser.add_argument("measurements", metavar="MEASUREMENTS.csv", help="what it has not seen, as `export` writes it")
     add_where(parser)
     add_json(parser)
 

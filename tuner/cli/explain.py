@@ -17,6 +17,7 @@ from ccl_dispatch.tuner.cli.options import add_json, print_json
 from ccl_dispatch.tuner.sizes import shape_size
 
 EXAMPLE = "ccl-dispatch explain TABLE --shape 4,32320 --dtype bfloat16 --world-size 8 --mode graph"
+NO = "without a call: no table is taken on this machine"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -28,10 +29,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     size.add_argument("--shape", metavar="4,32320", help="the shape of one rank's input")
     size.add_argument("--size", metavar="64KiB", help="per-rank input bytes")
     parser.add_argument("--dtype", metavar="NAME", help="as torch calls it")
-    parser.add_argument("--world-size", type=int, metavar="N")
-    parser.add_argument("--mode", default=MODES[0], choices=MODES)
-    parser.add_argument("--dim", default=DIMS[0], choices=DIMS)
-    parser.add_argument("--collective", default=COLLECTIVES[0], choices=COLLECTIVES)
+    parser.add_argument("--world-size", type=int, metavar="N", help="how many ranks")
+    parser.add_argument("--mode", default=MODES[0], choices=MODES, help="how the call runs")
+    parser.add_argument("--dim", default=DIMS[0], choices=DIMS, help="which dimension is gathered")
+    parser.add_argument("--collective", default=COLLECTIVES[0], choices=COLLECTIVES, help="what is called")
     add_json(parser)
 
 

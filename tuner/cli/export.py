@@ -18,7 +18,7 @@ EXAMPLE = "ccl-dispatch export --storage runs/cpu/study.journal --out samples.cs
 def configure(parser: argparse.ArgumentParser) -> None:
     """Its arguments."""
     add_storage(parser)
-    parser.add_argument("--out", required=True, metavar="FILE.csv")
+    parser.add_argument("--out", required=True, metavar="FILE.csv", help="the measurements")
 
 
 def run(options: argparse.Namespace) -> int:

@@ -59,9 +59,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--platform", default="", metavar="NAME", help="the machine, where the files don't say it alike"
     )
-    parser.add_argument("--study", default="imported", metavar="NAME")
-    parser.add_argument("--min-gain", type=float, default=0.03)
-    parser.add_argument("--confidence", type=float, default=0.95)
+    parser.add_argument("--study", default="imported", metavar="NAME", help="what the study is called")
+    parser.add_argument(
+        "--min-gain", type=float, default=0.03, metavar="SHARE", help="what a candidate must gain to be used"
+    )
+    parser.add_argument("--confidence", type=float, default=0.95, metavar="SHARE", help="with which confidence")
     add_where(parser)
 
 

@@ -1,9 +1,10 @@
-"""`schema`: the formats of tables and configs, for editors and for readers."""
+"""`schema`: the formats of tables and configs, and the commands, for editors and for readers."""
 
 from __future__ import annotations
 
 import argparse
 
+from ccl_dispatch.runtime.errors import UsageError
 from ccl_dispatch.tuner.cli.options import print_json
 
 EXAMPLE = "ccl-dispatch schema > table-v1.schema.json"
@@ -11,12 +12,19 @@ EXAMPLE = "ccl-dispatch schema > table-v1.schema.json"
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Its arguments."""
-    parser.add_argument("--of", default="table", choices=("table", "config"), help="default: %(default)s")
+    parser.add_argument("--of", default="table", choices=("table", "config", "commands"), help="what is told")
     parser.add_argument("--page", action="store_true", help="as a Markdown page instead of a JSON Schema")
 
 
 def run(options: argparse.Namespace) -> int:
     """Print it."""
+    if options.of == "commands":
+        if not options.page:
+            raise UsageError("commands have no JSON Schema. Add --page")
+        from ccl_dispatch.tuner.cli.commands import commands_page
+
+        print(commands_page(), end="")
+        return 0
     if options.of == "config":
         from ccl_dispatch.tuner.config_schema import config_page as page
         from ccl_dispatch.tuner.config_schema import config_schema as schema

@@ -22,7 +22,7 @@ _COLOURS = ("green", "blue", "magenta", "cyan", "yellow")
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Its arguments."""
-    parser.add_argument("table", metavar="TABLE")
+    parser.add_argument("table", metavar="TABLE", help="a table file")
     parser.add_argument(
         "--details", action="store_true", help="one line per band: intervals, samples, ties, exclusions, overrides"
     )

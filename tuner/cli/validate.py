@@ -10,11 +10,12 @@ from ccl_dispatch.tuner.cli.options import add_json, print_json
 from ccl_dispatch.tuner.shipping import shipping_problems
 
 EXAMPLE = "ccl-dispatch validate tables/*.yaml"
+NO = "a table is not valid, or not to be shipped"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Its arguments."""
-    parser.add_argument("tables", nargs="+", metavar="TABLE")
+    parser.add_argument("tables", nargs="+", metavar="TABLE", help="table files")
     parser.add_argument(
         "--shipped",
         action="store_true",
