@@ -72,12 +72,14 @@ format: $(DEV_READY) ## write ruff's format and its safe mends
 check-tables: $(DEV_READY) ## are the tables in tables/ valid, canonical, measured and with evidence
 	$(if $(wildcard tables/*.yaml),$(BIN)/ccl-dispatch validate --shipped $(wildcard tables/*.yaml),@echo "no tables in tables/")
 
-generated: $(DEV_READY) ## write again what is made from the code: the formats of tables and configs, all commands
+generated: $(DEV_READY) ## write again what is made from the code: the formats of tables, configs and events, all commands
 	$(BIN)/ccl-dispatch schema > docs/table-v1.schema.json
 	$(BIN)/ccl-dispatch schema --page > docs/table-format.md
 	$(BIN)/ccl-dispatch schema --of config > docs/config.schema.json
 	$(BIN)/ccl-dispatch schema --of config --page > docs/config-format.md
 	$(BIN)/ccl-dispatch schema --of commands --page > docs/commands.md
+	$(BIN)/ccl-dispatch schema --of events > docs/events.schema.json
+	$(BIN)/ccl-dispatch schema --of events --page > docs/events.md
 
 dev: $(DEV_READY) ## the environment for developing, in $(VENV)
 

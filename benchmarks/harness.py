@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from ccl_dispatch.tuner.samples import PointResult
     from ccl_dispatch.tuner.search import Outlook
     from ccl_dispatch.tuner.statistics import Interval
+    from ccl_dispatch.tuner.sweep import SweepOutcome
 
 WANTED_RATIO = 20.0
 WANTED_SHARE = 0.70
@@ -101,7 +102,7 @@ class Alternation:
         self._plan = plan
         self._began = time.perf_counter()
 
-    def point(self, cell_name: str, size: int) -> None:
+    def point(self, trial: int, cell_name: str, size: int) -> None:
         """See `Progress`: before the first point, workers have just become ready."""
         if not self._last:
             self._last = time.perf_counter()
@@ -118,7 +119,10 @@ class Alternation:
         self._last = time.perf_counter()
         self.pool_seconds += self._last - before
 
-    def end(self) -> None:
+    def stopped(self, word: str, outlook: Outlook) -> None:
+        """See `Progress`."""
+
+    def end(self, outcome: SweepOutcome | None, problem: BaseException | None) -> None:
         """See `Progress`."""
 
 

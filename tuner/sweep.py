@@ -109,12 +109,14 @@ def _run(
         results = study.results()
         progress.begin(plan, results)
         stopped_by, worker_seconds = "searched", 0.0
-        if sampler.outlook(study.study).proposal is not None:
+        outlook = sampler.outlook(study.study)
+        if outlook.proposal is not None:
             stack.enter_context(source)
             source.start()
             ready = time.perf_counter()
-            stopped_by = _measure_all(plan, study, sampler, source, results, progress)
+            stopped_by, outlook = _measure_all(plan, study, sampler, source, results, progress)
             worker_seconds = time.perf_counter() - ready
+        progress.stopped(stopped_by, outlook)
         table = build_table(study.meta, results)
         write_table(table, out)
     return SweepOutcome(table, out, tuple(results), stopped_by, time.perf_counter() - began, worker_seconds)
@@ -185,17 +187,17 @@ def _measure_all(
     measurer: Measurer,
     results: list[PointResult],
     progress: Progress,
-) -> str:
-    """Measure until the search or a budget ends; appends to `results` and says which it was."""
+) -> tuple[str, Outlook]:
+    """Measure until the search or a budget ends; appends to `results`, says which it was, and what is left to win."""
     spent = _Spent(plan, results)
     visits = Counter((result.cell, result.size) for result in results)
     while True:
         outlook = sampler.outlook(study.study)
         word = spent.budget(outlook)
         if word is not None:
-            return word
+            return word, outlook
         with _trial(study, plan) as (trial, cell_name, size, repeats):
-            progress.point(cell_name, size)
+            progress.point(trial.number, cell_name, size)
             cell = plan.cells[cell_name]
             number = plan.number(cell_name, size, visits[cell, size])
             # Where others share the study the trial's point may be another one than the outlook's.

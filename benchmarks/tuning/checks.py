@@ -258,7 +258,7 @@ class Stopwatch(SilentProgress):
         """See `Progress`."""
         self._since = self._now()
 
-    def point(self, cell_name: str, size: int) -> None:
+    def point(self, trial: int, cell_name: str, size: int) -> None:
         """See `Progress`: a point is chosen."""
         now = self._now()
         self.seconds.append((now[0] - self._since[0], now[1] - self._since[1]))

@@ -35,7 +35,7 @@ VERBS = {
     "validate": ("validate", "check tables: form, sense, digest"),
     "schema": (
         "schema",
-        "the format of tables or configs, as JSON Schema for editors or as a page; a page of all commands",
+        "the format of tables, configs or events, as JSON Schema or as a page; a page of all commands",
     ),
     "evaluate": ("evaluate", "how far a table is from the best, on measurements that it has not seen"),
 }

@@ -1,4 +1,4 @@
-"""`schema`: the formats of tables and configs, and the commands, for editors and for readers."""
+"""`schema`: the formats of tables, configs and events, and the commands, for editors and for readers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ EXAMPLE = "ccl-dispatch schema > table-v1.schema.json"
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Its arguments."""
-    parser.add_argument("--of", default="table", choices=("table", "config", "commands"), help="what is told")
+    parser.add_argument("--of", default="table", choices=("table", "config", "events", "commands"), help="what is told")
     parser.add_argument("--page", action="store_true", help="as a Markdown page instead of a JSON Schema")
 
 
@@ -28,6 +28,9 @@ def run(options: argparse.Namespace) -> int:
     if options.of == "config":
         from ccl_dispatch.tuner.config_schema import config_page as page
         from ccl_dispatch.tuner.config_schema import config_schema as schema
+    elif options.of == "events":
+        from ccl_dispatch.tuner.event_schema import event_page as page
+        from ccl_dispatch.tuner.event_schema import event_schema as schema
     else:
         from ccl_dispatch.tuner.table_schema import table_page as page
         from ccl_dispatch.tuner.table_schema import table_schema as schema

@@ -10,10 +10,11 @@ from pathlib import Path
 import optuna
 
 import ccl_dispatch.configs
-from ccl_dispatch.runtime.errors import OutputError
+from ccl_dispatch.runtime.errors import OutputError, UsageError
 from ccl_dispatch.tuner.cli.options import check_writable, print_json, write_json
 from ccl_dispatch.tuner.config import load_config
-from ccl_dispatch.tuner.progress import choose_progress
+from ccl_dispatch.tuner.progress import Together, choose_progress
+from ccl_dispatch.tuner.progress.events import STANDARD_OUTPUT, EventProgress, EventSink
 from ccl_dispatch.tuner.sweep import SweepOutcome, run_sweep
 
 EXAMPLE = "ccl-dispatch sweep configs/cpu.yaml --out table.yaml --summary summary.json"
@@ -32,6 +33,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--storage", metavar="URL", help="where samples are kept (default: runs/NAME/study.journal)")
     parser.add_argument("--out", metavar="TABLE.yaml", help="the table (default: runs/NAME/table.yaml)")
     parser.add_argument("--summary", metavar="FILE.json", help="write figures about the sweep")
+    parser.add_argument(
+        "--events", metavar="FILE", help="append what happens, one JSON object a line; - for standard output"
+    )
     parser.add_argument("--dry-run", action="store_true", help="print the plan and its cost; start and write nothing")
     parser.add_argument("--quiet", action="store_true", help="no progress")
     parser.add_argument("--json", action="store_true", help="print the summary as JSON")
@@ -51,6 +55,11 @@ def run(options: argparse.Namespace) -> int:
         else:
             print("\n".join(forecast_lines(plan)))
         return 0
+    if options.json and options.events == STANDARD_OUTPUT:
+        raise UsageError(
+            "--json and --events - both want standard output. The last event holds the summary: leave --json out, or "
+            "give --events a file"
+        )
     folder = Path("runs") / config.name
     storage = options.storage or str(folder / "study.journal")
     out = Path(options.out or folder / "table.yaml")
@@ -59,21 +68,31 @@ def run(options: argparse.Namespace) -> int:
     if options.summary:
         check_writable(Path(options.summary), "--summary")
     progress = choose_progress(quiet=options.quiet)
+    if options.events:
+        progress = Together(progress, EventProgress(EventSink(options.events), config, storage, str(out)))
+    outcome: SweepOutcome | None = None
+    problem: BaseException | None = None
     try:
         outcome = run_sweep(config, storage, out, out.parent / "logs", progress)
-    except OutputError:
+    except OutputError as found:
+        problem = found
         again = f"ccl-dispatch build --storage {shlex.quote(storage)} --out {shlex.quote(str(out))}"
         print(f"all samples are in {storage}; once there is room: {again}", file=sys.stderr)
         raise
+    except BaseException as found:
+        problem = found
+        raise
     finally:
-        progress.end()
+        progress.end(outcome, problem)
     summary = outcome.summary()
     if options.summary:
         write_json(summary, options.summary)
     if options.json:
         print_json(summary)
     else:
-        print("\n".join(_lines(outcome, storage)))
+        # Standard output is the events' alone, where they go there.
+        stream = sys.stderr if options.events == STANDARD_OUTPUT else sys.stdout
+        print("\n".join(_lines(outcome, storage)), file=stream)
     return 0
 
 

@@ -20,10 +20,11 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocat
 from ccl_dispatch.runtime.table import Table
 from ccl_dispatch.runtime.units import approx_size
 from ccl_dispatch.tuner.cli.terminal import gain_text
+from ccl_dispatch.tuner.palette import COLOURS as _COLOURS
+from ccl_dispatch.tuner.palette import colour_of
 from ccl_dispatch.tuner.report.model import CellReport, Report
 
 INK, FAINT = "#1b1f24", "#c9ced6"
-_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 _MARKERS = "os^Dvp"
 # Lines alone: a hatching of dots is thousands of curves in an SVG.
 _HATCHES = ("", "////", "||||", "xxxx", "\\\\\\\\", "++++")
@@ -57,7 +58,7 @@ class Look:
 
     def colour(self, name: str) -> str:
         """The backend's colour, as `#rrggbb`."""
-        return _COLOURS[self._place[name] % len(_COLOURS)]
+        return colour_of(self.names, name)
 
     def marker(self, name: str) -> str:
         """The marker of its points."""

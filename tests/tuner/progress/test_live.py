@@ -1,0 +1,135 @@
+"""The live picture of a sweep."""
+
+from __future__ import annotations
+
+import io
+import logging
+import math
+import sys
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+from rich.text import Text
+from watched import CELL, RESULT, VERDICTS, point, small_plan
+
+from ccl_dispatch.tuner.progress.bar import Axis, Ink
+from ccl_dispatch.tuner.progress.live import LiveProgress, _Scene, cell_labels
+from ccl_dispatch.tuner.samples import PointExclusion, PointResult
+from ccl_dispatch.tuner.search import Outlook
+
+CROSSING = [point(1 << power, 1.3 if power < 15 else 0.7) for power in range(4, 21, 2)]
+
+
+def _plain(lines: list[Text]) -> list[str]:
+    return [line.plain for line in lines]
+
+
+def _scene(folder: Path, *, coloured: bool = True) -> _Scene:
+    scene = _Scene(small_plan(folder), [], coloured=coloured)
+    scene.point(CELL.name, 1 << 16)
+    for result in CROSSING:
+        scene.measured(result, VERDICTS, Outlook(None, 0.0123))
+    return scene
+
+
+def test_a_row_shows_bands_marks_and_doubt(tmp_path: Path) -> None:
+    """Along the axis the winner's colour comes first and the baseline's last, with a mark at each measured size."""
+    scene = _scene(tmp_path)
+    scene.now = (CELL.name, 1 << 20, "12:00:00")
+    lines = scene.lines(100, 24, 1.0)
+    row = lines[3]
+    assert row.plain.startswith("bfloat16 ws2  •")
+    assert row.plain.count("•") == len(CROSSING) - 1
+    assert "▼" in row.plain
+    assert "█" in row.plain
+    assert set(row.plain) & {"▓", "░"}
+    styles = [str(span.style) for span in row.spans if span.style]
+    assert "#d55e00" in styles[0]
+    assert "#8a8a8a" in next(style for style in reversed(styles) if "#" in style and "black on #f0" not in style)
+    assert "now:  bfloat16 ws2 at 1 MiB, since 12:00:00" in _plain(lines)
+    assert "1.23% may be left to win" in lines[1].plain
+
+
+def test_without_colours_there_are_letters(tmp_path: Path) -> None:
+    """Capital letters are sure, small ones in doubt; no colour is used; measured columns are underlined."""
+    scene = _scene(tmp_path, coloured=False)
+    scene.now = None
+    row = scene.lines(100, 24, 1.0)[3]
+    bar = row.plain.removeprefix("bfloat16 ws2  ")[:70]
+    assert bar.startswith("S")
+    assert "G" in bar
+    assert set(bar) <= set("SsGg ")
+    styles = {str(span.style) for span in row.spans}
+    assert "underline" in styles
+    assert not any("#" in style for style in styles)
+
+
+@pytest.mark.parametrize("width", [60, 79, 120, 200])
+@pytest.mark.parametrize("height", [10, 24])
+def test_it_fits_every_terminal(tmp_path: Path, width: int, height: int) -> None:
+    """With 60 cells no line is longer than the terminal is wide, and a count stands for the cells without room."""
+    plan = small_plan(tmp_path, world_sizes="[2, 3, 4, 5, 6, 7, 8, 9, 10, 11]", dtypes=SIX)
+    scene = _Scene(plan, [], coloured=True)
+    at_work = list(plan.cells)[-1]
+    scene.point(at_work, 1 << 16)
+    lines = scene.lines(width, height, 0.0)
+    assert len(lines) <= height
+    assert max(map(len, _plain(lines))) <= width
+    shown = [line for line in _plain(lines) if line.startswith(("bfloat16", "float", "int"))]
+    assert any(f"and {60 - len(shown)} cells more" in line for line in _plain(lines))
+    assert any(line.startswith(cell_labels(list(plan.cells.values()))[at_work]) for line in shown)
+
+
+SIX = "[bfloat16, float16, float32, float64, int8, int32]"
+
+
+def test_exclusions_are_seen(tmp_path: Path) -> None:
+    """A cross in the row and a line with backend, number of points and reason."""
+    scene = _scene(tmp_path)
+    out = (PointExclusion("shm", "crashed", "signal 11"),)
+    scene.measured(PointResult(CELL, 1 << 18, {}, out), {}, Outlook(None, 0.01))
+    lines = _plain(scene.lines(100, 24, 1.0))
+    assert "x" in lines[3]
+    assert "excluded: shm at 1 points (crashed)" in lines
+
+
+def test_the_ruler_has_the_ends_and_what_fits_between() -> None:
+    """Sizes stand at their columns, never over each other."""
+    axis = Axis(16, 1 << 22, 60)
+    ruler = axis.ruler("|")
+    assert ruler.startswith("|16 B  ")
+    assert ruler.endswith("4 MiB|")
+    assert ruler.index("|1 KiB") == axis.column(1024)
+    assert len(Axis(16, 1 << 22, 8).ruler("|")) == 8
+
+
+def test_letters_are_told_apart() -> None:
+    """Backends whose names begin alike get letters of their own."""
+    letters = Ink(("rccl", "ring", "rc"), coloured=False).letters
+    assert len(set(letters.values())) == 3
+
+
+def test_it_is_drawn_between_points_and_rarely(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hundred points at once are a few drawings; a log line goes above the picture; the end is the last picture."""
+    stream = io.StringIO()
+    monkeypatch.setattr(sys, "__stderr__", sys.stderr)
+    handler = logging.StreamHandler(sys.stderr)
+    logging.getLogger().addHandler(handler)
+    console = Console(file=stream, force_terminal=True, width=100, height=24, color_system="truecolor", _environ={})
+    progress = LiveProgress(console)
+    try:
+        progress.begin(small_plan(tmp_path), [])
+        assert "starting workers" in stream.getvalue()
+        logging.getLogger("x").warning("a rank has crashed")
+        for _ in range(100):
+            progress.point(0, CELL.name, RESULT.size)
+            progress.measured(RESULT, VERDICTS, Outlook(None, math.inf, 9))
+        drawings = stream.getvalue().count("16 B")
+    finally:
+        progress.end(None, KeyboardInterrupt())
+        logging.getLogger().removeHandler(handler)
+    assert drawings <= 4
+    assert stream.getvalue().count("a rank has crashed") == 1
+    assert "interrupted" in stream.getvalue()
+    assert handler.stream is sys.stderr
