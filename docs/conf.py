@@ -30,6 +30,7 @@ html_css_files = ["site.css"]
 # Under a lasting name, for editors; a link to them is a download like any other.
 html_extra_path = ["table-v1.schema.json", "config.schema.json"]
 html_show_sphinx = False
+html_show_copyright = False
 html_copy_source = False
 # Summaries of what a search finds would be fetched page by page, which a browser refuses from file://.
 html_show_search_summary = False

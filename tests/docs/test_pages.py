@@ -69,8 +69,8 @@ def test_the_variables_are_those_of_the_code() -> None:
 
 
 def test_the_sampler_runs_on_its_own() -> None:
-    """The example of docs/search.md runs as it stands and ends by itself, within its budget of 60 executions."""
-    (block,) = (block for block in blocks("docs/search.md") if block.language == "python")
+    """The example of docs/searching.md runs as it stands and ends by itself, within its budget of 60 executions."""
+    (block,) = (block for block in blocks("docs/searching.md") if block.language == "python")
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     names: dict[str, Any] = {}
     exec(block.text, names)  # noqa: S102 - what a reader would paste
