@@ -40,6 +40,7 @@ tune: $(TUNE_READY) ## measure this machine, write a table, show it and some loo
 	$(BIN)/ccl-dispatch explain $(OUT)/table.yaml --shape 1,64 --dtype float32 --world-size 2 --mode eager
 	$(BIN)/ccl-dispatch explain $(OUT)/table.yaml --shape 4,32320 --dtype bfloat16 --world-size 4 --mode eager
 	$(BIN)/ccl-dispatch explain $(OUT)/table.yaml --shape 8192,8192 --dtype bfloat16 --world-size 4 --mode eager
+	@echo "== next, to see the curves: $(BIN)/ccl-dispatch report --storage $(OUT)/study.journal --out report.html"
 
 test: lint pytest ## set up, then lint, types and tests
 

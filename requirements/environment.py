@@ -20,6 +20,11 @@ import importlib.metadata, importlib.util
 spec = importlib.util.find_spec("torch")
 print(importlib.metadata.version("torch") if spec else "", spec.origin if spec else "", sep="\\n")
 """
+ASK_NUMPY = """
+import importlib.metadata, importlib.util
+print(importlib.metadata.version("numpy") if importlib.util.find_spec("numpy") else "")
+"""
+OLDEST_NUMPY = (1, 24)  # as pyproject.toml has it
 ASK_PLACES = "import sysconfig; paths = sysconfig.get_paths(); print(paths['purelib'], paths['platlib'], sep='\\n')"
 
 
@@ -79,17 +84,27 @@ def install(venv: str, purpose: str) -> None:
     bounds = os.path.join(HERE, "constraints.txt")
     borrowed = borrowed_torch(venv)
     if borrowed:
-        # Only torch is bound: the exact versions of constraints.txt might not be those that this torch was built for.
         bounds = os.path.join(venv, "constraints.txt")
         with open(bounds, "w", encoding="utf-8") as file:
-            file.write(f"torch=={borrowed}\n")
-    command = [python, "-m", "pip", "install", "--quiet", "--constraint", bounds, "--editable", ROOT + "[tuner]"]
+            file.write("".join(f"{line}\n" for line in borrowed_bounds(python, borrowed)))
+    command = [python, "-m", "pip", "install", "--quiet", "--constraint", bounds, "--editable", ROOT + "[report]"]
     if purpose == "dev":
         command += ["--requirement", os.path.join(HERE, "dev.txt")]
     size = "" if torch_of(python)[0] else " (with torch: the first time takes minutes on a slow line)"
     say(f"installing ccl-dispatch with what {'developing' if purpose == 'dev' else 'tuning'} needs{size}")
     if subprocess.run(command, check=False).returncode != 0:
         sys.exit("pip could not install what is needed; its message stands above. Mend that and call make again.")
+
+
+def borrowed_bounds(python: str, torch: str) -> "list[str]":
+    """What pip may not replace beside a borrowed torch: the numpy that it was built for, unless that is too old for us.
+
+    Nothing else is bound: the exact versions of constraints.txt might not be those that go with this torch.
+    """
+    done = subprocess.run([python, "-c", ASK_NUMPY], cwd=HERE, stdout=subprocess.PIPE, check=False)
+    numpy = done.stdout.decode().strip()
+    kept = numpy and tuple(int(part) for part in numpy.split(".")[:2]) >= OLDEST_NUMPY
+    return [f"torch=={torch}", *([f"numpy=={numpy}"] if kept else [])]
 
 
 def borrowed_torch(venv: str) -> str:

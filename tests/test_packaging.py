@@ -166,16 +166,19 @@ def test_an_installed_torch_stays(wheel: Path, bare: Path, shelf: Path, installe
 @pytest.mark.parametrize("there", [False, True])
 def test_make_borrows_the_torch_of_its_python(bare: Path, tmp_path: Path, *, there: bool) -> None:
     """The environment that `make` makes sees a torch of the calling Python, also when that is itself an environment's,
-    and knows that the torch is borrowed; without one it borrows nothing.
+    and knows that the torch is borrowed, and binds the numpy beside it; without one it borrows nothing.
     """
     if there:
         _place_distribution(_site_packages(bare), "torch", ROCM_TORCH)
+        _place_distribution(_site_packages(bare), "numpy", "1.26.4")
     code = (
         f"import sys; sys.path.insert(0, {str(ROOT / 'requirements')!r}); import environment as e\n"
         f"venv = {str(tmp_path / 'venv')!r}\n"
-        "e.make_venv(venv, e.torch_of(sys.executable)[0]); print('borrowed:', e.borrowed_torch(venv))"
+        "e.make_venv(venv, e.torch_of(sys.executable)[0]); torch = e.borrowed_torch(venv)\n"
+        "print(torch and e.borrowed_bounds(e.python_of(venv), torch))"
     )
-    assert _run(str(bare), "-c", code).splitlines()[-1].strip() == f"borrowed: {ROCM_TORCH if there else ''}".strip()
+    expected = str([f"torch=={ROCM_TORCH}", "numpy==1.26.4"]) if there else ""
+    assert _run(str(bare), "-c", code).splitlines()[-1].strip() == expected
 
 
 def _run(*command: str) -> str:

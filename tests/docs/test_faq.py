@@ -199,6 +199,7 @@ MESSAGES: dict[str, Callable[[], str]] = {
     "A variable is misspelt": _misspelt_variable,
     "The answer is the baseline": _baseline,
     "A key of the config is misspelt": lambda: _cli("sweep", _config("typo.yaml", candidates="candidate: [shm]")),
+    "A verb is misspelt": lambda: _cli("shwo"),
     "A backend can't run here": lambda: _cli(
         "sweep", _config("rccl.yaml", baseline="baseline: rccl", candidates="candidates: [aiter]")
     ),

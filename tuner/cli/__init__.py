@@ -15,7 +15,8 @@ import sys
 from collections.abc import Sequence
 from types import FrameType, ModuleType
 
-from ccl_dispatch.runtime.errors import CclDispatchError
+from ccl_dispatch.runtime.document import nearest
+from ccl_dispatch.runtime.errors import CclDispatchError, UsageError
 from ccl_dispatch.tuner.version import version
 
 # Verb: module, and what it does. Its module is imported when the verb is used: `show` needs no torch and no optuna.
@@ -63,6 +64,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = next((word for word in words if not word.startswith("-")), "")
     signal.signal(signal.SIGTERM, _terminate)
     try:
+        if chosen and chosen not in VERBS:
+            raise UsageError(f"there is no such verb. {nearest(chosen, VERBS)}")
         # Inside, since importing a verb takes a moment too, in which somebody may press Ctrl-C.
         options = _parser(chosen).parse_args(words)
         logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
@@ -114,6 +117,7 @@ def _parser(chosen: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="ccl-dispatch",
         description="Measures implementations of a collective and writes tables of which to use where.",
+        epilog="example: ccl-dispatch sweep cpu; ccl-dispatch VERB --help has the verb's own",
     )
     parser.add_argument("--version", action="version", version=f"ccl-dispatch {version()}")
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
