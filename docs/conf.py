@@ -28,7 +28,7 @@ html_title = project
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
 # Under a lasting name, for editors; a link to them is a download like any other.
-html_extra_path = ["table-v1.schema.json", "config.schema.json"]
+html_extra_path = ["table-v1.schema.json", "config.schema.json", "events.schema.json"]
 html_show_sphinx = False
 html_show_copyright = False
 html_copy_source = False

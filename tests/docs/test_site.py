@@ -42,7 +42,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_broken_link_is_an_error(tmp_path: Path) -> None:
     """A link to no page, one to no heading, an unknown reference and a page in no list each fail the build."""
     (tmp_path / "conf.py").write_text((DOCS / "conf.py").read_text(encoding="utf-8"), encoding="utf-8")
-    for name in ("table-v1.schema.json", "config.schema.json"):
+    for name in ("table-v1.schema.json", "config.schema.json", "events.schema.json"):
         (tmp_path / name).write_text("{}")
     (tmp_path / "_static").mkdir()
     (tmp_path / "_static" / "site.css").write_text("")
