@@ -86,7 +86,7 @@ def test_the_wheel_puts_nothing_generic_into_site_packages(wheel: Path) -> None:
 
 
 def test_without_extras_only_pyyaml_is_required(wheel: Path) -> None:
-    """`pip install ccl-dispatch` brings PyYAML alone; the extras `tuner`, `report` and `fleet` the rest, torch without a pin."""
+    """`pip install ccl-dispatch` brings PyYAML alone, the extras the rest, and none of them a pinned torch."""
     required = _metadata(wheel).get_all("Requires-Dist") or []
     assert [line for line in required if "extra ==" not in line] == ["PyYAML>=6.0"]
     extra = sorted(line.split(";")[0].strip() for line in required if "extra ==" in line)
