@@ -28,9 +28,23 @@ from ccl_dispatch.tuner.json_schema import DIALECT, Json, count, mapping, one_of
 _PAGE_HEAD = """\
 # The config format
 
-Strict YAML, read by `ccl-dispatch sweep`. Written by `ccl-dispatch schema --of config --page`; for editors there is
-[config.schema.json](config.schema.json). A size is a number of bytes, or text such as `64 KiB`. Needed are `baseline`
-and `candidates`, and without a `replay` also `collective`, `world_sizes`, `dtypes` and `sizes` with its ends.
+Strict YAML, read by `ccl-dispatch sweep`. Written by `ccl-dispatch schema --of config --page`. A size is a number of
+bytes, or text such as `64 KiB`. Needed are `baseline` and `candidates`, and without a `replay` also `collective`,
+`world_sizes`, `dtypes` and `sizes` with its ends.
+
+An editor with the YAML language server (in VS Code: the extension YAML of Red Hat) shows these words and marks mistakes
+while typing. It reads [config.schema.json](config.schema.json), which `ccl-dispatch schema --of config` prints too.
+Either a config's first line names the file, as it lies from there:
+
+```yaml
+# yaml-language-server: $schema=../docs/config.schema.json
+```
+
+or the editor's settings do, for all configs at once:
+
+```json
+{"yaml.schemas": {"docs/config.schema.json": "configs/*.yaml"}}
+```
 """
 
 

@@ -33,9 +33,12 @@ Schema `{SCHEMA}`. Written by `ccl-dispatch schema --page` from the words that t
 [table-v1.schema.json](table-v1.schema.json) (`ccl-dispatch schema`). All sizes are per-rank input bytes. A key that is
 not listed here is an error, and so is a missing one that is not marked as optional.
 
-An editor with the YAML language server shows these words and marks mistakes while typing, with
-`"yaml.schemas": {{"docs/table-v1.schema.json": "tables/*.yaml"}}` in its settings. It can't know the digest:
-`ccl-dispatch validate` checks everything.
+An editor with the YAML language server (in VS Code: the extension YAML of Red Hat) shows these words and marks mistakes
+while typing, with this in its settings. It can't know the digest: `ccl-dispatch validate` checks everything.
+
+```json
+{{"yaml.schemas": {{"docs/table-v1.schema.json": "tables/*.yaml"}}}}
+```
 """
 
 
