@@ -54,6 +54,9 @@ class Interpreter(Link):
 class Interpreters:
     """The launcher of the other arm."""
 
+    def prepare(self, log_folder: Path) -> None:
+        """Nothing can begin before it is known who is wanted."""
+
     def start(self, rank: int, environment: Mapping[str, str], fds: Sequence[int], log_folder: Path) -> RunningWorker:
         """See `Launcher`."""
         channel, board, log = fds

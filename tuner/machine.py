@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -17,7 +18,10 @@ from ccl_dispatch.tuner.device.placement import Placement
 from ccl_dispatch.tuner.measure.arena import arena_bytes
 
 if TYPE_CHECKING:
+    from ccl_dispatch.tuner.launch.given import GivenRanks
     from ccl_dispatch.tuner.plan import Plan
+
+logger = logging.getLogger(__name__)
 
 # Resident memory of a worker with torch loaded and nothing allocated, as seen with torch 2.13 on CPU: 240 MiB.
 WORKER_BYTES = 256 * 1024**2
@@ -87,6 +91,15 @@ def _check_gpus(plan: Plan, placement: Placement) -> Placement:
     count = torch.cuda.device_count()
     ranks = max(config.world_sizes)
     here = this_platform("cuda")
+    own = plan.given is not None and count == 1 < ranks and not placement.shared
+    if own and plan.given is not None:
+        # NCCL and RCCL refuse to start when two of these are the same.
+        count = plan.given.count
+        logger.warning(
+            "each rank sees one GPU, which is taken to be its own. Kernels that reach into a peer's memory may refuse "
+            "that, and how the GPUs are linked can't be told: let every rank see all GPUs where serving does "
+            "(srun --gpus-per-node in place of --gpus-per-task, or --gpu-bind=none)"
+        )
     wanted = config.machine
     if wanted.architecture is not None and here.architecture and wanted.architecture != here.architecture:
         raise UsageError(
@@ -107,7 +120,7 @@ def _check_gpus(plan: Plan, placement: Placement) -> Placement:
     per_device = -(-ranks // count)
     whose = f"each rank's part of {properties.name}"
     check_room(plan, int(properties.total_memory) // per_device, gpu_cache_bytes(0), whose)
-    return replace(placement, count=count)
+    return replace(placement, count=count, own=own)
 
 
 def check_room(plan: Plan, available: int | None, cache_bytes: int, where: str) -> None:
@@ -147,7 +160,18 @@ def sweep_platform(plan: Plan, environ: Mapping[str, str] | None = None) -> Plat
         if kind.default_max_size is not None:
             size = plan.config.backends.get(name, {}).get("max_size", kind.default_max_size)
             pools[f"{name}.max_size"] = format_size(parse_size(size))  # type: ignore[arg-type]
+    if plan.given is not None:
+        here = _of_all_ranks(here, plan.given, shared=placement.shared)
     return here._replace(versions={**here.versions, **pools}, settings={**here.settings, **placement.settings()})
+
+
+def _of_all_ranks(here: Platform, given: GivenRanks, *, shared: bool) -> Platform:
+    """The platform of ranks that a launcher may have bound to a processor or a GPU each; `here` is the first's."""
+    if here.device_type == "cpu":
+        return here._replace(device_count=len(given.cpus))
+    if here.device_count == 1 < given.count and not shared:
+        return here._replace(device_count=given.count, link="")
+    return here
 
 
 def available_memory() -> int | None:

@@ -17,6 +17,8 @@ from ccl_dispatch.tuner.backends.registry import backend_class
 from ccl_dispatch.tuner.config_model import SweepConfig
 from ccl_dispatch.tuner.curves.cells import families
 from ccl_dispatch.tuner.device.placement import Placement
+from ccl_dispatch.tuner.launch.given import GivenRanks
+from ccl_dispatch.tuner.launch.launcher import Launcher, OwnRanks
 from ccl_dispatch.tuner.machine import check_machine
 from ccl_dispatch.tuner.measure.measurer import Measurer, WorkerMeasurer
 from ccl_dispatch.tuner.measure.messages import MeasureSettings
@@ -36,6 +38,7 @@ class Plan:
     Attributes:
         cells: by name.
         workload: per cell (shape, size, weight) of the shapes that are measured exactly.
+        given: the ranks that a launcher gave this node, None when the sweep starts its own.
         curves, replayed_platform: what is replayed, and what its file says it was measured on.
     """
 
@@ -47,6 +50,7 @@ class Plan:
     settings: MeasureSettings
     curves: ReplayCurves | None = None
     replayed_platform: str = ""
+    given: GivenRanks | None = None
 
     @property
     def largest(self) -> int:
@@ -64,12 +68,21 @@ class Plan:
         return visit * len(self.space.cells) * len(self.space.sizes) + place
 
 
-def make_plan(config: SweepConfig) -> Plan:
+def make_plan(config: SweepConfig, given: GivenRanks | None = None) -> Plan:
     """Lay out the sweep; says nothing yet about whether this machine can run it (`machine.check_machine`).
 
+    Args:
+        given: the ranks that a launcher gave this node.
+
     Raises:
-        UsageError: backends that don't run on one device, options that a backend doesn't have.
+        UsageError: backends that don't run on one device, options that a backend doesn't have, too few ranks given.
     """
+    if given is not None and config.replay is None and given.count < max(config.world_sizes):
+        by, most = given.launched, max(config.world_sizes)
+        raise UsageError(
+            f"{config.source}: world size {most} needs {most} ranks, {by.by} gave this node {given.count}. "
+            f"Start the job with {by.option} {most}, or lower `world_sizes`"
+        )
     curves, platform = _replayed(config)
     cells = {cell.name: cell for cell in config.cells()}
     workload = {
@@ -114,20 +127,33 @@ def make_plan(config: SweepConfig) -> Plan:
         graph_calls=config.measure.graph_calls,
         registered="graph" in config.modes,
     )
-    return Plan(config, cells, SearchSpace(grid, shapes, alike), workload, policy, settings, curves, platform)
+    space = SearchSpace(grid, shapes, alike)
+    return Plan(config, cells, space, workload, policy, settings, curves, platform, given)
 
 
 def make_measurer(plan: Plan, log_folder: Path) -> Measurer:
     """What measures the plan's points: workers on this machine, or the replay.
 
+    What measures has begun to start; it is a context manager that ends what it started.
+
     Raises:
         UsageError: this machine can't run what the config asks for.
+        MeasuringError: a rank that a launcher should have given did not come.
     """
     config = plan.config
     if plan.curves is not None:
         return ReplayMeasurer(plan.curves, plan.settings, config.replay.seed if config.replay else 0)
-    settings = replace(plan.settings, placement=check_machine(plan))
-    return WorkerMeasurer(config.world_sizes, plan.largest, settings, config.backends, log_folder)
+    launcher: Launcher = plan.given or OwnRanks()
+    # torch is imported there while this process imports it to look at the machine.
+    launcher.prepare(log_folder)
+    try:
+        if plan.given is not None:
+            plan.given.gather(max(config.world_sizes))
+        settings = replace(plan.settings, placement=check_machine(plan))
+    except BaseException:
+        launcher.close(at_once=True)
+        raise
+    return WorkerMeasurer(config.world_sizes, plan.largest, settings, config.backends, log_folder, launcher)
 
 
 def _device(config: SweepConfig) -> str:

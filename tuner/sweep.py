@@ -19,6 +19,7 @@ from ccl_dispatch.runtime.table import Platform, Table
 from ccl_dispatch.tuner.build import build_table, executions
 from ccl_dispatch.tuner.config_model import SweepConfig, config_digest
 from ccl_dispatch.tuner.emit import write_table
+from ccl_dispatch.tuner.launch.given import GivenRanks
 from ccl_dispatch.tuner.machine import sweep_platform
 from ccl_dispatch.tuner.measure.measurer import Measurer
 from ccl_dispatch.tuner.plan import Plan, make_measurer, make_plan
@@ -71,6 +72,7 @@ def run_sweep(
     progress: Progress,
     *,
     measurer: Callable[[Plan, Path], Measurer] = make_measurer,
+    given: GivenRanks | None = None,
 ) -> SweepOutcome:
     """Measure, search, fit, write. Continues the study that is in the storage; Ctrl-C leaves one that can be continued.
 
@@ -79,13 +81,14 @@ def run_sweep(
         out: where the table goes; replaced in one step at the end.
         log_folder: where workers log.
         measurer: what makes the plan's measurer; it gets `log_folder` as well.
+        given: the ranks to use, where a launcher started them.
 
     Raises:
         StorageError, UsageError, MeasuringError, OutputError: see there; all completed points are in the storage.
         KeyboardInterrupt: as it came; likewise.
     """
     began = time.perf_counter()
-    plan = make_plan(config)
+    plan = make_plan(config, given)
     # The matrices of the search are small: threads of BLAS would only take cores from the workers.
     with threadpool_limits(1):
         return _run(plan, storage_url, out, lambda: measurer(plan, log_folder), progress, began)
@@ -94,11 +97,11 @@ def run_sweep(
 def _run(
     plan: Plan, storage_url: str, out: Path, measurer: Callable[[], Measurer], progress: Progress, began: float
 ) -> SweepOutcome:
-    # Before there is a study: one that was begun on the wrong machine could never be continued.
-    source = measurer()
-    meta = study_meta(plan)
-    sampler = make_sampler(plan)
     with ExitStack() as stack:
+        # Before there is a study: one that was begun on the wrong machine could never be continued.
+        source = stack.enter_context(measurer())
+        meta = study_meta(plan)
+        sampler = make_sampler(plan)
         storage = stack.enter_context(open_storage(storage_url, write=True))
         if storage.mended_bytes:
             logger.warning("%s ended in a torn line; %d bytes were set aside", storage_url, storage.mended_bytes)
@@ -111,7 +114,6 @@ def _run(
         stopped_by, worker_seconds = "searched", 0.0
         outlook = sampler.outlook(study.study)
         if outlook.proposal is not None:
-            stack.enter_context(source)
             source.start()
             ready = time.perf_counter()
             stopped_by, outlook = _measure_all(plan, study, sampler, source, results, progress)

@@ -10,12 +10,12 @@ NURSERY = b"ccl_dispatch.tuner.launch.nursery"
 
 def nursery_pids(parent: int | None = None) -> list[int]:
     """The nurseries of `parent`, this process unless it is named."""
-    return [pid for pid in _children(os.getpid() if parent is None else parent) if NURSERY in _read(pid, "cmdline")]
+    return [pid for pid in children(os.getpid() if parent is None else parent) if NURSERY in _read(pid, "cmdline")]
 
 
 def worker_pids(parent: int | None = None) -> list[int]:
     """The running workers of `parent`'s nurseries, in the order of their start, which is that of their ranks."""
-    return [pid for nursery in nursery_pids(parent) for pid in _children(nursery) if runs(pid)]
+    return [pid for nursery in nursery_pids(parent) for pid in children(nursery) if runs(pid)]
 
 
 def runs(pid: int) -> bool:
@@ -23,7 +23,8 @@ def runs(pid: int) -> bool:
     return _read(pid, "stat").rpartition(b") ")[2][:1] not in {b"", b"Z", b"X"}
 
 
-def _children(pid: int) -> list[int]:
+def children(pid: int) -> list[int]:
+    """The child processes of `pid`, in the order of their numbers."""
     tasks = Path(f"/proc/{pid}/task")
     try:
         return sorted(int(word) for task in tasks.iterdir() for word in (task / "children").read_bytes().split())

@@ -17,6 +17,7 @@ from types import FrameType, ModuleType
 
 from ccl_dispatch.runtime.document import nearest
 from ccl_dispatch.runtime.errors import CclDispatchError, UsageError
+from ccl_dispatch.tuner.cli.exit_codes import TerminatedError, exit_code
 from ccl_dispatch.tuner.version import version
 
 # Verb: module, and what it does. Its module is imported when the verb is used: `show` needs no torch and no optuna.
@@ -41,21 +42,6 @@ VERBS = {
     "evaluate": ("evaluate", "how far a table is from the best, on measurements that it has not seen"),
 }
 
-EXIT_INTERRUPTED = 130
-EXIT_TERMINATED = 143
-EXIT_CODES = {
-    0: "done",
-    1: "the answer is no",
-    2: "wrong use or bad input",
-    3: "something failed while measuring or writing",
-    EXIT_INTERRUPTED: "interrupted by Ctrl-C; the same command continues",
-    EXIT_TERMINATED: "ended by SIGTERM; the same command continues",
-}
-
-
-class _TerminatedError(KeyboardInterrupt):
-    """SIGTERM: what is running is wound up as after Ctrl-C."""
-
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb; the exit code."""
@@ -73,21 +59,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
     except CclDispatchError as problem:
         print(f"ccl-dispatch {chosen}: {problem}", file=sys.stderr)
-        return problem.exit_code
-    except _TerminatedError:
-        return EXIT_TERMINATED
-    except KeyboardInterrupt:
+        return exit_code(problem)
+    except TerminatedError as problem:
+        return exit_code(problem)
+    except KeyboardInterrupt as problem:
         kept = "; completed points are kept, the same command continues" if chosen == "sweep" else ""
         print(f"interrupted{kept}", file=sys.stderr)
-        return EXIT_INTERRUPTED
-    except BrokenPipeError:
+        return exit_code(problem)
+    except BrokenPipeError as problem:
         # The reader of our output has gone (`| head`); keep the interpreter from complaining about it at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        return exit_code(problem)
     except OSError as problem:
         # Of the machine, and not foreseen where it happened: a full disk, no more memory for a segment, a lost mount.
         print(f"ccl-dispatch {chosen}: {problem}", file=sys.stderr)
-        return 3
+        return exit_code(problem)
     except ModuleNotFoundError as problem:
         if (problem.name or "").partition(".")[0] == "ccl_dispatch":
             raise
@@ -96,7 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             f"pip install 'ccl-dispatch[{'report' if chosen == 'report' else 'tuner'}]'",
             file=sys.stderr,
         )
-        return 2
+        return exit_code(problem)
     return code
 
 
@@ -138,4 +124,4 @@ def _configure(parser: argparse.ArgumentParser, module: ModuleType) -> None:
 
 
 def _terminate(_signal: int, _frame: FrameType | None) -> None:
-    raise _TerminatedError
+    raise TerminatedError

@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator
 
-from ccl_dispatch.tuner.cli import EXIT_CODES, VERBS, meaning_of_1, parser_of
+from ccl_dispatch.tuner.cli import VERBS, meaning_of_1, parser_of
+from ccl_dispatch.tuner.cli.exit_codes import EXIT_CODES
 
 _HEAD = """\
 # Every command

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import shlex
 import sys
 from pathlib import Path
@@ -11,10 +12,15 @@ import optuna
 
 import ccl_dispatch.configs
 from ccl_dispatch.runtime.errors import OutputError, UsageError
+from ccl_dispatch.tuner.cli.exit_codes import exit_code
 from ccl_dispatch.tuner.cli.options import check_writable, print_json, write_json
 from ccl_dispatch.tuner.config import load_config
+from ccl_dispatch.tuner.launch.given import GivenRanks
+from ccl_dispatch.tuner.launch.hosting import host
+from ccl_dispatch.tuner.launch.launched import forget_group, launched
 from ccl_dispatch.tuner.progress import Together, choose_progress
 from ccl_dispatch.tuner.progress.events import STANDARD_OUTPUT, EventProgress, EventSink
+from ccl_dispatch.tuner.study.storage import check_shared
 from ccl_dispatch.tuner.sweep import SweepOutcome, run_sweep
 
 EXAMPLE = "ccl-dispatch sweep configs/cpu.yaml --out table.yaml --summary summary.json"
@@ -42,7 +48,24 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Sweep; prints where the table is and what was found."""
+    """Sweep; prints where the table is and what was found. Of ranks that a launcher gave a node the first one does."""
+    found = launched(os.environ)
+    if found is None:
+        return _sweep(options, None)
+    if found.local_rank > 0:
+        host(found)
+    forget_group(os.environ)
+    given = GivenRanks(found)
+    try:
+        code = _sweep(options, given)
+    except BaseException as problem:
+        given.release(exit_code(problem), at_once=isinstance(problem, KeyboardInterrupt))
+        raise
+    given.release(code, at_once=False)
+    return code
+
+
+def _sweep(options: argparse.Namespace, given: GivenRanks | None) -> int:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     config = load_config(config_path(options.config))
     if options.dry_run:
@@ -63,6 +86,10 @@ def run(options: argparse.Namespace) -> int:
     folder = Path("runs") / config.name
     storage = options.storage or str(folder / "study.journal")
     out = Path(options.out or folder / "table.yaml")
+    logs = out.parent / "logs"
+    if given is not None and given.launched.nodes > 1:
+        check_shared(storage, given.launched.nodes)
+        logs /= f"node{given.launched.node}"
     # Before hours of measuring rather than after.
     check_writable(out, "--out")
     if options.summary:
@@ -73,7 +100,7 @@ def run(options: argparse.Namespace) -> int:
     outcome: SweepOutcome | None = None
     problem: BaseException | None = None
     try:
-        outcome = run_sweep(config, storage, out, out.parent / "logs", progress)
+        outcome = run_sweep(config, storage, out, logs, progress, given=given)
     except OutputError as found:
         problem = found
         again = f"ccl-dispatch build --storage {shlex.quote(storage)} --out {shlex.quote(str(out))}"

@@ -38,12 +38,14 @@ class Placement:
         count: how many devices are there; 0 on the host, where ranks share its cores.
         shared: several ranks may share a GPU, which tells whether they are right and nothing about their speed.
         host_graphs: on the host, allow graphs of host calls in place of a GPU's.
+        own: each rank's process sees one device, its own, as Slurm binds them: that is number 0 there.
     """
 
     type: str = "cpu"
     count: int = 0
     shared: bool = False
     host_graphs: bool = False
+    own: bool = False
 
     def device(self, rank: int) -> Device:
         """The device of `rank`, in the rank's own process."""
@@ -53,7 +55,7 @@ class Placement:
             return HostDevice(graphs=self.host_graphs)
         from ccl_dispatch.tuner.device.cuda import CudaDevice
 
-        return CudaDevice(rank % self.count if self.shared else rank)
+        return CudaDevice(0 if self.own else rank % self.count if self.shared else rank)
 
     def environment(self, rank: int) -> dict[str, str]:
         """What the process of `rank` finds in its environment beside the parent's."""

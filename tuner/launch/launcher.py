@@ -18,13 +18,16 @@ __all__ = ["Launcher", "NurseryLost", "OwnRanks", "RunningWorker", "log_note"]
 
 NURSERY_MODULE = "ccl_dispatch.tuner.launch.nursery"
 # torch from a busy network filesystem takes minutes.
-_IMPORT_SECONDS = 180.0
+IMPORT_SECONDS = 180.0
 _CLOSE_SECONDS = 5.0
 _LOG_TAIL = 2000
 
 
 class Launcher(Protocol):
     """Starts workers. The pool asks for one rank after the other, and again after a fault."""
+
+    def prepare(self, log_folder: Path) -> None:
+        """Begin with what takes long before the first start, and return at once."""
 
     def start(self, rank: int, environment: Mapping[str, str], fds: Sequence[int], log_folder: Path) -> RunningWorker:
         """Start the worker of `rank`.
@@ -53,7 +56,13 @@ class OwnRanks:
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
         self._link: Link | None = None
+        self._imported = False
         self._log = Path()
+
+    def prepare(self, log_folder: Path) -> None:
+        """See `Launcher`: the nursery imports torch meanwhile."""
+        if self._link is None:
+            self._link = self._begin(log_folder)
 
     def start(self, rank: int, environment: Mapping[str, str], fds: Sequence[int], log_folder: Path) -> RunningWorker:
         """See `Launcher`."""
@@ -61,13 +70,16 @@ class OwnRanks:
         if self._link is not None and self._link.lost:
             self.drop()
         if self._link is None:
-            self._link = self._begin(log_folder / "nursery.log")
-            seconds = _IMPORT_SECONDS
+            self._link = self._begin(log_folder)
+        if not self._imported:
+            seconds = IMPORT_SECONDS
         try:
-            return self._link.start(rank, environment, fds, seconds)
+            worker = self._link.start(rank, environment, fds, seconds)
         except NurseryLost as lost:
             told = self._end() or str(lost)
             raise NurseryLost(f"the process that starts the workers {told}. {log_note(self._log)}") from None
+        self._imported = True
+        return worker
 
     def drop(self) -> None:
         """See `Launcher`."""
@@ -75,14 +87,17 @@ class OwnRanks:
 
     def close(self, *, at_once: bool) -> None:
         """See `Launcher`."""
-        if self._link is not None and self._process is not None and not at_once:
+        # One that is still importing would end when that is done.
+        if self._link is not None and self._process is not None and self._imported and not at_once:
             self._link.close()
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(_CLOSE_SECONDS)
         self._end()
 
-    def _begin(self, log: Path) -> Link:
-        self._log = log
+    def _begin(self, log_folder: Path) -> Link:
+        log_folder.mkdir(parents=True, exist_ok=True)
+        self._log = log = log_folder / "nursery.log"
+        self._imported = False
         ours, theirs = wire.pair()
         with theirs, log.open("ab") as output:
             # A session of its own: the terminal's Ctrl-C reaches this process alone.

@@ -29,6 +29,10 @@ class Link:
         self._started: set[int] = set()
         self.lost = ""  # why there is no nursery any more
 
+    def prepare(self) -> None:
+        """Have it import torch; its next answer comes after that."""
+        self._send({"prepare": True})
+
     def start(self, rank: int, environment: Mapping[str, str], fds: Sequence[int], seconds: float) -> RunningWorker:
         """Start the worker of `rank`.
 

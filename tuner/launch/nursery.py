@@ -1,7 +1,8 @@
 """A process that imports torch once and then forks a worker whenever it is asked to.
 
-`python -m ccl_dispatch.tuner.launch.nursery FD PARENT`: the socket to the launcher (`wire.py`), and the process whose
-end ends this one. Workers end with their nursery, whatever ends that.
+`python -m ccl_dispatch.tuner.launch.nursery FD [PARENT]`: the socket to the launcher (`wire.py`), and the process whose
+end ends this one. A rank that torchrun or srun gave has none: it ends when the socket does, and leaves their signals to
+the sweep, which says with which exit code. Workers end with their nursery, whatever ends that.
 
 Forking is right as long as this process has one thread and no device: no lock is held by a thread that the child lacks,
 and CUDA and HIP are set up in the child. Both are looked at before the first fork. Where they don't hold (something
@@ -42,13 +43,20 @@ class Nursery:
 
     Args:
         line: to the launcher.
-        run: a worker in this process, given the descriptors of its channel and board; None to start an interpreter.
     """
 
-    def __init__(self, line: socket.socket, run: RunWorker | None) -> None:
+    def __init__(self, line: socket.socket) -> None:
         self._line = line
-        self._run = run
+        self._prepared = False
+        # A worker in this process, given the descriptors of its channel and board; None to start an interpreter.
+        self._run: RunWorker | None = None
         self._children: set[int] = set()
+
+    def prepare(self) -> None:
+        """Import torch, unless that is done."""
+        if not self._prepared:
+            self._run = import_worker()
+            self._prepared = True
 
     def serve(self) -> int:
         """Do what the launcher asks for until it says leave or is gone; the exit code."""
@@ -81,7 +89,10 @@ class Nursery:
 
     def _answer(self, message: Mapping[str, Any], fds: Sequence[int]) -> int | None:
         """Do one thing; the exit code when that was to leave."""
-        if "start" in message:
+        if "prepare" in message:
+            self.prepare()
+        elif "start" in message:
+            self.prepare()
             try:
                 self._start(message["start"], message["environment"], fds)
             finally:
@@ -161,7 +172,7 @@ def leave_at_once(code: int) -> NoReturn:
     os._exit(code)
 
 
-def prepare() -> RunWorker | None:
+def import_worker() -> RunWorker | None:
     """Import what workers need; what runs one in a fork of this process, None when forking is not safe."""
     before = {name: os.environ.get(name) for name in _WHILE_IMPORTING}
     os.environ.update(_WHILE_IMPORTING)
@@ -200,10 +211,16 @@ def _kill(pid: int) -> None:
 
 def main(arguments: Sequence[str]) -> int:
     """Entry point."""
-    line, parent = int(arguments[0]), int(arguments[1])
-    die_with(parent)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the sweep's to handle
-    return Nursery(socket.socket(fileno=line), prepare()).serve()
+    line = socket.socket(fileno=int(arguments[0]))
+    line.set_inheritable(False)
+    nursery = Nursery(line)
+    if len(arguments) > 1:
+        die_with(int(arguments[1]))
+        nursery.prepare()
+    else:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    return nursery.serve()
 
 
 if __name__ == "__main__":

@@ -1,8 +1,10 @@
 """What a launcher and a nursery tell each other: one JSON object per packet of a local socket, descriptors beside it.
 
-To the nursery: `{"start": rank, "environment": {...}}` with the descriptors of the channel, the board and the log;
-`{"kill": pid}`; `{"leave": code}`. From it, in the order of the requests: `{"started": pid}` or `{"failed": reason}`,
-`{"killing": pid}`; and at any time `{"ended": pid, "code": code}`, negative for a signal as in `subprocess`.
+To the nursery: `{"prepare": true}` to import torch, which otherwise the first start does; `{"start": rank,
+"environment": {...}}` with the descriptors of the channel, the board and the log; `{"kill": pid}`; `{"leave": code}`.
+From it, in the order of the requests: `{"started": pid}` or `{"failed": reason}`, `{"killing": pid}`; and at any time
+`{"ended": pid, "code": code}`, negative for a signal as in `subprocess`. A rank that a launcher gave introduces itself:
+`{"host": local rank, "process": pid, "cpus": [...]}`.
 """
 
 from __future__ import annotations

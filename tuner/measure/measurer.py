@@ -15,6 +15,7 @@ from ccl_dispatch.runtime.vocabulary import Cell
 from ccl_dispatch.tuner.backends.base import Point
 from ccl_dispatch.tuner.curves import Doubt
 from ccl_dispatch.tuner.device.condition import joined_conditions
+from ccl_dispatch.tuner.launch.launcher import Launcher
 from ccl_dispatch.tuner.measure.messages import MeasureSettings, PointRequest, RankReport
 from ccl_dispatch.tuner.measure.pool import WorkerFault, WorkerPool
 from ccl_dispatch.tuner.samples import PointExclusion, PointResult
@@ -66,9 +67,10 @@ class WorkerMeasurer:
         settings: MeasureSettings,
         options: Mapping[str, Mapping[str, Any]],
         log_folder: Path,
+        launcher: Launcher | None = None,
     ) -> None:
         self._settings = settings
-        self._pool = WorkerPool(world_sizes, largest, settings, options, log_folder)
+        self._pool = WorkerPool(world_sizes, largest, settings, options, log_folder, launcher)
         self._faults: dict[tuple[Cell, str], list[PointExclusion]] = {}
 
     def __enter__(self) -> WorkerMeasurer:

@@ -10,7 +10,7 @@ from pathlib import Path
 import optuna
 from optuna.storages.journal import JournalFileBackend
 
-from ccl_dispatch.runtime.errors import StorageError
+from ccl_dispatch.runtime.errors import StorageError, UsageError
 from ccl_dispatch.tuner.study import journal
 from ccl_dispatch.tuner.study.databases import open_shared, without_password
 from ccl_dispatch.tuner.study.patience import DEFAULT_PATIENCE, PatientStorage
@@ -41,6 +41,19 @@ def journal_path(url: str) -> Path | None:
     if url.startswith(_JOURNAL_SCHEME):
         return Path(url.removeprefix(_JOURNAL_SCHEME))
     return None if "://" in url else Path(url)
+
+
+def check_shared(url: str, nodes: int) -> None:
+    """Refuse a storage that lies on one machine where several nodes share the work.
+
+    Raises:
+        UsageError: it does.
+    """
+    if url == MEMORY or url.startswith("sqlite") or journal_path(url) is not None:
+        raise UsageError(
+            f"{nodes} nodes can't share the storage {url}, which is for one machine. Give all of them one that they "
+            "reach over the network, such as --storage postgresql://user@host/name, mysql://... or grpc://host:13000"
+        )
 
 
 @contextlib.contextmanager

@@ -55,19 +55,11 @@ def test_a_thread_in_every_interpreter_costs_time_only(tmp_path: Path, monkeypat
     assert "2 threads" in (tmp_path / "nursery.log").read_text()
 
 
-def test_a_killed_nursery_is_replaced(tmp_path: Path) -> None:
-    """The end of the nursery ends the workers, no backend is blamed for it, and the next point has new ones."""
-    with WorkerPool([2], 65536, SETTINGS, {}, tmp_path) as pool:
-        pool.start()
-        os.kill(nursery_pids()[0], signal.SIGKILL)
-        with pytest.raises(WorkerFault, match="the process that starts the workers ended") as found:
-            pool.measure(REQUEST)
-        assert found.value.backend == ""
-        assert pool.measure(REQUEST)[0].timings is not None
+def test_a_nursery_that_stops_or_ends_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A nursery that does not answer is ended with its workers, stopped ones too; so are those of one that was killed.
 
-
-def test_a_stopped_nursery_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A nursery that does not answer is ended with its workers, also stopped ones, and the next point has new ones."""
+    The next point has new ones, and no backend is blamed for the end of the nursery.
+    """
     monkeypatch.setattr(link, "ANSWER_SECONDS", 0.5)
     with WorkerPool([2], 65536, SETTINGS, {}, tmp_path) as pool:
         pool.start()
@@ -79,6 +71,11 @@ def test_a_stopped_nursery_is_replaced(tmp_path: Path, monkeypatch: pytest.Monke
             pool.measure(REQUEST)
         assert pool.measure(REQUEST)[0].timings is not None
         assert not {*before} & {*nursery_pids(), *worker_pids()}
+        os.kill(nursery_pids()[0], signal.SIGKILL)
+        with pytest.raises(WorkerFault, match="the process that starts the workers ended") as found:
+            pool.measure(REQUEST)
+        assert found.value.backend == ""
+        assert pool.measure(REQUEST)[0].timings is not None
 
 
 def test_a_nursery_that_can_not_start_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

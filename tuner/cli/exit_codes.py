@@ -1,0 +1,35 @@
+"""The exit code of what a verb ended with."""
+
+from __future__ import annotations
+
+from ccl_dispatch.runtime.errors import CclDispatchError
+
+INTERRUPTED = 130
+TERMINATED = 143
+EXIT_CODES = {
+    0: "done",
+    1: "the answer is no",
+    2: "wrong use or bad input",
+    3: "something failed while measuring or writing",
+    INTERRUPTED: "interrupted by Ctrl-C; the same command continues",
+    TERMINATED: "ended by SIGTERM; the same command continues",
+}
+
+
+class TerminatedError(KeyboardInterrupt):
+    """SIGTERM: what is running is wound up as after Ctrl-C."""
+
+
+def exit_code(problem: BaseException) -> int:
+    """The exit code when `problem` is what ends the command line."""
+    if isinstance(problem, CclDispatchError):
+        return problem.exit_code
+    if isinstance(problem, TerminatedError):
+        return TERMINATED
+    if isinstance(problem, KeyboardInterrupt):
+        return INTERRUPTED
+    if isinstance(problem, BrokenPipeError):
+        return 0
+    if isinstance(problem, OSError):
+        return 3
+    return 2 if isinstance(problem, ModuleNotFoundError) else 1
