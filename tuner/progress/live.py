@@ -24,9 +24,10 @@ from ccl_dispatch.tuner.progress.bar import Axis, Ink, row
 from ccl_dispatch.tuner.progress.base import SilentProgress
 from ccl_dispatch.tuner.progress.belief import Beliefs, unknown
 from ccl_dispatch.tuner.progress.pace import Pace, clock
-from ccl_dispatch.tuner.progress.words import finding, how_far
+from ccl_dispatch.tuner.progress.words import how_far
 from ccl_dispatch.tuner.samples import PointResult
 from ccl_dispatch.tuner.statistics import Interval
+from ccl_dispatch.tuner.study.dashboard import finding
 
 if TYPE_CHECKING:
     from ccl_dispatch.tuner.plan import Plan

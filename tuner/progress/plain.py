@@ -12,9 +12,10 @@ from ccl_dispatch.runtime.units import approx_size
 from ccl_dispatch.tuner.progress.base import SilentProgress
 from ccl_dispatch.tuner.progress.belief import Beliefs
 from ccl_dispatch.tuner.progress.pace import Pace, clock
-from ccl_dispatch.tuner.progress.words import finding, how_far, so_far
+from ccl_dispatch.tuner.progress.words import how_far, so_far
 from ccl_dispatch.tuner.samples import PointResult
 from ccl_dispatch.tuner.statistics import Interval
+from ccl_dispatch.tuner.study.dashboard import finding
 
 if TYPE_CHECKING:
     from ccl_dispatch.tuner.plan import Plan

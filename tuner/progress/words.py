@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from ccl_dispatch.runtime.units import approx_size
@@ -11,25 +10,9 @@ from ccl_dispatch.tuner.progress.pace import Pace, clock
 
 if TYPE_CHECKING:
     from ccl_dispatch.tuner.progress.belief import Belief
-    from ccl_dispatch.tuner.samples import PointResult
-    from ccl_dispatch.tuner.statistics import Interval
 
 # How probable the choice at a size must be to count as sure, and as likely.
 SURE, LIKELY = 0.95, 0.8
-
-
-def finding(result: PointResult, verdicts: Mapping[str, Interval], baseline: str) -> str:
-    """What a point showed: the best candidate against the baseline, and which backends could not be timed."""
-    parts = []
-    best = max(verdicts, key=lambda name: verdicts[name].median, default="")
-    if best:
-        median = verdicts[best].median
-        word = "faster" if median >= 0 else "slower"
-        count = min(len(result.latencies_us.get(name, ())) for name in (best, baseline))
-        samples = "sample" if count == 1 else "samples"
-        parts.append(f"{best} {math.exp(abs(median)):.2f}x {word} than {baseline} ({count} {samples})")
-    parts += [f"{item.backend} excluded: {item.reason}" for item in result.exclusions]
-    return "; ".join(parts) or "nothing timed"
 
 
 def so_far(belief: Belief) -> str:

@@ -30,6 +30,7 @@ from ccl_dispatch.tuner.search.base import (
     encode,
 )
 from ccl_dispatch.tuner.statistics import Interval, median_interval, shared_confidence
+from ccl_dispatch.tuner.study.dashboard import describe_study, trial_attributes
 from ccl_dispatch.tuner.study.meta import StudyMeta
 from ccl_dispatch.tuner.study.storage import Storage
 
@@ -60,6 +61,7 @@ class SweepStudy:
                 storage=storage.optuna, study_name=meta.name, direction="maximize", sampler=sampler
             )
             study.set_user_attr(META, meta.to_json())
+            describe_study(study, storage.optuna, meta)
             return cls(study, meta, exclusive=storage.exclusive)
         study = optuna.load_study(storage=storage.optuna, study_name=meta.name, sampler=sampler)
         trials = study.get_trials(deepcopy=False)
@@ -125,6 +127,8 @@ class SweepStudy:
         with self._writing():
             trial.set_user_attr(RESULT, json.dumps(result.to_json(), separators=(",", ":")))
             trial.set_user_attr(OBSERVED, encode(self.observation(result)))
+            for key, value in trial_attributes(self.meta, result, self.verdicts(result)).items():
+                trial.set_user_attr(key, value)
             self._tell(trial.number, result)
 
     def add(self, space: SearchSpace, result: PointResult) -> None:
@@ -143,6 +147,7 @@ class SweepStudy:
                 user_attrs={
                     RESULT: json.dumps(result.to_json(), separators=(",", ":")),
                     OBSERVED: encode(self.observation(result)),
+                    **trial_attributes(self.meta, result, verdicts),
                 },
             )
         )

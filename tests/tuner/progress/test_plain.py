@@ -25,7 +25,7 @@ def test_a_line_names_cell_size_finding_and_time_left(tmp_path: Path) -> None:
     progress.measured(RESULT, VERDICTS, Outlook(None, math.inf, 10))
     line = stream.getvalue().splitlines()[-1]
     assert re.fullmatch(
-        rf"\[\d\d:\d\d:\d\d\] point 1, {CELL.name} at 64 KiB: shm 2.00x faster than gloo \(1 sample\); so far shm.* \| "
+        rf"\[\d\d:\d\d:\d\d\] point 1, {CELL.name} at 64 KiB: shm 2.00x faster than gloo; so far shm.* \| "
         r"first look: 1 of 10 points, about 0:00 for the rest of it, at most 1:00 by the budget",
         line,
     )
