@@ -38,6 +38,7 @@ dtypes: [bfloat16]
 sizes: {min: 1 KiB, max: 1 MiB, per_octave: 1}
 workload: [{shape: [4, 32320], dtype: bfloat16}]
 measure: {min_samples: 12, min_seconds: 0}
+budget: {regret: 0.01, seconds: 2}
 """
 # Between the outputs of a block's commands; no program of ours prints it.
 MARK = "\x01"
