@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import html
+import json
 import re
 import subprocess
 import sys
@@ -18,6 +20,24 @@ LOADED = re.compile(
     r"|<link\b[^>]*\brel=\"(?:stylesheet|icon|preload|preconnect|prefetch)\"[^>]*\bhref=\"(https?:)?//"
     r"|url\(\s*['\"]?(https?:)?//|@import"
 )
+
+# One page after the other in a frame of a phone's width: how wide what is in it is, and how wide the frame.
+PROBE = """<pre></pre><script>
+const widths = {};
+(async () => {
+  for (const page of PAGES) {
+    const frame = document.createElement("iframe");
+    frame.width = 400; frame.height = 800; frame.src = page;
+    const loaded = new Promise((done) => { frame.onload = done; });
+    document.body.append(frame);
+    await loaded;
+    const root = frame.contentDocument.documentElement;
+    widths[page] = [root.scrollWidth, root.clientWidth];
+    frame.remove();
+  }
+  document.querySelector("pre").textContent = JSON.stringify(widths);
+})();
+</script>"""
 
 
 @pytest.fixture(scope="module")
@@ -99,8 +119,19 @@ def test_a_request_and_an_error_would_be_seen(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not CHROMIUM, reason=NO_CHROMIUM)
-def test_the_first_page_opens_from_file_without_a_request(site: Path, tmp_path: Path) -> None:
-    """Opened from file://, the first page has its styles and its menu; console and network stay silent."""
-    opened = open_page((site / "index.html").as_uri(), tmp_path, f"--screenshot={tmp_path / 'screen.png'}")
-    assert (tmp_path / "screen.png").stat().st_size > 20_000
+def test_every_page_opens_from_file_and_fits_a_phone(site: Path, tmp_path: Path) -> None:
+    """Opened from file:// on a phone's width, no page is wider than it; console and network stay silent."""
+    pages = sorted(str(path.relative_to(site)) for path in site.rglob("*.html"))
+    (site / "probe.html").write_text(PROBE.replace("PAGES", json.dumps(pages)), encoding="utf-8")
+    opened = open_page(
+        (site / "probe.html").as_uri(),
+        tmp_path,
+        "--dump-dom",
+        "--virtual-time-budget=60000",
+        "--allow-file-access-from-files",
+    )
+    (site / "probe.html").unlink()
+    widths: dict[str, list[int]] = json.loads(html.unescape(opened.dom.partition("<pre>")[2].partition("</pre>")[0]))
+    assert [*widths] == pages
+    assert {page: width for page, width in widths.items() if not 0 < width[0] <= width[1]} == {}
     assert (opened.console, opened.requests) == ([], [])
