@@ -118,7 +118,7 @@ class GivenRanks:
         self._first.close(at_once=at_once)
 
     def release(self, code: int, *, at_once: bool) -> None:
-        """Let all ranks end with the exit code `code`, also those that are still on their way."""
+        """Let all ranks end with the exit code `code` after this process, also those that are still on their way."""
         try:
             self._wait(_LEAVE_SECONDS if at_once else HOST_SECONDS)
         except MeasuringError as late:

@@ -72,10 +72,11 @@ class Link:
         return self._endings[pid]
 
     def leave(self, code: int) -> None:
-        """Have the nursery end with `code`; no matter when it is gone already."""
+        """Have the nursery end with `code` when this process ends; no matter when it is gone already."""
         with contextlib.suppress(NurseryLost):
             self._send({"leave": code})
-        self.close()
+            self._line.detach()  # open until then
+            self.lost = "was let go"
 
     def close(self) -> None:
         """Hang up: the nursery ends its workers and itself."""

@@ -19,6 +19,7 @@ from ccl_dispatch.tuner.launch.launched import Launched
 _LONGEST = 107
 _RETRY_SECONDS = 0.05
 _BACKLOG = 4096
+_OLD_SECONDS = 86400.0
 
 
 def meeting_place(launched: Launched) -> Path:
@@ -62,6 +63,7 @@ def listen(path: Path) -> socket.socket:
             path.unlink(missing_ok=True)
             listener.bind(str(path))
         listener.listen(_BACKLOG)
+        _clear(path.parent)
     except BaseException:
         listener.close()
         raise
@@ -91,6 +93,17 @@ def peer_user(line: socket.socket) -> int:
     """The user of the process at the other end."""
     found = line.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
     return int(struct.unpack("3i", found)[1])
+
+
+def _clear(folder: Path) -> None:
+    """Remove the sockets that killed sweeps left behind, once they are old enough to be no one's."""
+    for path in folder.iterdir():
+        with contextlib.suppress(OSError):
+            if time.time() - path.lstat().st_mtime > _OLD_SECONDS:
+                if (line := _connected(path)) is None:
+                    path.unlink()
+                else:
+                    line.close()
 
 
 def _connected(path: Path) -> socket.socket | None:

@@ -50,6 +50,7 @@ class Nursery:
         self._prepared = False
         # A worker in this process, given the descriptors of its channel and board; None to start an interpreter.
         self._run: RunWorker | None = None
+        self._code = LEFT_ALONE
         self._children: set[int] = set()
 
     def prepare(self) -> None:
@@ -59,7 +60,10 @@ class Nursery:
             self._prepared = True
 
     def serve(self) -> int:
-        """Do what the launcher asks for until it says leave or is gone; the exit code."""
+        """Do what the launcher asks for until it is gone; the exit code, which is what it said before that.
+
+        The end of its process is waited for: of several tasks Slurm and torchrun report the one that fails first.
+        """
         woken, waker = socket.socketpair()
         woken.setblocking(False)
         waker.setblocking(False)
@@ -68,9 +72,9 @@ class Nursery:
         poll = select.poll()
         poll.register(woken, select.POLLIN)
         poll.register(self._line, select.POLLIN)
-        code = None
+        there = True
         try:
-            while code is None:
+            while there:
                 ready = {fd for fd, _ in poll.poll()}
                 if woken.fileno() in ready:
                     with contextlib.suppress(BlockingIOError):
@@ -78,17 +82,18 @@ class Nursery:
                     self._bury()
                 if self._line.fileno() in ready:
                     packet = wire.receive(self._line)
-                    code = LEFT_ALONE if packet is None else self._answer(*packet)
+                    there = packet is not None
+                    if packet is not None:
+                        self._answer(*packet)
         except BrokenPipeError:
-            code = LEFT_ALONE
+            pass  # it is gone
         for pid in self._children:
             _kill(pid)
         for pid in self._children:
             os.waitpid(pid, 0)
-        return code
+        return self._code
 
-    def _answer(self, message: Mapping[str, Any], fds: Sequence[int]) -> int | None:
-        """Do one thing; the exit code when that was to leave."""
+    def _answer(self, message: Mapping[str, Any], fds: Sequence[int]) -> None:
         if "prepare" in message:
             self.prepare()
         elif "start" in message:
@@ -103,7 +108,8 @@ class Nursery:
             if pid in self._children:
                 _kill(pid)
             wire.send(self._line, {"killing": pid})
-        return message.get("leave")
+        elif "leave" in message:
+            self._code = message["leave"]
 
     def _start(self, rank: int, environment: Mapping[str, str], fds: Sequence[int]) -> None:
         nursery = os.getpid()

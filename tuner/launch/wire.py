@@ -1,7 +1,8 @@
 """What a launcher and a nursery tell each other: one JSON object per packet of a local socket, descriptors beside it.
 
 To the nursery: `{"prepare": true}` to import torch, which otherwise the first start does; `{"start": rank,
-"environment": {...}}` with the descriptors of the channel, the board and the log; `{"kill": pid}`; `{"leave": code}`.
+"environment": {...}}` with the descriptors of the channel, the board and the log; `{"kill": pid}`;
+`{"leave": code}` for the exit code once the socket is closed.
 From it, in the order of the requests: `{"started": pid}` or `{"failed": reason}`, `{"killing": pid}`; and at any time
 `{"ended": pid, "code": code}`, negative for a signal as in `subprocess`. A rank that a launcher gave introduces itself:
 `{"host": local rank, "process": pid, "cpus": [...]}`.

@@ -36,6 +36,19 @@ def test_a_socket_that_nobody_listens_at_is_replaced() -> None:
         pass
 
 
+def test_old_sockets_are_cleared_away() -> None:
+    """What killed sweeps left behind does not pile up: after a day the next one removes it, and nothing else."""
+    place = meeting_place(JOB)
+    old, new, used = (place.with_name(name) for name in ("old", "new", "used"))
+    listen(old).close()
+    listen(new).close()
+    with listen(used):
+        for path in (old, used):
+            os.utime(path, (0, 0))
+        listen(place).close()
+        assert {path.name for path in place.parent.iterdir()} == {place.name, "new", "used"}
+
+
 def test_two_sweeps_of_one_job_are_refused() -> None:
     """While a sweep listens a second one of the same job is told so."""
     place = meeting_place(JOB)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import re
 import signal
+import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from workers import nursery_pids, worker_pids
+from workers import nursery_pids, runs, worker_pids
 
 from ccl_dispatch.runtime.errors import MeasuringError
 from ccl_dispatch.runtime.vocabulary import Cell
@@ -71,7 +72,11 @@ def test_a_nursery_that_stops_or_ends_is_replaced(tmp_path: Path, monkeypatch: p
             pool.measure(REQUEST)
         assert pool.measure(REQUEST)[0].timings is not None
         assert not {*before} & {*nursery_pids(), *worker_pids()}
-        os.kill(nursery_pids()[0], signal.SIGKILL)
+        after = [*nursery_pids(), *worker_pids()]
+        os.kill(after[0], signal.SIGKILL)
+        deadline = time.monotonic() + 10
+        while any(runs(pid) for pid in after) and time.monotonic() < deadline:
+            time.sleep(0.01)
         with pytest.raises(WorkerFault, match="the process that starts the workers ended") as found:
             pool.measure(REQUEST)
         assert found.value.backend == ""
