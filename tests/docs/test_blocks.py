@@ -3,8 +3,8 @@ a block can't be.
 
 Every page has a folder of its own, which holds what a reader has who came from the README: `my-cluster.yaml`, a small
 config, measured twice by this machine just now, for all pages together (`runs/my-cluster`, `later.journal`); and in
-`runs/cpu` what `make tune` once measured on a machine of ours (`docs/records/cpu`), so that what is quoted about it can
-be compared to the letter.
+`runs/cpu` and `runs/h100x2` what was once measured elsewhere (`docs/records`), so that what is quoted about it can be
+compared to the letter.
 """
 
 from __future__ import annotations
@@ -53,7 +53,8 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with open(f"{folder}.lock", "w", encoding="utf-8") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (folder / "ready").exists():
-            shutil.copytree(ROOT / "docs" / "records" / "cpu", folder / "runs" / "cpu")
+            for name in ("cpu", "h100x2"):
+                shutil.copytree(ROOT / "docs" / "records" / name, folder / "runs" / name)
             (folder / "my-cluster.yaml").write_text(MY_CLUSTER, encoding="utf-8")
             for again in ("", "--storage later.journal --out later.yaml"):
                 done = _shell(f"ccl-dispatch sweep my-cluster.yaml --quiet {again}", folder)
