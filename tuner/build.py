@@ -8,7 +8,9 @@ from typing import Any
 from ccl_dispatch.runtime.errors import StorageError
 from ccl_dispatch.runtime.table import Table
 from ccl_dispatch.tuner.emit import seal
+from ccl_dispatch.tuner.faults import fault_evidence
 from ccl_dispatch.tuner.fit import fit_cells
+from ccl_dispatch.tuner.ranks import slow_rank_evidence
 from ccl_dispatch.tuner.samples import PointResult
 from ccl_dispatch.tuner.study.meta import StudyMeta
 from ccl_dispatch.tuner.version import version
@@ -67,4 +69,4 @@ def _evidence(meta: StudyMeta, results: Sequence[PointResult]) -> Mapping[str, A
     }
     if times:
         evidence |= {"measured_from": times[0], "measured_to": times[-1]}
-    return evidence | dict(meta.source)
+    return evidence | fault_evidence(results) | slow_rank_evidence(results) | dict(meta.source)

@@ -67,6 +67,9 @@ class MeasureConfig:
             `warm`, every call has the same buffers. None: cold on a GPU, warm on the host.
         graph_calls: calls in one captured graph.
         host_graphs: on host memory, let lists of host calls stand in for graphs, to try out what captures.
+        retries: how often a point is measured again, with new workers, after a fault; one more of the same candidate
+            excludes it there.
+        max_faults: so many faults that no exclusion explains end the sweep.
     """
 
     min_samples: int = 1
@@ -78,6 +81,8 @@ class MeasureConfig:
     cache: str | None = None
     graph_calls: int = 8
     host_graphs: bool = False
+    retries: int = 1
+    max_faults: int = 100
 
 
 @dataclass(frozen=True)
@@ -192,9 +197,10 @@ class SweepConfig:
     def identity(self) -> dict[str, Any]:
         """All that decides what this sweep's samples mean, as JSON data: two configs with one identity share a study.
 
-        Left out: the name, the budget, and where files lie. Lists that are sets (world sizes, dtypes and the like) are
-        sorted; the order of candidates stays, it decides between equals.
+        Left out: the name, the budget, where files lie, and how patient the sweep is with faults. Lists that are sets
+        (world sizes, dtypes and the like) are sorted; the order of candidates stays, it decides between equals.
         """
+        measure = {key: value for key, value in asdict(self.measure).items() if key not in {"retries", "max_faults"}}
         replay = None
         if self.replay is not None:
             replay = {
@@ -218,7 +224,7 @@ class SweepConfig:
             "timing": self.timing,
             "sizes": asdict(self.sizes),
             "workload": sorted(workload, key=lambda entry: json.dumps(entry, sort_keys=True)),
-            "measure": asdict(self.measure),
+            "measure": measure,
             "policy": asdict(self.policy),
             "backends": {name: dict(sorted(options.items())) for name, options in sorted(self.backends.items())},
             "replay": replay,

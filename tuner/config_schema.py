@@ -21,7 +21,7 @@ from ccl_dispatch.tuner.config_model import (
     SizeRange,
     WorkloadShape,
 )
-from ccl_dispatch.tuner.config_sections import CACHES, MAX_COUNT, MAX_DIMENSION, MAX_GRAPH_CALLS
+from ccl_dispatch.tuner.config_sections import CACHES, MAX_COUNT, MAX_DIMENSION, MAX_GRAPH_CALLS, MAX_RETRIES
 from ccl_dispatch.tuner.device.placement import DEVICE_TYPES
 from ccl_dispatch.tuner.json_schema import DIALECT, Json, count, mapping, one_of, page_part, text
 
@@ -125,6 +125,13 @@ def _parts() -> dict[str, tuple[str, dict[str, Json], tuple[str, ...]]]:
         ),
         "graph_calls": count("Calls in one captured graph.", 1, MAX_GRAPH_CALLS),
         "host_graphs": _flag("Let lists of host calls stand in for graphs, to try out what captures."),
+        "retries": count(
+            "How often a point is measured again, with new workers, after a fault. One more fault of the same "
+            "candidate excludes it there.",
+            0,
+            MAX_RETRIES,
+        ),
+        "max_faults": count("So many faults of one run that no exclusion explains end the sweep.", 1, MAX_COUNT),
     }
     policy = {
         "min_gain": _number("The least T(baseline)/T(candidate) - 1 to prove.", minimum=0, exclusiveMaximum=1),

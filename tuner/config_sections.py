@@ -24,6 +24,7 @@ from ccl_dispatch.tuner.recorded import read_recorded
 MAX_COUNT = 10**9
 MAX_DIMENSION = 2**40
 MAX_GRAPH_CALLS = 1024
+MAX_RETRIES = 100
 CACHES = ("cold", "warm")
 _ARCHITECTURE = re.compile(r"gfx[0-9a-f]{3,5}|sm_[0-9]{2,3}")
 
@@ -73,6 +74,8 @@ def read_measure(node: Node | None) -> MeasureConfig:
         "cache": lambda child: reader.choice(child, CACHES),
         "graph_calls": lambda child: reader.integer(child, minimum=1, maximum=MAX_GRAPH_CALLS),
         "host_graphs": lambda child: flag(reader, child),
+        "retries": lambda child: reader.integer(child, minimum=0, maximum=MAX_RETRIES),
+        "max_faults": lambda child: reader.integer(child, minimum=1, maximum=MAX_COUNT),
     }
     values = replace(
         values, **{key: read(child) for key, read in kinds.items() if (child := reader.get(key)) is not None}

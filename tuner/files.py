@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
+import glob
 import os
 import tempfile
+
+_SUFFIX = ".part"
 
 
 def write_in_one_step(target: str, text: str) -> None:
@@ -14,8 +18,9 @@ def write_in_one_step(target: str, text: str) -> None:
         OSError: it can't be written; what was at `target` is untouched, and nothing is left beside it.
     """
     folder = os.path.dirname(os.path.abspath(target))
+    remove_parts(target)
     # The same folder, so that replacing is one rename in one file system.
-    handle, temporary = tempfile.mkstemp(prefix=f".{os.path.basename(target)}.", suffix=".part", dir=folder)
+    handle, temporary = _own_part(folder, os.path.basename(target))
     try:
         with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
             file.write(text)
@@ -23,7 +28,7 @@ def write_in_one_step(target: str, text: str) -> None:
             # mkstemp makes a file for its owner alone; a result is for every reader that the umask allows.
             os.fchmod(file.fileno(), 0o666 & ~_umask())
             os.fsync(file.fileno())
-        os.replace(temporary, target)
+            os.replace(temporary, target)  # while the lock is held that keeps others from removing it
     except BaseException:
         with contextlib.suppress(OSError):
             os.unlink(temporary)
@@ -36,6 +41,31 @@ def write_in_one_step(target: str, text: str) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def remove_parts(target: str) -> None:
+    """Remove what writers of `target` left behind that were killed; those that still write keep theirs."""
+    folder, name = os.path.split(os.path.abspath(target))
+    for path in glob.glob(os.path.join(glob.escape(folder), f".{glob.escape(name)}.*{_SUFFIX}")):
+        with contextlib.suppress(OSError):
+            handle = os.open(path, os.O_RDWR)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)  # its writer holds it as long as it lives
+                os.unlink(path)
+            finally:
+                os.close(handle)
+
+
+def _own_part(folder: str, name: str) -> tuple[int, str]:
+    """A new file that nobody removes while this process lives: its descriptor, locked, and its path."""
+    while True:
+        handle, path = tempfile.mkstemp(prefix=f".{name}.", suffix=_SUFFIX, dir=folder)
+        with contextlib.suppress(OSError):  # a file system without locks: then none is taken away either
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        # Between the two calls somebody may have taken it for left behind.
+        if os.fstat(handle).st_nlink:
+            return handle, path
+        os.close(handle)
 
 
 def _umask() -> int:

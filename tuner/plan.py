@@ -126,6 +126,8 @@ def make_plan(config: SweepConfig, given: GivenRanks | None = None) -> Plan:
         cold=(config.measure.cache or ("cold" if device == "cuda" else "warm")) == "cold",
         graph_calls=config.measure.graph_calls,
         registered="graph" in config.modes,
+        retries=config.measure.retries,
+        max_faults=config.measure.max_faults,
     )
     space = SearchSpace(grid, shapes, alike)
     return Plan(config, cells, space, workload, policy, settings, curves, platform, given)

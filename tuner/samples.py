@@ -20,6 +20,32 @@ class PointExclusion:
 
 
 @dataclass(frozen=True)
+class PointFault:
+    """Something that went wrong while a point was measured, and kept it from being measured at once.
+
+    Attributes:
+        backend: what the rank was running, empty when it ran none.
+        reason: `crashed`, `hung`, `raised` or `wrong_output`.
+        rank: the rank that failed.
+        detail: what happened, in one line.
+        log: what the rank wrote to its log at this point, the end of it.
+        blamed: the candidate that was excluded for it; empty when it went away on a retry.
+    """
+
+    backend: str
+    reason: str
+    rank: int
+    detail: str
+    log: str = ""
+    blamed: str = ""
+
+    @property
+    def culprit(self) -> str:
+        """The backend that it is put down to: the one that was excluded, else the one that was running."""
+        return self.blamed or self.backend
+
+
+@dataclass(frozen=True)
 class PointResult:
     """The samples of one point (one size in one cell).
 
@@ -39,6 +65,7 @@ class PointResult:
         first_us: per backend the latency of the first warm-up call, of the slowest rank; not among `latencies_us`.
         condition: what the ranks' devices said before and after the repetitions: `clock_mhz` and `temperature_c` as
             [lowest, highest], `throttle` in words, empty for none. What is unknown is left out.
+        faults: what went wrong on the way, in the order of time.
     """
 
     cell: Cell
@@ -55,6 +82,7 @@ class PointResult:
     measured_at: str = ""
     first_us: Mapping[str, float] = field(default_factory=dict)
     condition: Mapping[str, Any] = field(default_factory=dict)
+    faults: tuple[PointFault, ...] = ()
 
     def log_ratios(self, baseline: str, candidate: str) -> list[float]:
         """log(T_baseline / T_candidate) per repetition: positive where the candidate is faster."""
@@ -83,6 +111,7 @@ class PointResult:
             "measured_at": self.measured_at,
             "first_us": dict(self.first_us),
             "condition": dict(self.condition),
+            "faults": [[f.backend, f.reason, f.rank, f.detail, f.log, f.blamed] for f in self.faults],
         }
 
     @classmethod
@@ -102,7 +131,9 @@ class PointResult:
             shape=tuple(data["shape"]),
             measured_at=data["measured_at"],
             first_us=dict(data.get("first_us", {})),
-            condition=dict(data.get("condition", {})),  # samples of before it was kept are as good
+            # Samples of before these were kept are as good.
+            condition=dict(data.get("condition", {})),
+            faults=tuple(PointFault(*item) for item in data.get("faults", ())),
         )
 
 

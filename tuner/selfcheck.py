@@ -10,8 +10,9 @@ from ccl_dispatch.runtime.vocabulary import DIMS, MODES, Cell
 from ccl_dispatch.tuner.backends.base import Point
 from ccl_dispatch.tuner.backends.registry import backend_class
 from ccl_dispatch.tuner.device.placement import Placement
+from ccl_dispatch.tuner.measure.fault import WorkerFault
 from ccl_dispatch.tuner.measure.messages import MeasureSettings, PointRequest, RankReport
-from ccl_dispatch.tuner.measure.pool import WorkerFault, WorkerPool
+from ccl_dispatch.tuner.measure.pool import WorkerPool
 from ccl_dispatch.tuner.statistics import StopRule
 
 RANKS = 2

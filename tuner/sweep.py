@@ -19,11 +19,14 @@ from ccl_dispatch.runtime.table import Platform, Table
 from ccl_dispatch.tuner.build import build_table, executions
 from ccl_dispatch.tuner.config_model import SweepConfig, config_digest
 from ccl_dispatch.tuner.emit import write_table
+from ccl_dispatch.tuner.faults import count_faults
+from ccl_dispatch.tuner.files import remove_parts
 from ccl_dispatch.tuner.launch.given import GivenRanks
 from ccl_dispatch.tuner.machine import sweep_platform
 from ccl_dispatch.tuner.measure.measurer import Measurer
 from ccl_dispatch.tuner.plan import Plan, make_measurer, make_plan
 from ccl_dispatch.tuner.progress import Progress
+from ccl_dispatch.tuner.ranks import slow_ranks
 from ccl_dispatch.tuner.samples import PointResult
 from ccl_dispatch.tuner.search import Budget, Outlook, PointSampler, RegretSampler
 from ccl_dispatch.tuner.study import StudyMeta, SweepStudy, open_storage
@@ -59,6 +62,8 @@ class SweepOutcome:
             "stopped_by": self.stopped_by,
             "regret_estimate": sum(regrets) / len(regrets) if regrets else None,
             "provenance": self.table.provenance,
+            "faults": count_faults(self.results),
+            "slow_ranks": [item.text() for item in slow_ranks(self.results)],
             "table": str(self.path),
             "digest": self.table.digest,
         }
@@ -105,6 +110,7 @@ def _run(
         storage = stack.enter_context(open_storage(storage_url, write=True))
         if storage.mended_bytes:
             logger.warning("%s ended in a torn line; %d bytes were set aside", storage_url, storage.mended_bytes)
+        remove_parts(str(out))
         study = SweepStudy.create_or_continue(storage, meta, sampler)
         whole, lost = study.recover()
         if whole or lost:
@@ -114,6 +120,7 @@ def _run(
         stopped_by, worker_seconds = "searched", 0.0
         outlook = sampler.outlook(study.study)
         if outlook.proposal is not None:
+            source.remember(results)
             source.start()
             ready = time.perf_counter()
             stopped_by, outlook = _measure_all(plan, study, sampler, source, results, progress)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -35,3 +37,31 @@ def test_the_file_has_the_permissions_of_the_umask(tmp_path: Path, umask: int, m
         os.umask(before)
     assert (tmp_path / "x").stat().st_mode & 0o777 == mode
     assert (tmp_path / "x").read_text() == "text"
+
+
+def test_what_a_killed_writer_left_is_removed(tmp_path: Path) -> None:
+    """The next writer of a file removes the part of one that was killed, and leaves that of one that still writes."""
+    target = tmp_path / "table.yaml"
+    begin = (
+        "import os, sys\n"
+        "from ccl_dispatch.tuner import files\n"
+        "handle, path = files._own_part(sys.argv[1], 'table.yaml')\n"
+        "os.write(handle, b'half a ta')\n"
+        "print(path, flush=True)\n"
+        "sys.stdin.read()\n"
+    )
+    writers = [
+        subprocess.Popen(
+            [sys.executable, "-c", begin, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        for _ in range(2)
+    ]
+    dead, alive = (Path(process.stdout.readline().strip()) for process in writers if process.stdout)
+    assert dead.read_text() == alive.read_text() == "half a ta"
+    writers[0].kill()
+    writers[0].wait()
+    write_in_one_step(str(target), "whole")
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(["table.yaml", alive.name])
+    assert target.read_text() == "whole"
+    for process in writers:
+        process.communicate()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import asdict
 
 from ccl_dispatch.runtime.document import nearest
 from ccl_dispatch.runtime.errors import UsageError
@@ -14,6 +15,7 @@ from ccl_dispatch.runtime.table import Table
 from ccl_dispatch.runtime.units import parse_size
 from ccl_dispatch.runtime.vocabulary import COLLECTIVES, DIMS, ITEMSIZE, MODES, dtype_name
 from ccl_dispatch.tuner.cli.options import add_json, print_json
+from ccl_dispatch.tuner.faults import faults_of
 from ccl_dispatch.tuner.sizes import shape_size
 
 EXAMPLE = "ccl-dispatch explain TABLE --shape 4,32320 --dtype bfloat16 --world-size 8 --mode graph"
@@ -106,8 +108,14 @@ def _call(options: argparse.Namespace, table: Table) -> int:
     explanation = table.explain(
         options.collective, options.world_size, size, dtype=dtype, mode=options.mode, dim=options.dim, shape=shape
     )
+    faults = [
+        group
+        for group in faults_of(table)
+        if group.cell == explanation.cell.name and group.low <= explanation.size <= group.high
+    ]
     if options.json:
-        print_json(explanation.to_json())
+        print_json({**explanation.to_json(), "faults": [asdict(group) for group in faults]})
     else:
-        print("\n".join(explanation.lines()))
+        told = (line for group in faults for line in group.lines("fault: "))
+        print("\n".join((*explanation.lines(), *told)))
     return 0

@@ -13,6 +13,8 @@ from ccl_dispatch.runtime.table import Band, CellTable, Table
 from ccl_dispatch.runtime.units import short_size
 from ccl_dispatch.tuner.cli.options import add_json, print_json
 from ccl_dispatch.tuner.cli.terminal import Line, columns, gain_text, is_coloured, span_text
+from ccl_dispatch.tuner.faults import faults_of
+from ccl_dispatch.tuner.ranks import slow_ranks_of
 
 EXAMPLE = "ccl-dispatch show runs/cpu/table.yaml"
 
@@ -24,7 +26,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Its arguments."""
     parser.add_argument("table", metavar="TABLE", help="a table file")
     parser.add_argument(
-        "--details", action="store_true", help="one line per band: intervals, samples, ties, exclusions, overrides"
+        "--details",
+        action="store_true",
+        help="one line per band: intervals, samples, ties, exclusions, overrides; faults, with logs",
     )
     add_json(parser)
 
@@ -54,6 +58,13 @@ def overview(table: Table, *, width: int = 0, unicode: bool = True) -> Iterator[
             yield _cell_line(table, cell, f"  {labels[cell.cell]:<{widest}}  ", width, " ─ " if unicode else " - ")
     yield Line()
     yield Line.of(f"outside these sizes and cells: {table.baseline}")
+    if count := sum(group.times for group in faults_of(table)):
+        yield Line.of(f"{count} fault{'' if count == 1 else 's'} while measuring (--details)", "yellow")
+    yield from _slow_lines(table)
+
+
+def _slow_lines(table: Table) -> Iterator[Line]:
+    yield from (Line.of(f"a slow rank: {item.text()}", "yellow") for item in slow_ranks_of(table))
 
 
 def _cell_line(table: Table, cell: CellTable, label: str, width: int, between: str) -> Line:
@@ -107,8 +118,14 @@ def details(table: Table) -> Iterator[Line]:
         for entry in cell.overrides:
             what = f"  exactly {short_size(entry.size)} (shape {list(entry.shape)}): "
             yield Line.of(what).plus(entry.use, _colour(table, entry.use)).plus(f", {gain_text(entry.gain)}")
+        for group in faults_of(table):
+            if group.cell == cell.cell.name:
+                first, *log = group.lines("  fault: ")
+                yield Line.of(first, "yellow")
+                yield from (Line.of(line, "grey") for line in log)
     yield Line()
     yield Line.of(f"outside these sizes and cells: {table.baseline}")
+    yield from _slow_lines(table)
 
 
 def _header(table: Table) -> Iterator[Line]:

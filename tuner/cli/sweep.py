@@ -11,10 +11,11 @@ from pathlib import Path
 import optuna
 
 import ccl_dispatch.configs
-from ccl_dispatch.runtime.errors import OutputError, UsageError
+from ccl_dispatch.runtime.errors import MeasuringError, OutputError, UsageError
 from ccl_dispatch.tuner.cli.exit_codes import exit_code
 from ccl_dispatch.tuner.cli.options import check_writable, print_json, write_json
 from ccl_dispatch.tuner.config import load_config
+from ccl_dispatch.tuner.faults import faults_in_words
 from ccl_dispatch.tuner.launch.given import GivenRanks
 from ccl_dispatch.tuner.launch.hosting import host
 from ccl_dispatch.tuner.launch.launched import forget_group, launched
@@ -103,8 +104,15 @@ def _sweep(options: argparse.Namespace, given: GivenRanks | None) -> int:
         outcome = run_sweep(config, storage, out, logs, progress, given=given)
     except OutputError as found:
         problem = found
-        again = f"ccl-dispatch build --storage {shlex.quote(storage)} --out {shlex.quote(str(out))}"
-        print(f"all samples are in {storage}; once there is room: {again}", file=sys.stderr)
+        print(f"all samples are in {storage}; once there is room: {_build(storage, out)}", file=sys.stderr)
+        raise
+    except MeasuringError as found:
+        problem = found
+        print(
+            f"all points measured so far are kept in {storage}; once it is mended the same command continues. "
+            f"A table of what there is: {_build(storage, out)}",
+            file=sys.stderr,
+        )
         raise
     except BaseException as found:
         problem = found
@@ -121,6 +129,10 @@ def _sweep(options: argparse.Namespace, given: GivenRanks | None) -> int:
         stream = sys.stderr if options.events == STANDARD_OUTPUT else sys.stdout
         print("\n".join(_lines(outcome, storage)), file=stream)
     return 0
+
+
+def _build(storage: str, out: Path) -> str:
+    return f"ccl-dispatch build --storage {shlex.quote(storage)} --out {shlex.quote(str(out))}"
 
 
 def config_path(name: str) -> str:
@@ -148,6 +160,9 @@ def _lines(outcome: SweepOutcome, storage: str) -> list[str]:
     ]
     if summary["regret_estimate"] is not None:
         lines.append(f"estimated regret: {summary['regret_estimate']:.3%}")
+    if faults := faults_in_words(summary["faults"]):
+        lines.append(f"{faults}; with the ranks' logs: ccl-dispatch show --details {shlex.quote(str(outcome.path))}")
+    lines += [f"a slow rank: {text}" for text in summary["slow_ranks"]]
     if outcome.worker_seconds == 0:
         lines.append(f"the study in {storage} was complete: nothing was measured now. To measure anew, move it away")
     return lines

@@ -38,6 +38,10 @@ class Board:
         for world_size, at in self.barriers_at.items():
             SharedBarrier(self.segment.base + at, 0, world_size).initialise()
 
+    def enter(self, rank: int, names: Sequence[str], name: str) -> None:
+        """Note that `rank` is about to run `name` of `names`, or nothing when that is empty."""
+        self.phases[rank] = names.index(name) + 1 if name else 0
+
     def running(self, names: Sequence[str]) -> list[str]:
         """Per rank the backend that it noted last, of `names`; empty when it runs none."""
         return [names[phase - 1] if 0 < phase <= len(names) else "" for phase in self.phases]

@@ -11,6 +11,9 @@ from ccl_dispatch.tuner.curves import Doubt
 from ccl_dispatch.tuner.device.placement import Placement
 from ccl_dispatch.tuner.statistics import StopRule
 
+#: What a rank says of a backend that it could have, and another rank could not; that one knows why.
+NOT_MADE_ELSEWHERE = "it could not be set up on another rank"
+
 
 @dataclass(frozen=True)
 class MeasureSettings:
@@ -31,6 +34,8 @@ class MeasureSettings:
         cold: rotate through buffers, so that no call finds its data in a cache because the call before put it there.
         graph_calls: calls in one captured graph.
         registered: mode `graph` will be measured, in which a backend may want inputs in memory of its own.
+        retries: how often a point is measured again, with new workers, after faults of one suspect.
+        max_faults: so many faults that no exclusion explains, in one run, end the sweep.
     """
 
     baseline: str
@@ -47,6 +52,8 @@ class MeasureSettings:
     cold: bool = False
     graph_calls: int = 8
     registered: bool = False
+    retries: int = 1
+    max_faults: int = 100
 
     @property
     def backends(self) -> tuple[str, ...]:
@@ -64,6 +71,7 @@ class PointRequest:
         repeats: repetitions to take, None for as many as the settings allow.
         doubts: per candidate what is known from other points; repetitions may end once all are settled.
         check_only: check outputs, twice, and time nothing.
+        solo: time the baseline also where no candidate is left to compare it with.
     """
 
     point: Point
@@ -72,6 +80,7 @@ class PointRequest:
     repeats: int | None = None
     doubts: Mapping[str, Doubt] = field(default_factory=dict)
     check_only: bool = False
+    solo: bool = False
 
 
 @dataclass
@@ -128,7 +137,12 @@ class WorkerSetup:
 
 @dataclass(frozen=True)
 class Failure:
-    """What a worker sends instead of an answer when it raised: the exception in one line, and all of it."""
+    """What a worker sends instead of an answer when it raised.
+
+    Attributes:
+        summary: the exception in one line; all of it is in the log.
+        at: when, in seconds of the host's monotonic clock: who was first is the cause of what others raise.
+    """
 
     summary: str
-    trace: str
+    at: float

@@ -73,7 +73,7 @@ class PointRunner:
             team.enter("")
         prepared = self._check(prepared, request, report, again=False)
         if not request.check_only:
-            if self._settings.baseline not in prepared or len(prepared) == 1:
+            if self._settings.baseline not in prepared or (len(prepared) == 1 and not request.solo):
                 return report
             report.conditions.append(device.condition())
             invocations = {name: item.invocation for name, item in prepared.items()}

@@ -8,15 +8,16 @@ import signal
 import socket
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing import connection
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from ccl_dispatch.runtime.errors import MeasuringError
-from ccl_dispatch.tuner.launch.launcher import Launcher, NurseryLost, OwnRanks, RunningWorker, log_note
+from ccl_dispatch.tuner.launch.launcher import Launcher, NurseryLost, OwnRanks, RunningWorker
 from ccl_dispatch.tuner.measure.board import Board
+from ccl_dispatch.tuner.measure.fault import RankLog, WorkerFault, process_state
 from ccl_dispatch.tuner.measure.messages import Failure, MeasureSettings, PointRequest, RankReport, WorkerSetup
 from ccl_dispatch.tuner.shared_memory.segment import Segment
 
@@ -29,30 +30,15 @@ _GRACE_SECONDS = 1.0
 _END_SECONDS = 5.0
 # A driver that gives back a GPU's memory takes its time.
 _KILL_SECONDS = 60.0
-
-
-class WorkerFault(MeasuringError):
-    """A point that no answer came to.
-
-    Attributes:
-        reason: `crashed` (a worker's process ended), `hung` (no answer in time) or `raised` (an exception).
-        backend: what the ranks were running, empty when they ran none: then the harness or the machine is at fault.
-    """
-
-    def __init__(self, reason: str, rank: int, backend: str, detail: str, log: Path) -> None:
-        self.reason = reason
-        self.rank = rank
-        self.backend = backend
-        self.detail = detail
-        doing = f"while running {backend}" if backend else "while running no backend"
-        super().__init__(f"rank {rank} {reason} {doing}: {detail}. {log_note(log)}")
+# How often the parent looks whether it was stopped itself while it waited.
+_LOOK_SECONDS = 1.0
 
 
 @dataclass
 class _Worker:
     running: RunningWorker
     channel: connection.Connection
-    log: Path
+    log: RankLog
 
 
 class WorkerPool:
@@ -82,6 +68,23 @@ class WorkerPool:
         self._log_folder = log_folder
         self._workers: list[_Worker] = []
         self._board: Board | None = None
+        #: Seconds for which this process was stopped while workers had something to do.
+        self.stopped_seconds = 0.0
+
+    @property
+    def running(self) -> bool:
+        """Whether there are workers."""
+        return bool(self._workers)
+
+    def leave_out(self, candidate: str) -> None:
+        """Start workers without this candidate from now on."""
+        left = tuple(name for name in self._settings.candidates if name != candidate)
+        self._settings = replace(self._settings, candidates=left)
+
+    def fault(self, reason: str, rank: int, backend: str, detail: str) -> WorkerFault:
+        """A fault that was found in what a running rank reported."""
+        log = self._workers[rank].log
+        return WorkerFault(reason, rank, backend, detail, log.path, log.tail())
 
     def __enter__(self) -> WorkerPool:
         return self
@@ -102,7 +105,12 @@ class WorkerPool:
             WorkerFault: one of them did not get there.
             MeasuringError: their processes can't be started.
         """
-        self._log_folder.mkdir(parents=True, exist_ok=True)
+        try:
+            self._log_folder.mkdir(parents=True, exist_ok=True)
+        except OSError as problem:
+            raise MeasuringError(
+                f"the folder of the workers' logs can't be made: {self._log_folder}: {problem.strerror}"
+            ) from problem
         try:
             self._start()
         except NurseryLost as lost:
@@ -122,7 +130,8 @@ class WorkerPool:
             deadline = time.monotonic() + START_SECONDS[self._settings.placement.type]
             port = self._answers(self._workers[:1], deadline)[0]
             for worker in self._workers[1:]:
-                worker.channel.send(port)
+                with contextlib.suppress(OSError):  # a dead worker shows when its answer is awaited
+                    worker.channel.send(port)
             self._answers(self._workers, deadline)
         except BaseException:
             self.kill()
@@ -141,6 +150,7 @@ class WorkerPool:
         team = self._workers[: request.point.cell.world_size]
         try:
             for worker in team:
+                worker.log.mark()
                 with contextlib.suppress(OSError):  # a dead worker shows when its answer is awaited
                     worker.channel.send(request)
             return self._answers(team, time.monotonic() + self._settings.timeout)
@@ -181,8 +191,8 @@ class WorkerPool:
 
     def _spawn(self, rank: int, segment: Segment) -> _Worker:
         ours, theirs = socket.socketpair()
-        log = self._log_folder / f"rank{rank}.log"
-        with theirs, log.open("ab") as output:
+        log = RankLog(self._log_folder / f"rank{rank}.log")
+        with theirs, log.path.open("ab") as output:
             channel = connection.Connection(ours.detach())
             fds = (theirs.fileno(), segment.fd, output.fileno())
             environment = self._settings.placement.environment(rank)
@@ -204,11 +214,16 @@ class WorkerPool:
         """
         answers: dict[int, Any] = {}
         faults: dict[int, tuple[str, str]] = {}
+        raised: dict[int, float] = {}
         lost = False
         while len(answers) + len(faults) < len(workers):
             waiting = {w.channel: rank for rank, w in enumerate(workers) if rank not in answers and rank not in faults}
-            ready = connection.wait(list(waiting), max(0.0, deadline - time.monotonic()))
-            if not ready:
+            ready, stopped = _wait(list(waiting), deadline)
+            deadline += stopped
+            self.stopped_seconds += stopped
+            if stopped:
+                logger.warning("this process was stopped for %.0f s; the workers get as much more time", stopped)
+            if not ready and time.monotonic() >= deadline:
                 break
             for channel in ready:
                 rank = waiting[channel]  # type: ignore[index]
@@ -224,12 +239,15 @@ class WorkerPool:
                     continue
                 if isinstance(answer, Failure):
                     faults[rank] = ("raised", answer.summary)
+                    raised[rank] = answer.at
                     deadline = min(deadline, time.monotonic() + _GRACE_SECONDS)
                 else:
                     answers[rank] = answer
         if len(answers) == len(workers):
             return [answers[rank] for rank in range(len(workers))]
-        raise self._fault(workers, answers, faults, lost=lost)
+        # In the order of time: a rank that raises breaks the connections that others then complain about.
+        first = sorted(faults, key=lambda rank: raised.get(rank, 0.0))
+        raise self._fault(workers, answers, {rank: faults[rank] for rank in first}, lost=lost)
 
     def _fault(
         self,
@@ -239,19 +257,38 @@ class WorkerPool:
         *,
         lost: bool,
     ) -> WorkerFault:
-        """Who is at fault: a rank that ended before one that raised before one that only waits for them."""
+        """Who is at fault: a rank that ended before the first that raised before one that only waits for them."""
         running = [""] * len(workers)
         if self._board and not lost:  # no backend is to blame for what ends all workers from outside
             running = self._board.running(self._settings.backends)
         if faults:
-            rank = min(faults, key=lambda rank: (faults[rank][0] != "crashed", rank))
+            rank = min(faults, key=lambda rank: faults[rank][0] != "crashed")
             reason, detail = faults[rank]
-            return WorkerFault(reason, rank, running[rank], detail, workers[rank].log)
+            log = workers[rank].log
+            return WorkerFault(reason, rank, running[rank], detail, log.path, log.tail())
         silent = [rank for rank in range(len(workers)) if rank not in answers]
         # A candidate that hangs on one rank leaves the others waiting for it, perhaps elsewhere.
         busy = [rank for rank in silent if running[rank] not in ("", self._settings.baseline)] or silent
         detail = f"no answer within the time limit from rank {', '.join(map(str, silent))}"
-        return WorkerFault("hung", busy[0], running[busy[0]], detail, workers[busy[0]].log)
+        states = {rank: process_state(workers[rank].running.pid) for rank in silent}
+        stopped = [rank for rank in silent if "stopped" in states[rank]]
+        if stopped:
+            # Whoever did that, it was no backend: all others only wait.
+            log = workers[stopped[0]].log
+            return WorkerFault("hung", stopped[0], "", f"{detail}; {states[stopped[0]]}", log.path, log.tail())
+        worker = workers[busy[0]]
+        detail += f"; {states[busy[0]]}" if states[busy[0]] else ""
+        tail = worker.log.with_stacks(worker.running.pid)
+        return WorkerFault("hung", busy[0], running[busy[0]], detail, worker.log.path, tail)
+
+
+def _wait(channels: list[connection.Connection], deadline: float) -> tuple[list[object], float]:
+    """The channels that are ready, none after a moment; and the seconds for which this very process was stopped."""
+    before = time.monotonic()
+    moment = max(0.0, min(_LOOK_SECONDS, deadline - before))
+    ready = connection.wait(channels, moment)
+    overslept = time.monotonic() - before - moment
+    return list(ready), overslept if overslept > _LOOK_SECONDS else 0.0
 
 
 def _ending(running: RunningWorker) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from types import TracebackType
 
@@ -40,6 +40,9 @@ class ReplayMeasurer:
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Nothing is running."""
+
+    def remember(self, results: Sequence[PointResult]) -> None:
+        """Files have no faults to remember."""
 
     def start(self) -> None:
         """Nothing has to be started."""

@@ -10,6 +10,7 @@ import datetime
 import os
 import socket
 import sys
+import time
 import traceback
 from collections.abc import Mapping
 from multiprocessing.connection import Connection
@@ -24,7 +25,8 @@ from ccl_dispatch.tuner.launch.nursery import leave_at_once
 from ccl_dispatch.tuner.measure.arena import Arena
 from ccl_dispatch.tuner.measure.board import Board, BoardTeam
 from ccl_dispatch.tuner.measure.check import Pattern
-from ccl_dispatch.tuner.measure.messages import Failure, PointRequest, WorkerSetup
+from ccl_dispatch.tuner.measure.fault import explain_end
+from ccl_dispatch.tuner.measure.messages import NOT_MADE_ELSEWHERE, Failure, PointRequest, WorkerSetup
 from ccl_dispatch.tuner.measure.point import PointRunner
 from ccl_dispatch.tuner.shared_memory.segment import Segment
 
@@ -69,7 +71,11 @@ def make_runners(setup: WorkerSetup, board: Board, device: Device) -> dict[int, 
     and torch's symmetric memory. For the same reason all of them are made before anything is measured.
     """
     settings = setup.settings
-    classes = {name: backend_class(name, settings.extra_backends) for name in settings.backends}
+    classes = {}
+    for name in settings.backends:
+        board.enter(setup.rank, settings.backends, name)  # what is imported may crash as well
+        classes[name] = backend_class(name, settings.extra_backends)
+    board.enter(setup.rank, settings.backends, "")
     mine = [world_size for world_size in setup.world_sizes if setup.rank < world_size]
     # As large on every rank, whichever world sizes it takes part in: some share theirs.
     arena = Arena(device, setup.largest, setup.world_sizes, cold=settings.cold)
@@ -95,7 +101,7 @@ def make_runners(setup: WorkerSetup, board: Board, device: Device) -> dict[int, 
             made = _make(each, context, must=name == settings.baseline)
             # All ranks have it or none.
             if team.decide([float(isinstance(made, str))], lambda rows: any(row[0] for row in rows)):
-                refused[name] = made if isinstance(made, str) else "it could not be set up on another rank"
+                refused[name] = made if isinstance(made, str) else NOT_MADE_ELSEWHERE
             elif not isinstance(made, str):
                 backends[name] = made
                 inputs[name] = made.input_memory(arena.input_bytes) if settings.registered else None
@@ -131,6 +137,7 @@ def run(channel_fd: int, board_fd: int) -> int:
     """Be a worker, given the descriptors of the channel to the parent and of the board; the exit code."""
     channel = Connection(channel_fd)
     setup: WorkerSetup = channel.recv()
+    explain_end()
     torch.set_num_threads(1)  # ranks stand for devices: one does not take another's core
     try:
         board = Board(Segment.attach(board_fd), setup.world_sizes)
@@ -140,8 +147,9 @@ def run(channel_fd: int, board_fd: int) -> int:
         channel.send("ready")
         serve(channel, runners)
     except Exception as problem:  # noqa: BLE001 - all of it is told to the parent, which judges
+        at = time.monotonic()
         traceback.print_exc()
-        channel.send(Failure(f"{type(problem).__name__}: {problem}", traceback.format_exc()))
+        channel.send(Failure(f"{type(problem).__name__}: {problem}", at))
         return 1
     return 0
 

@@ -18,7 +18,8 @@ from ccl_dispatch.tuner.backends import Point
 from ccl_dispatch.tuner.device.placement import Placement
 from ccl_dispatch.tuner.launch import link
 from ccl_dispatch.tuner.measure import MeasureSettings, PointRequest
-from ccl_dispatch.tuner.measure.pool import WorkerFault, WorkerPool
+from ccl_dispatch.tuner.measure.fault import WorkerFault
+from ccl_dispatch.tuner.measure.pool import WorkerPool
 from ccl_dispatch.tuner.statistics import StopRule
 
 SETTINGS = MeasureSettings("gloo", ("shm",), "isolated", StopRule(0.03, 0.95, 1, 12, 40), 0.0, 1.0, 3, 30.0, 0)

@@ -16,8 +16,9 @@ from workers import nursery_pids, runs, worker_pids
 from ccl_dispatch.runtime.vocabulary import Cell
 from ccl_dispatch.tuner.backends import BACKENDS, Point
 from ccl_dispatch.tuner.measure import MeasureSettings, PointRequest
+from ccl_dispatch.tuner.measure.fault import WorkerFault
 from ccl_dispatch.tuner.measure.measurer import WorkerMeasurer
-from ccl_dispatch.tuner.measure.pool import WorkerFault, WorkerPool
+from ccl_dispatch.tuner.measure.pool import WorkerPool
 from ccl_dispatch.tuner.statistics import StopRule
 
 CELL = Cell("all_gather", "eager", "first", "bfloat16", 2)
