@@ -44,7 +44,7 @@ class Launcher(Protocol):
         """
 
     def drop(self) -> None:
-        """Give up what does not answer, with all its workers. The next `start` begins anew."""
+        """Give up what is gone or does not answer, with all its workers. The next `start` begins anew."""
 
     def close(self, *, at_once: bool) -> None:
         """End all that was started; `at_once` without waiting for what it is doing."""
@@ -83,7 +83,8 @@ class OwnRanks:
 
     def drop(self) -> None:
         """See `Launcher`."""
-        self._end()
+        if self._link is not None and self._link.lost:
+            self._end()
 
     def close(self, *, at_once: bool) -> None:
         """See `Launcher`."""

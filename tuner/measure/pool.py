@@ -178,16 +178,21 @@ class WorkerPool:
     def kill(self) -> None:
         """End the workers at once."""
         workers, self._workers = self._workers, []
-        try:
-            for worker in workers:
+        lost = False
+        for worker in workers:
+            try:
                 worker.running.kill()
-            for rank, worker in enumerate(workers):
+            except NurseryLost:
+                lost = True
+        for rank, worker in enumerate(workers):
+            try:
                 if worker.running.ending(_KILL_SECONDS) is None:
                     logger.warning("rank %d (process %d) was killed and does not end", rank, worker.running.pid)
-        except NurseryLost:
-            self._launcher.drop()
-        for worker in workers:
+            except NurseryLost:
+                lost = True
             worker.channel.close()
+        if lost:
+            self._launcher.drop()
 
     def _spawn(self, rank: int, segment: Segment) -> _Worker:
         ours, theirs = socket.socketpair()

@@ -11,11 +11,16 @@ from pathlib import Path
 import pytest
 
 from ccl_dispatch.runtime.errors import MeasuringError, UsageError
+from ccl_dispatch.runtime.table import Platform
+from ccl_dispatch.tuner.cli.sweep import config_path
+from ccl_dispatch.tuner.config import load_config
 from ccl_dispatch.tuner.launch import given as given_ranks
 from ccl_dispatch.tuner.launch import wire
 from ccl_dispatch.tuner.launch.given import GivenRanks
 from ccl_dispatch.tuner.launch.launched import Launched
 from ccl_dispatch.tuner.launch.meeting import connect, listen, meeting_place
+from ccl_dispatch.tuner.machine import _of_all_ranks, sweep_platform
+from ccl_dispatch.tuner.plan import make_plan
 
 JOB = Launched("srun", "--ntasks-per-node", 1, 3, 0, 1, "srun scratch 17 0 0")
 
@@ -86,3 +91,22 @@ def test_a_first_rank_that_does_not_come_is_named() -> None:
     place = meeting_place(JOB)
     with pytest.raises(MeasuringError, match=rf"local rank 1 of 3 waited 0\.1 s for local rank 0, .* open {place}"):
         connect(JOB, place, 0.1)
+
+
+def test_the_platform_is_that_of_all_ranks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ranks that are bound to processors of their own are as many of them together; so are ranks that see one GPU each.
+
+    Their GPUs' links are then unknown rather than none; ranks that were meant to share a GPU stay on one.
+    """
+    monkeypatch.setattr(given_ranks, "_LEAVE_SECONDS", 0.1)
+    given = GivenRanks(replace(JOB, local_rank=0))
+    with connect(JOB, meeting_place(JOB), 1.0) as second, connect(JOB, meeting_place(JOB), 1.0) as third:
+        wire.send(second, {"host": 1, "process": 0, "cpus": [1001, 1002]})
+        wire.send(third, {"host": 2, "process": 0, "cpus": [1002, 1003]})
+        given.gather(1, 1.0)
+        plan = make_plan(replace(load_config(config_path("cpu")), world_sizes=(2, 3)), given)
+        assert sweep_platform(plan).device_count == len(os.sched_getaffinity(0)) + 3
+        gpu = Platform("cuda", "gfx942", "AMD Instinct MI300X", 1, "none", {}, {})
+        assert _of_all_ranks(gpu, given, shared=False) == gpu._replace(device_count=3, link="")
+        assert _of_all_ranks(gpu, given, shared=True) == gpu
+        given.release(0, at_once=True)
