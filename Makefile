@@ -74,13 +74,15 @@ check-tables: $(DEV_READY) ## are the tables in tables/ valid, canonical, measur
 	$(if $(wildcard tables/*.yaml),$(BIN)/ccl-dispatch validate --shipped $(wildcard tables/*.yaml),@echo "no tables in tables/")
 
 generated: $(DEV_READY) ## write again what is made from the code: the formats of tables, configs and events, all commands
-	$(BIN)/ccl-dispatch schema > docs/table-v1.schema.json
-	$(BIN)/ccl-dispatch schema --page > docs/table-format.md
-	$(BIN)/ccl-dispatch schema --of config > docs/config.schema.json
-	$(BIN)/ccl-dispatch schema --of config --page > docs/config-format.md
-	$(BIN)/ccl-dispatch schema --of commands --page > docs/commands.md
-	$(BIN)/ccl-dispatch schema --of events > docs/events.schema.json
-	$(BIN)/ccl-dispatch schema --of events --page > docs/events.md
+	@mkdir -p build/generated
+	$(BIN)/ccl-dispatch schema > build/generated/table-v1.schema.json
+	$(BIN)/ccl-dispatch schema --page > build/generated/table-format.md
+	$(BIN)/ccl-dispatch schema --of config > build/generated/config.schema.json
+	$(BIN)/ccl-dispatch schema --of config --page > build/generated/config-format.md
+	$(BIN)/ccl-dispatch schema --of commands --page > build/generated/commands.md
+	$(BIN)/ccl-dispatch schema --of events > build/generated/events.schema.json
+	$(BIN)/ccl-dispatch schema --of events --page > build/generated/events.md
+	@cp build/generated/* docs/
 
 dev: $(DEV_READY) ## the environment for developing, in $(VENV)
 
