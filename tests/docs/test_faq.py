@@ -173,6 +173,14 @@ def _in_use() -> str:
         return _cli("sweep", _config("my-cluster.yaml"), "--storage", "study.journal")
 
 
+def _two_nodes() -> str:
+    tasks = {"SLURM_STEP_ID": "0", "SLURM_STEP_TASKS_PER_NODE": "1(x2)", "SLURM_NODEID": "0", "SLURM_LOCALID": "0"}
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in tasks.items():
+            patch.setenv(name, value)
+        return _cli("sweep", _config("my-cluster.yaml"))
+
+
 def _wrong_output() -> str:
     printed = _cli("show", str(RECORDS / "known-failures-table.yaml"), "--details")
     return next(line for line in printed.splitlines() if "wrong_output" in line)
@@ -208,6 +216,7 @@ MESSAGES: dict[str, Callable[[], str]] = {
     "The study is another sweep's": _other_sweep,
     "Nothing was measured": _nothing_measured,
     "The journal is in use": _in_use,
+    "Several nodes and one file": _two_nodes,
     "There is no study": lambda: _cli("build", "--storage", "absent.journal", "--out", "table.yaml"),
     "The storage can't be opened": lambda: _cli("build", "--storage", "sqlite:////absent/study.db", "--out", "t.yaml"),
     "A backend gave a wrong output": _wrong_output,

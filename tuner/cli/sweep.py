@@ -18,7 +18,7 @@ from ccl_dispatch.tuner.config import load_config
 from ccl_dispatch.tuner.faults import faults_in_words
 from ccl_dispatch.tuner.launch.given import GivenRanks
 from ccl_dispatch.tuner.launch.hosting import host
-from ccl_dispatch.tuner.launch.launched import forget_group, launched
+from ccl_dispatch.tuner.launch.launched import Launched, forget_group, launched
 from ccl_dispatch.tuner.progress import Together, choose_progress
 from ccl_dispatch.tuner.progress.events import STANDARD_OUTPUT, EventProgress, EventSink
 from ccl_dispatch.tuner.study.storage import check_shared
@@ -52,13 +52,15 @@ def run(options: argparse.Namespace) -> int:
     """Sweep; prints where the table is and what was found. Of ranks that a launcher gave a node the first one does."""
     found = launched(os.environ)
     if found is None:
-        return _sweep(options, None)
+        return _sweep(options, None, None)
     if found.local_rank > 0:
         host(found)
     forget_group(os.environ)
+    if found.local_ranks == 1:
+        return _sweep(options, found, None)
     given = GivenRanks(found)
     try:
-        code = _sweep(options, given)
+        code = _sweep(options, found, given)
     except BaseException as problem:
         given.release(exit_code(problem), at_once=isinstance(problem, KeyboardInterrupt))
         raise
@@ -66,7 +68,7 @@ def run(options: argparse.Namespace) -> int:
     return code
 
 
-def _sweep(options: argparse.Namespace, given: GivenRanks | None) -> int:
+def _sweep(options: argparse.Namespace, place: Launched | None, given: GivenRanks | None) -> int:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     config = load_config(config_path(options.config))
     if options.dry_run:
@@ -88,9 +90,9 @@ def _sweep(options: argparse.Namespace, given: GivenRanks | None) -> int:
     storage = options.storage or str(folder / "study.journal")
     out = Path(options.out or folder / "table.yaml")
     logs = out.parent / "logs"
-    if given is not None and given.launched.nodes > 1:
-        check_shared(storage, given.launched.nodes)
-        logs /= f"node{given.launched.node}"
+    if place is not None and place.nodes > 1:
+        check_shared(storage, place.nodes)
+        logs /= f"node{place.node}"
     # Before hours of measuring rather than after.
     check_writable(out, "--out")
     if options.summary:

@@ -19,7 +19,7 @@ _TASKS = "SLURM_STEP_TASKS_PER_NODE"
 
 @dataclass(frozen=True)
 class Launched:
-    """One of several processes that a launcher started on this node.
+    """One of the processes that a launcher started. One that is alone on its node starts its own ranks.
 
     Attributes:
         by: the launcher's name.
