@@ -9,13 +9,24 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
+import pytest
 from command import COMMAND
 from workers import children, runs, worker_pids
 
 from ccl_dispatch.runtime import load_table
+from ccl_dispatch.runtime.errors import MeasuringError
+from ccl_dispatch.runtime.vocabulary import Cell
+from ccl_dispatch.tuner.backends import Point
+from ccl_dispatch.tuner.launch.given import GivenRanks
+from ccl_dispatch.tuner.launch.launched import launched
+from ccl_dispatch.tuner.measure import MeasureSettings, PointRequest
+from ccl_dispatch.tuner.measure.fault import WorkerFault
+from ccl_dispatch.tuner.measure.pool import WorkerPool
+from ccl_dispatch.tuner.statistics import StopRule
 
 MI300X = Path(__file__).parents[2] / "data" / "measurements" / "mi300x-all_reduce-rccl-quickreduce.csv"
 REAL = """\
@@ -29,6 +40,8 @@ sizes: {min: 1 KiB, max: 64 KiB, per_octave: 1}
 measure: {min_samples: 12, min_seconds: 0.1}
 """
 REPLAY = f"name: given\nbaseline: rccl\ncandidates: [quickreduce]\nreplay: {{file: {MI300X}}}\nworld_sizes: [8]\n"
+SETTINGS = MeasureSettings("gloo", ("shm",), "isolated", StopRule(0.03, 0.95, 1, 12, 40), 0.0, 1.0, 3, 30.0, 0)
+REQUEST = PointRequest(Point(Cell("all_gather", "eager", "first", "bfloat16", 2), 64), 0)
 
 
 def test_torchrun(tmp_path: Path) -> None:
@@ -90,16 +103,30 @@ def test_a_replay_needs_no_ranks(tmp_path: Path) -> None:
     assert ended[1][1:] == ("", "")
 
 
-def test_a_lost_rank_ends_the_job(tmp_path: Path) -> None:
-    """When the process of a rank is killed the first one says whose it was and what to do, with exit code 3."""
-    processes = _srun(tmp_path, REAL.replace("min_seconds: 0.1", "min_seconds: 0.5"), 2)
-    assert processes[0].stderr is not None
-    next(line for line in processes[0].stderr if "] point 1," in line)
-    processes[1].kill()
-    ended = _finish(processes)
-    assert ended[0][0] == 3
-    assert "the process of local rank 1 " in ended[0][2]
-    assert "Only srun can start another: start the job again, and it continues" in ended[0][2]
+def test_a_lost_rank_ends_the_sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When a rank's process is killed no backend is blamed, and the next point says whose it was and what to do."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    environ = {**os.environ, **_step(tmp_path, 2)}
+    first = launched({**environ, "SLURM_LOCALID": "0"})
+    assert first is not None
+    given = GivenRanks(first)
+    host = subprocess.Popen(
+        [*COMMAND, "sweep"], cwd=tmp_path, env={**environ, "SLURM_LOCALID": "1"}, stdout=subprocess.PIPE
+    )
+    with host, WorkerPool([2], 65536, SETTINGS, {}, tmp_path, given) as pool:
+        given.gather(2)
+        assert pool.measure(REQUEST)[0].timings is not None
+        (worker,) = children(host.pid)
+        host.kill()
+        while runs(worker):
+            time.sleep(0.01)
+        with pytest.raises(WorkerFault) as fault:
+            pool.measure(REQUEST)
+        assert fault.value.backend == ""
+        said = rf"the process of local rank 1 \(number {host.pid}\), .* Only srun can start another: start the job"
+        with pytest.raises(MeasuringError, match=said):
+            pool.measure(REQUEST)
+    given.release(3, at_once=True)
 
 
 def test_ranks_end_with_the_first_one(tmp_path: Path) -> None:
@@ -115,13 +142,7 @@ def test_ranks_end_with_the_first_one(tmp_path: Path) -> None:
 def _srun(folder: Path, config: str, tasks: int, **more: str) -> list[subprocess.Popen[str]]:
     """The sweep of `config` in as many processes, which have the variables of srun's tasks."""
     (folder / "given.yaml").write_text(config)
-    step = {
-        "SLURM_JOB_ID": str(os.getpid()),
-        "SLURM_STEP_ID": str(time.monotonic_ns()),
-        "SLURM_NODEID": "0",
-        "TMPDIR": str(folder),
-        "SLURM_STEP_TASKS_PER_NODE": str(tasks),
-    }
+    step = _step(folder, tasks)
     return [
         subprocess.Popen(
             [*COMMAND, "sweep", "given.yaml"],
@@ -133,6 +154,17 @@ def _srun(folder: Path, config: str, tasks: int, **more: str) -> list[subprocess
         )
         for task in range(tasks)
     ]
+
+
+def _step(folder: Path, tasks: int) -> dict[str, str]:
+    """What srun tells all tasks of a step alike."""
+    return {
+        "SLURM_JOB_ID": str(os.getpid()),
+        "SLURM_STEP_ID": str(time.monotonic_ns()),
+        "SLURM_NODEID": "0",
+        "TMPDIR": str(folder),
+        "SLURM_STEP_TASKS_PER_NODE": str(tasks),
+    }
 
 
 def _finish(processes: list[subprocess.Popen[str]]) -> list[tuple[int, str, str]]:
