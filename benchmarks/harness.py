@@ -108,6 +108,9 @@ class Alternation:
             self._last = time.perf_counter()
             self.start_seconds = self._last - self._began
 
+    def waiting(self, what: str) -> None:
+        """See `Progress`: nobody else is at work."""
+
     def measured(self, result: PointResult, verdicts: Mapping[str, Interval], outlook: Outlook) -> None:
         """See `Progress`: the point is stored; now the other arm."""
         kept = time.perf_counter() - self._last

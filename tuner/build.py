@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -67,6 +68,9 @@ def _evidence(meta: StudyMeta, results: Sequence[PointResult]) -> Mapping[str, A
         "executions": executions(results),
         "collective_seconds": round(sum(result.collective_seconds for result in results), 3),
     }
+    nodes = Counter(result.node for result in results if result.node)
+    if nodes:
+        evidence["nodes"] = dict(sorted(nodes.items()))
     if times:
         evidence |= {"measured_from": times[0], "measured_to": times[-1]}
     return evidence | fault_evidence(results) | slow_rank_evidence(results) | dict(meta.source)

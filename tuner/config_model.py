@@ -124,6 +124,14 @@ class BudgetConfig:
 
 
 @dataclass(frozen=True)
+class SlowNode:
+    """A node whose replayed latencies are `by` (0.05: 5 %) longer from the size `start` in bytes on."""
+
+    by: float
+    start: int = 0
+
+
+@dataclass(frozen=True)
 class ReplayConfig:
     """A measurement file that stands in for the machine.
 
@@ -134,6 +142,8 @@ class ReplayConfig:
         noise: standard deviation of the log of each latency.
         outliers: share of latencies slowed by a further |N(0, 1)| in log.
         seed: of noise, outliers and the choice among repeats.
+        pace: how much real time a replayed second takes; 0 for none.
+        slow: per node how much slower it is made, and from which size on: a made-up difference, to try `fleet` out.
         ranges: the cells that can be tuned from the file, each with the lowest and highest size (bytes) at which the
             baseline and at least one candidate are measured, within the config's `sizes`.
     """
@@ -145,6 +155,8 @@ class ReplayConfig:
     outliers: float
     seed: int
     ranges: Mapping[Cell, tuple[int, int]]
+    pace: float = 0.0
+    slow: Mapping[str, SlowNode] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -209,6 +221,12 @@ class SweepConfig:
                 "noise": self.replay.noise,
                 "outliers": self.replay.outliers,
                 "seed": self.replay.seed,
+                # The pace is not among them: it changes no latency.
+                **(
+                    {"slow": {name: asdict(slow) for name, slow in sorted(self.replay.slow.items())}}
+                    if self.replay.slow
+                    else {}
+                ),
             }
         workload = [{**asdict(entry), "shape": list(entry.shape)} for entry in self.workload]
         return {

@@ -174,6 +174,20 @@ def _parts() -> dict[str, tuple[str, dict[str, Json], tuple[str, ...]]]:
         "noise": _number("Standard deviation of the log of each latency.", minimum=0, maximum=10),
         "outliers": _number("Share of latencies slowed by a further |N(0, 1)| in log.", minimum=0, exclusiveMaximum=1),
         "seed": count("Of noise, outliers and the choice among repeats."),
+        "pace": _number(
+            "How much real time a replayed second takes; none when left out.",
+            minimum=0,
+            maximum=replay_config.MAX_PACE,
+        ),
+        "slow": {
+            "type": "object",
+            "additionalProperties": {"$ref": "#/$defs/slow"},
+            "description": "Nodes, by name, that are made slower than the file: to try `ccl-dispatch fleet` out.",
+        },
+    }
+    slow = {
+        "by": _number("By which share each latency is longer; 0.05 is 5 %.", minimum=0, maximum=10),
+        "from": _size("From which size on; everywhere when left out."),
     }
     record = {
         "recorded": text("A record of calls, as the runtime writes it in serving."),
@@ -188,6 +202,7 @@ def _parts() -> dict[str, tuple[str, dict[str, Json], tuple[str, ...]]]:
     ):
         _agree(kind.__name__, tuple(keys), tuple(field.name for field in fields(kind)))
     _agree("replay", tuple(replay), replay_config.KEYS)
+    _agree("a slow node", tuple(slow), replay_config.SLOW_KEYS)
     _agree("a recorded workload", tuple(record), recorded.KEYS)
     sizes = {
         "min": _size("The smallest."),
@@ -204,6 +219,7 @@ def _parts() -> dict[str, tuple[str, dict[str, Json], tuple[str, ...]]]:
         "policy": ("What a candidate must prove.", _defaults(policy, PolicyConfig()), tuple(policy)),
         "budget": ("What ends a sweep.", budget, tuple(budget)),
         "replay": ("A file instead of a machine.", replay, tuple(key for key in replay if key != "file")),
+        "slow": ("A node of a replay that is made slower.", slow, ("from",)),
     }
 
 

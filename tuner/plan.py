@@ -40,6 +40,7 @@ class Plan:
         workload: per cell (shape, size, weight) of the shapes that are measured exactly.
         given: the ranks that a launcher gave this node, None when the sweep starts its own.
         curves, replayed_platform: what is replayed, and what its file says it was measured on.
+        node: the name of the node that measures.
     """
 
     config: SweepConfig
@@ -51,6 +52,7 @@ class Plan:
     curves: ReplayCurves | None = None
     replayed_platform: str = ""
     given: GivenRanks | None = None
+    node: str = ""
 
     @property
     def largest(self) -> int:
@@ -144,7 +146,11 @@ def make_measurer(plan: Plan, log_folder: Path) -> Measurer:
     """
     config = plan.config
     if plan.curves is not None:
-        return ReplayMeasurer(plan.curves, plan.settings, config.replay.seed if config.replay else 0)
+        replay = config.replay
+        if replay is None:
+            return ReplayMeasurer(plan.curves, plan.settings, 0)
+        slow = replay.slow.get(plan.node)
+        return ReplayMeasurer(plan.curves, plan.settings, replay.seed, pace=replay.pace, slow=slow)
     launcher: Launcher = plan.given or OwnRanks()
     # torch is imported there while this process imports it to look at the machine.
     launcher.prepare(log_folder)

@@ -11,11 +11,14 @@ from ccl_dispatch.runtime.document import Node, Reader, describe
 from ccl_dispatch.runtime.errors import ConfigError
 from ccl_dispatch.runtime.units import format_size
 from ccl_dispatch.runtime.vocabulary import Cell
-from ccl_dispatch.tuner.config_model import ReplayConfig
+from ccl_dispatch.tuner.config_model import ReplayConfig, SlowNode
+from ccl_dispatch.tuner.config_sections import size_of
 from ccl_dispatch.tuner.measurements import MAX_REPORTED, Measurements, parse_measurements
 from ccl_dispatch.tuner.sizes import ALIGNMENT
 
-KEYS = ("file", "where", "noise", "outliers", "seed")
+KEYS = ("file", "where", "noise", "outliers", "seed", "pace", "slow")
+SLOW_KEYS = ("by", "from")
+MAX_PACE = 1000
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,8 @@ class ReplaySource:
     noise: float
     outliers: float
     seed: int
+    pace: float
+    slow: Mapping[str, SlowNode]
     measurements: Measurements
 
     def served(
@@ -76,7 +81,9 @@ class ReplaySource:
                 key=self.node.key,
                 fix=f"It has {'; '.join([*seen[:MAX_REPORTED], *more])}",
             )
-        return ReplayConfig(self.file, self.sha256, self.where, self.noise, self.outliers, self.seed, ranges)
+        return ReplayConfig(
+            self.file, self.sha256, self.where, self.noise, self.outliers, self.seed, ranges, self.pace, self.slow
+        )
 
 
 def read_replay(node: Node) -> ReplaySource:
@@ -87,7 +94,7 @@ def read_replay(node: Node) -> ReplaySource:
         MeasurementFileError: the file holds something wrong, or nothing that matches `where`.
     """
     reader = Reader(node, KEYS, ConfigError)
-    where_node, noise, outliers, seed = (reader.get(key) for key in ("where", "noise", "outliers", "seed"))
+    where_node, noise, outliers, seed, pace, slow = (reader.get(key) for key in KEYS[1:])
     where = {} if where_node is None else _where(where_node)
     share = 0.0 if outliers is None else reader.number(outliers, minimum=0)
     if outliers is not None and share >= 1:
@@ -101,6 +108,8 @@ def read_replay(node: Node) -> ReplaySource:
         noise=0.0 if noise is None else reader.number(noise, minimum=0, maximum=10),
         outliers=share,
         seed=0 if seed is None else reader.integer(seed, minimum=0),
+        pace=0.0 if pace is None else reader.number(pace, minimum=0, maximum=MAX_PACE),
+        slow={} if slow is None else _slow(slow),
         measurements=parse_measurements(data, file, where),
     )
 
@@ -113,6 +122,18 @@ def _where(node: Node) -> dict[str, str]:
             raise reader.fail(child, f"found {describe(child)}, expected the one value that rows must have")
         where[column] = str(child.value).lower() if isinstance(child.value, bool) else str(child.value)
     return where
+
+
+def _slow(node: Node) -> dict[str, SlowNode]:
+    """`{NAME: {by: 0.05, from: 1 MiB}}`: nodes by name, as `sweep --node` calls them."""
+    reader = Reader(node, tuple(node.value) if isinstance(node.value, dict) else ("a node",), ConfigError)
+    slow = {}
+    for name, child in reader.node.value.items():
+        one = Reader(child, SLOW_KEYS, ConfigError)
+        start = one.get("from")
+        by = one.number(one.need("by"), minimum=0, maximum=10)
+        slow[name] = SlowNode(by, 0 if start is None else size_of(one, start))
+    return slow
 
 
 def _read_file(reader: Reader, node: Node) -> tuple[str, bytes]:

@@ -66,6 +66,7 @@ class PointResult:
         condition: what the ranks' devices said before and after the repetitions: `clock_mhz` and `temperature_c` as
             [lowest, highest], `throttle` in words, empty for none. What is unknown is left out.
         faults: what went wrong on the way, in the order of time.
+        node: which of several nodes that share a study measured it; empty where there is one.
     """
 
     cell: Cell
@@ -83,6 +84,7 @@ class PointResult:
     first_us: Mapping[str, float] = field(default_factory=dict)
     condition: Mapping[str, Any] = field(default_factory=dict)
     faults: tuple[PointFault, ...] = ()
+    node: str = ""
 
     def log_ratios(self, baseline: str, candidate: str) -> list[float]:
         """log(T_baseline / T_candidate) per repetition: positive where the candidate is faster."""
@@ -112,6 +114,7 @@ class PointResult:
             "first_us": dict(self.first_us),
             "condition": dict(self.condition),
             "faults": [[f.backend, f.reason, f.rank, f.detail, f.log, f.blamed] for f in self.faults],
+            **({"node": self.node} if self.node else {}),
         }
 
     @classmethod
@@ -134,6 +137,7 @@ class PointResult:
             # Samples of before these were kept are as good.
             condition=dict(data.get("condition", {})),
             faults=tuple(PointFault(*item) for item in data.get("faults", ())),
+            node=data.get("node", ""),
         )
 
 

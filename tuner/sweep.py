@@ -6,17 +6,18 @@ import logging
 import math
 import socket
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from threadpoolctl import threadpool_limits
 
 from ccl_dispatch.runtime.table import Platform, Table
+from ccl_dispatch.runtime.units import format_size
 from ccl_dispatch.tuner.build import build_table, executions
+from ccl_dispatch.tuner.common import DEFAULT_COMMON, common_visits, still_to_do
 from ccl_dispatch.tuner.config_model import SweepConfig, config_digest
 from ccl_dispatch.tuner.emit import write_table
 from ccl_dispatch.tuner.faults import count_faults
@@ -28,8 +29,12 @@ from ccl_dispatch.tuner.plan import Plan, make_measurer, make_plan
 from ccl_dispatch.tuner.progress import Progress
 from ccl_dispatch.tuner.ranks import slow_ranks
 from ccl_dispatch.tuner.samples import PointResult
-from ccl_dispatch.tuner.search import Budget, Outlook, PointSampler, RegretSampler
-from ccl_dispatch.tuner.study import StudyMeta, SweepStudy, open_storage
+from ccl_dispatch.tuner.search import Budget, Outlook, RegretSampler
+from ccl_dispatch.tuner.search.base import Observation
+from ccl_dispatch.tuner.study import Node, StudyMeta, StudyWorker, SweepStudy, open_storage
+from ccl_dispatch.tuner.study.claims import COMMON, Claim
+from ccl_dispatch.tuner.study.patience import DEFAULT_PATIENCE
+from ccl_dispatch.tuner.study.platforms import own_path
 
 logger = logging.getLogger(__name__)
 
@@ -78,6 +83,9 @@ def run_sweep(
     *,
     measurer: Callable[[Plan, Path], Measurer] = make_measurer,
     given: GivenRanks | None = None,
+    node: Node | None = None,
+    patience: float = DEFAULT_PATIENCE,
+    common: int = DEFAULT_COMMON,
 ) -> SweepOutcome:
     """Measure, search, fit, write. Continues the study that is in the storage; Ctrl-C leaves one that can be continued.
 
@@ -87,45 +95,65 @@ def run_sweep(
         log_folder: where workers log.
         measurer: what makes the plan's measurer; it gets `log_folder` as well.
         given: the ranks to use, where a launcher started them.
+        node: this one, among those that share the storage.
+        patience: for how many seconds a shared storage that is gone is waited for.
+        common: how many points each node of a shared storage measures first, so that nodes can be compared.
 
     Raises:
         StorageError, UsageError, MeasuringError, OutputError: see there; all completed points are in the storage.
         KeyboardInterrupt: as it came; likewise.
     """
     began = time.perf_counter()
-    plan = make_plan(config, given)
+    node = replace(node or Node(), ranks=max(config.world_sizes))
+    plan = replace(make_plan(config, given), node=node.named())
     # The matrices of the search are small: threads of BLAS would only take cores from the workers.
-    with threadpool_limits(1):
-        return _run(plan, storage_url, out, lambda: measurer(plan, log_folder), progress, began)
-
-
-def _run(
-    plan: Plan, storage_url: str, out: Path, measurer: Callable[[], Measurer], progress: Progress, began: float
-) -> SweepOutcome:
-    with ExitStack() as stack:
+    with threadpool_limits(1), ExitStack() as stack:
         # Before there is a study: one that was begun on the wrong machine could never be continued.
-        source = stack.enter_context(measurer())
+        source = stack.enter_context(measurer(plan, log_folder))
         meta = study_meta(plan)
         sampler = make_sampler(plan)
-        storage = stack.enter_context(open_storage(storage_url, write=True))
+        storage = stack.enter_context(open_storage(storage_url, write=True, patience=patience))
         if storage.mended_bytes:
             logger.warning("%s ended in a torn line; %d bytes were set aside", storage_url, storage.mended_bytes)
         remove_parts(str(out))
         study = SweepStudy.create_or_continue(storage, meta, sampler)
-        whole, lost = study.recover()
+        if not storage.exclusive:
+            node = replace(node, name=node.named())
+            # Nodes of another platform may write into the same folder.
+            out = own_path(out, study.meta.name, config.name)
+        worker = stack.enter_context(
+            StudyWorker(
+                study,
+                plan.space,
+                node,
+                asdict(config.budget),
+                waiting=progress.waiting,
+                rescue=None if storage.exclusive else out.parent,
+            )
+        )
+        whole, lost = worker.recover()
         if whole or lost:
             logger.warning("taken over from an ended sweep: %d points completed, %d to be measured again", whole, lost)
-        results = study.results()
-        progress.begin(plan, results)
+        known = study.results()
+        progress.begin(plan, known)
+        spent = _Spent(plan, known, alone=storage.exclusive)
+
+        def decide() -> tuple[Outlook, str | None]:
+            outlook = sampler.outlook(study.study)
+            return outlook, spent.budget(outlook, sampler.observations(study.study))
+
         stopped_by, worker_seconds = "searched", 0.0
         outlook = sampler.outlook(study.study)
-        if outlook.proposal is not None:
-            source.remember(results)
+        if outlook.proposal is not None or study.running():
+            source.remember(known)
             source.start()
             ready = time.perf_counter()
-            stopped_by, outlook = _measure_all(plan, study, sampler, source, results, progress)
+            if not storage.exclusive:
+                _measure_common(plan, study, worker, source, spent, progress, outlook, common)
+            stopped_by, outlook = _measure_all(plan, study, worker, decide, source, spent, progress)
             worker_seconds = time.perf_counter() - ready
         progress.stopped(stopped_by, outlook)
+        results = worker.results()
         table = build_table(study.meta, results)
         write_table(table, out)
     return SweepOutcome(table, out, tuple(results), stopped_by, time.perf_counter() - began, worker_seconds)
@@ -152,6 +180,10 @@ def study_meta(plan: Plan) -> StudyMeta:
             "noise": replay.noise,
             "outliers": replay.outliers,
         }
+        if replay.slow:
+            source["made_slower"] = {
+                name: f"{slow.by:.1%} from {format_size(slow.start)}" for name, slow in replay.slow.items()
+            }
     return StudyMeta(
         name=config.name,
         provenance="measured" if replay is None else "replayed",
@@ -192,53 +224,77 @@ def make_sampler(plan: Plan) -> RegretSampler:
 def _measure_all(
     plan: Plan,
     study: SweepStudy,
-    sampler: PointSampler,
+    worker: StudyWorker,
+    decide: Callable[[], tuple[Outlook, str | None]],
     measurer: Measurer,
-    results: list[PointResult],
+    spent: _Spent,
     progress: Progress,
 ) -> tuple[str, Outlook]:
-    """Measure until the search or a budget ends; appends to `results`, says which it was, and what is left to win."""
-    spent = _Spent(plan, results)
-    visits = Counter((result.cell, result.size) for result in results)
+    """Measure until the search or a budget ends; says which it was, and what the search thinks then."""
     while True:
-        outlook = sampler.outlook(study.study)
-        word = spent.budget(outlook)
-        if word is not None:
-            return word, outlook
-        with _trial(study, plan) as (trial, cell_name, size, repeats):
-            progress.point(trial.number, cell_name, size)
-            cell = plan.cells[cell_name]
-            number = plan.number(cell_name, size, visits[cell, size])
-            # Where others share the study the trial's point may be another one than the outlook's.
-            same = outlook.proposal is not None and outlook.proposal[:2] == (cell_name, size)
-            doubts = outlook.proposal.doubts if same and outlook.proposal else {}
-            result = measurer.measure(plan.point(cell_name, size), number, repeats, doubts)
-            study.record(trial, result)
-        visits[cell, size] += 1
+        asked = worker.ask(decide)
+        if asked.claim is None:
+            return asked.ended, asked.outlook
+        with _given_up_on_failure(worker, asked.claim):
+            result = _measured(plan, asked.claim, asked.outlook, measurer, progress)
+            result = worker.record(asked.claim, result)
         spent.add(result)
-        results.append(result)
+        progress.measured(result, study.verdicts(result), asked.outlook)
+
+
+def _measure_common(
+    plan: Plan,
+    study: SweepStudy,
+    worker: StudyWorker,
+    measurer: Measurer,
+    spent: _Spent,
+    progress: Progress,
+    outlook: Outlook,
+    most: int,
+) -> None:
+    """Measure the points that every node measures, as far as this one has not."""
+    for visit in still_to_do(plan, common_visits(plan, most), study.trials(), plan.node):
+        claim = worker.take(visit.cell, visit.size, visit.repeats, {COMMON: visit.round})
+        with _given_up_on_failure(worker, claim):
+            result = worker.record(claim, _measured(plan, claim, None, measurer, progress))
+        spent.add(result)
         progress.measured(result, study.verdicts(result), outlook)
 
 
+def _measured(plan: Plan, claim: Claim, outlook: Outlook | None, measurer: Measurer, progress: Progress) -> PointResult:
+    """Measure the claim's point; without an outlook it is a common one, whose repetitions are taken to the last."""
+    progress.point(claim.number, claim.cell, claim.size)
+    point = plan.point(claim.cell, claim.size)
+    number = plan.number(claim.cell, claim.size, claim.visit)
+    if outlook is None:
+        return measurer.measure(point, number, claim.repeats, thorough=True)
+    proposal = outlook.proposal
+    doubts = proposal.doubts if proposal is not None else {}
+    return measurer.measure(point, number, claim.repeats, doubts)
+
+
 @contextmanager
-def _trial(study: SweepStudy, plan: Plan) -> Iterator[tuple[Any, str, int, int]]:
-    """A trial that is failed when its point comes to nothing, for whatever reason."""
-    trial, cell_name, size, repeats = study.ask(plan.space)
+def _given_up_on_failure(worker: StudyWorker, claim: Claim) -> Iterator[None]:
+    """The claim's trial is failed when its point comes to nothing, for whatever reason."""
     try:
-        yield trial, cell_name, size, repeats
+        yield
     except BaseException as problem:
         try:
-            study.give_up(trial, f"{type(problem).__name__}: {problem}"[:500])
+            worker.give_up(claim, f"{type(problem).__name__}: {problem}"[:500])
         except Exception as second:  # noqa: BLE001 - what failed first is what the user must see
-            logger.warning("trial %d could not be closed (%s); the next sweep takes care of it", trial.number, second)
+            logger.warning("trial %d could not be closed (%s); the next sweep takes care of it", claim.number, second)
         raise
 
 
 class _Spent:
-    """What has been spent of the config's budget, earlier runs of the study included."""
+    """What has been spent of the config's budget, earlier runs of the study included.
 
-    def __init__(self, plan: Plan, results: list[PointResult]) -> None:
+    Where several nodes share a study, what all of them measured counts: `seconds` are then the nodes' together.
+    """
+
+    def __init__(self, plan: Plan, results: Sequence[PointResult], *, alone: bool) -> None:
         self._budget = plan.config.budget
+        self._alone = alone
         self._virtual = plan.config.replay is not None
         self._executions = sum(executions(results).values())
         self._seconds = math.fsum(result.wall_seconds for result in results)
@@ -250,14 +306,19 @@ class _Spent:
         if self._virtual:
             self._seconds += result.wall_seconds
 
-    def budget(self, outlook: Outlook) -> str | None:
+    def budget(self, outlook: Outlook, observations: Sequence[Observation]) -> str | None:
         """The word for what ends the sweep now: a budget's name, or `searched`; None to go on."""
         budget = self._budget
+        used = self._executions
         seconds = self._seconds + (0.0 if self._virtual else time.perf_counter() - self._began)
+        if not self._alone:
+            visits = [observation.visit for observation in observations if observation.visit is not None]
+            used = sum(visit.executions for visit in visits)
+            seconds = math.fsum(visit.seconds for visit in visits)
         if budget.seconds is not None and seconds >= budget.seconds:
             return "seconds"
         if budget.regret is not None and outlook.regret <= budget.regret:
             return "regret"
-        if budget.executions is not None and self._executions >= budget.executions:
+        if budget.executions is not None and used >= budget.executions:
             return "executions"
         return outlook.exhausted or ("searched" if outlook.proposal is None else None)

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 class ReplayBackend(Backend):
     """One backend of a measurement file. It is made by `ReplayMeasurer`, not by name: its name is the file's.
 
-    `context.options` holds `name`, `curves` (ReplayCurves), `team` (VirtualTeam) and `rng` (random.Random).
+    `context.options` holds `name`, `curves` (ReplayCurves), `team` (VirtualTeam), `rng` (random.Random) and
+    `factor`, by which every latency is made longer.
     """
 
     name = "replay"
@@ -34,6 +35,7 @@ class ReplayBackend(Backend):
         self._curves: ReplayCurves = context.options["curves"]
         self._team: VirtualTeam = context.options["team"]
         self._rng: random.Random = context.options["rng"]
+        self._factor: float = context.options["factor"]
 
     def supports(self, point: Point) -> str | None:
         """What was measured, and what lies between; nothing beyond is invented."""
@@ -43,7 +45,8 @@ class ReplayBackend(Backend):
         """A call that lets the clock advance by one drawn latency; there is no data."""
 
         def call() -> None:
-            self._team.advance(self._curves.latency_us(point.cell, self._replayed, point.size, self._rng) * 1e-6)
+            latency = self._curves.latency_us(point.cell, self._replayed, point.size, self._rng)
+            self._team.advance(latency * self._factor * 1e-6)
 
         return call
 

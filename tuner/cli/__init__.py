@@ -34,6 +34,8 @@ VERBS = {
     "explain": ("explain", "answer one call, with the reasons"),
     "report": ("report", "one HTML page with curves, bands and evidence; or the figures as pictures"),
     "diff": ("diff", "two tables: which calls change backend, and what that gains or costs"),
+    "merge": ("merge", "join studies of one platform by their samples, or tables with different cells"),
+    "fleet": ("fleet", "are the nodes that share a study alike? which differ beyond the noise"),
     "validate": ("validate", "check tables: form, sense, digest"),
     "schema": (
         "schema",

@@ -14,6 +14,7 @@ import ccl_dispatch.configs
 from ccl_dispatch.runtime.errors import MeasuringError, OutputError, UsageError
 from ccl_dispatch.tuner.cli.exit_codes import exit_code
 from ccl_dispatch.tuner.cli.options import check_writable, print_json, write_json
+from ccl_dispatch.tuner.common import DEFAULT_COMMON
 from ccl_dispatch.tuner.config import load_config
 from ccl_dispatch.tuner.faults import faults_in_words
 from ccl_dispatch.tuner.launch.given import GivenRanks
@@ -21,6 +22,10 @@ from ccl_dispatch.tuner.launch.hosting import host
 from ccl_dispatch.tuner.launch.launched import Launched, forget_group, launched
 from ccl_dispatch.tuner.progress import Together, choose_progress
 from ccl_dispatch.tuner.progress.events import STANDARD_OUTPUT, EventProgress, EventSink
+from ccl_dispatch.tuner.study import Node
+from ccl_dispatch.tuner.study.databases import without_password
+from ccl_dispatch.tuner.study.owner import DEFAULT_GRACE, MIN_GRACE
+from ccl_dispatch.tuner.study.patience import DEFAULT_PATIENCE
 from ccl_dispatch.tuner.study.storage import check_shared
 from ccl_dispatch.tuner.sweep import SweepOutcome, run_sweep
 
@@ -42,6 +47,33 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--summary", metavar="FILE.json", help="write figures about the sweep")
     parser.add_argument(
         "--events", metavar="FILE", help="append what happens, one JSON object a line; - for standard output"
+    )
+    parser.add_argument(
+        "--node",
+        default="",
+        metavar="NAME",
+        help="what this node is called where several share a storage: its host's name",
+    )
+    parser.add_argument(
+        "--common",
+        type=int,
+        default=DEFAULT_COMMON,
+        metavar="N",
+        help="so many points are measured by every node of a shared storage (default: %(default)d; see `fleet`)",
+    )
+    parser.add_argument(
+        "--grace",
+        type=float,
+        default=DEFAULT_GRACE,
+        metavar="SECONDS",
+        help="a node without a sign of life for so long gives its point back (default: %(default)g)",
+    )
+    parser.add_argument(
+        "--patience",
+        type=float,
+        default=DEFAULT_PATIENCE,
+        metavar="SECONDS",
+        help="for so long a shared storage that is gone is waited for (default: %(default)g)",
     )
     parser.add_argument("--dry-run", action="store_true", help="print the plan and its cost; start and write nothing")
     parser.add_argument("--quiet", action="store_true", help="no progress")
@@ -70,6 +102,10 @@ def run(options: argparse.Namespace) -> int:
 
 def _sweep(options: argparse.Namespace, place: Launched | None, given: GivenRanks | None) -> int:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
+    if options.grace < MIN_GRACE or options.patience < 0:
+        raise UsageError(
+            f"--grace {options.grace:g} --patience {options.patience:g}: expected at least {MIN_GRACE:g} and 0 seconds"
+        )
     config = load_config(config_path(options.config))
     if options.dry_run:
         from ccl_dispatch.tuner.forecast import forecast, forecast_lines
@@ -99,20 +135,33 @@ def _sweep(options: argparse.Namespace, place: Launched | None, given: GivenRank
         check_writable(Path(options.summary), "--summary")
     progress = choose_progress(quiet=options.quiet)
     if options.events:
-        progress = Together(progress, EventProgress(EventSink(options.events), config, storage, str(out)))
+        progress = Together(
+            progress, EventProgress(EventSink(options.events), config, without_password(storage), str(out))
+        )
+    shown = without_password(storage)
     outcome: SweepOutcome | None = None
     problem: BaseException | None = None
     try:
-        outcome = run_sweep(config, storage, out, logs, progress, given=given)
+        outcome = run_sweep(
+            config,
+            storage,
+            out,
+            logs,
+            progress,
+            given=given,
+            node=Node(options.node, grace=options.grace),
+            patience=options.patience,
+            common=max(options.common, 0),
+        )
     except OutputError as found:
         problem = found
-        print(f"all samples are in {storage}; once there is room: {_build(storage, out)}", file=sys.stderr)
+        print(f"all samples are in {shown}; once there is room: {_build(shown, out)}", file=sys.stderr)
         raise
     except MeasuringError as found:
         problem = found
         print(
-            f"all points measured so far are kept in {storage}; once it is mended the same command continues. "
-            f"A table of what there is: {_build(storage, out)}",
+            f"all points measured so far are kept in {shown}; once it is mended the same command continues. "
+            f"A table of what there is: {_build(shown, out)}",
             file=sys.stderr,
         )
         raise
@@ -129,7 +178,7 @@ def _sweep(options: argparse.Namespace, place: Launched | None, given: GivenRank
     else:
         # Standard output is the events' alone, where they go there.
         stream = sys.stderr if options.events == STANDARD_OUTPUT else sys.stdout
-        print("\n".join(_lines(outcome, storage)), file=stream)
+        print("\n".join(_lines(outcome, shown)), file=stream)
     return 0
 
 

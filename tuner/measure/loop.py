@@ -27,6 +27,7 @@ class _Goal:
     repeats: int
     settings: MeasureSettings
     doubts: Mapping[str, Doubt]
+    thorough: bool = False
 
     def is_settled(self, name: str, log_ratios: Sequence[float]) -> bool:
         doubt = self.doubts.get(name)
@@ -56,7 +57,7 @@ def time_point(
     order = random.Random(f"{settings.seed}/{request.number}")
     began = team.clock()
     most = settings.rule.max_samples if request.repeats is None else min(request.repeats, settings.rule.max_samples)
-    goal = _Goal(most, settings, request.doubts)
+    goal = _Goal(most, settings, request.doubts, request.thorough)
     decision = min(FIRST_BLOCK, _longest_block(names), most)
     while decision > 0:
         seconds: list[float] = []
@@ -98,9 +99,10 @@ def _judge(rows: list[list[float]], names: Sequence[str], timings: Timings, goal
         return _SAMPLES
     # Book-keeping must not outweigh measuring: less than `min_seconds` is not worth the visit.
     if elapsed >= settings.min_seconds:
-        if word == "settled" or (
+        done = word == "settled" or (
             ratios and goal.doubts and all(goal.is_settled(name, ratios[name]) for name in ratios)
-        ):
+        )
+        if done and (count >= goal.repeats or not goal.thorough):
             return _SETTLED
         if count >= goal.repeats and count < settings.rule.max_samples:
             firsts = _first_log_ratios(timings, settings.baseline)

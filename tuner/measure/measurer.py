@@ -37,7 +37,13 @@ class Measurer(Protocol):
         """Do now what the first point would otherwise wait for."""
 
     def measure(
-        self, point: Point, number: int, repeats: int | None = None, doubts: Mapping[str, Doubt] | None = None
+        self,
+        point: Point,
+        number: int,
+        repeats: int | None = None,
+        doubts: Mapping[str, Doubt] | None = None,
+        *,
+        thorough: bool = False,
     ) -> PointResult:
         """The samples of `point`, from one visit.
 
@@ -45,6 +51,7 @@ class Measurer(Protocol):
             number: makes what is random about the visit its own.
             repeats: repetitions to take, None for as many as the settings allow.
             doubts: per candidate what is known from other points; repetitions may end once all are settled.
+            thorough: take all `repeats`, settled or not.
 
         Raises:
             MeasuringError: there is no answer, and it is not a candidate's fault.
@@ -138,12 +145,18 @@ class WorkerMeasurer:
                 return
 
     def measure(
-        self, point: Point, number: int, repeats: int | None = None, doubts: Mapping[str, Doubt] | None = None
+        self,
+        point: Point,
+        number: int,
+        repeats: int | None = None,
+        doubts: Mapping[str, Doubt] | None = None,
+        *,
+        thorough: bool = False,
     ) -> PointResult:
         """See `Measurer`."""
         began = time.perf_counter() - self._pool.stopped_seconds
         visit = Visit(self._left_out(point), self._settings.candidates)
-        request = PointRequest(point, number, (), repeats, doubts or {})
+        request = PointRequest(point, number, (), repeats, doubts or {}, thorough=thorough)
         while True:
             found = self._attempt(replace(request, without=tuple(visit.without)), visit)
             if isinstance(found, WorkerFault):

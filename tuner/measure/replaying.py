@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from types import TracebackType
 
 from ccl_dispatch.tuner.backends.base import BackendContext, Point
 from ccl_dispatch.tuner.backends.replay import ReplayBackend
+from ccl_dispatch.tuner.config_model import SlowNode
 from ccl_dispatch.tuner.curves import Doubt
 from ccl_dispatch.tuner.device.host import HostDevice
 from ccl_dispatch.tuner.measure.invocation import Eager, Invocation
@@ -23,15 +25,28 @@ from ccl_dispatch.tuner.samples import PointResult
 class ReplayMeasurer:
     """Serves the measured latencies of `curves`. Times are virtual, and no output is checked: there is none.
 
+    With a `pace` a point also takes as long as it did, times the pace. A `slow` node has longer latencies
+    from a size on.
+
     A point's draws depend on the seed, the point and its number alone, so that a continued replay goes on as an
     uninterrupted one would.
     """
 
-    def __init__(self, curves: ReplayCurves, settings: MeasureSettings, seed: int) -> None:
+    def __init__(
+        self,
+        curves: ReplayCurves,
+        settings: MeasureSettings,
+        seed: int,
+        *,
+        pace: float = 0.0,
+        slow: SlowNode | None = None,
+    ) -> None:
         self._curves = curves
         # `min_seconds` keeps book-keeping in proportion to a real clock; a virtual one has no use for it.
         self._settings = replace(settings, min_seconds=0.0)
         self._seed = seed
+        self._pace = pace
+        self._slow = slow or SlowNode(0.0)
 
     def __enter__(self) -> ReplayMeasurer:
         return self
@@ -48,16 +63,23 @@ class ReplayMeasurer:
         """Nothing has to be started."""
 
     def measure(
-        self, point: Point, number: int, repeats: int | None = None, doubts: Mapping[str, Doubt] | None = None
+        self,
+        point: Point,
+        number: int,
+        repeats: int | None = None,
+        doubts: Mapping[str, Doubt] | None = None,
+        *,
+        thorough: bool = False,
     ) -> PointResult:
         """See `Measurer`."""
         team = VirtualTeam()
         rng = random.Random(f"{self._seed}/{number}/{point.cell.name}/{point.size}")
         report = RankReport()
+        factor = 1.0 + self._slow.by if point.size >= self._slow.start else 1.0
         stream = self._settings.timing == "back_to_back"
         usable: dict[str, Invocation] = {}
         for name in self._settings.backends:
-            options = {"name": name, "curves": self._curves, "team": team, "rng": rng}
+            options = {"name": name, "curves": self._curves, "team": team, "rng": rng, "factor": factor}
             backend = ReplayBackend(BackendContext(None, 0, 1, options=options))
             reason = backend.supports(point)
             if reason is None:
@@ -67,6 +89,8 @@ class ReplayMeasurer:
                 report.unsupported[name] = reason
         report.agreed_unsupported = tuple(report.unsupported)
         if self._settings.baseline in usable and len(usable) > 1:
-            request = PointRequest(point, number, (), repeats, doubts or {})
+            request = PointRequest(point, number, (), repeats, doubts or {}, thorough=thorough)
             report.timings = time_point(team, usable, request, self._settings)
+        if self._pace:
+            time.sleep(self._pace * team.clock())
         return point_result(point, [report], self._settings, (), team.clock(), measured_at="")

@@ -23,6 +23,9 @@ class Progress(Protocol):
     def point(self, trial: int, cell_name: str, size: int) -> None:
         """The point of a trial is about to be measured."""
 
+    def waiting(self, what: str) -> None:
+        """Nothing can be measured until others have done something; `what` begins with "for". May come often."""
+
     def measured(self, result: PointResult, verdicts: Mapping[str, Interval], outlook: Outlook) -> None:
         """That point was measured and stored; `outlook` is what the search thought before it."""
 
@@ -40,6 +43,9 @@ class SilentProgress:
         """Nothing."""
 
     def point(self, trial: int, cell_name: str, size: int) -> None:
+        """Nothing."""
+
+    def waiting(self, what: str) -> None:
         """Nothing."""
 
     def measured(self, result: PointResult, verdicts: Mapping[str, Interval], outlook: Outlook) -> None:
@@ -67,6 +73,11 @@ class Together(SilentProgress):
         """See `Progress`."""
         for watcher in self._watchers:
             watcher.point(trial, cell_name, size)
+
+    def waiting(self, what: str) -> None:
+        """See `Progress`."""
+        for watcher in self._watchers:
+            watcher.waiting(what)
 
     def measured(self, result: PointResult, verdicts: Mapping[str, Interval], outlook: Outlook) -> None:
         """See `Progress`."""

@@ -77,6 +77,12 @@ class LiveProgress(SilentProgress):
             self._scene.point(cell_name, size)
             self._draw()
 
+    def waiting(self, what: str) -> None:
+        """See `Progress`."""
+        if self._scene is not None:
+            self._scene.waiting(what)
+            self._draw()
+
     def measured(self, result: PointResult, verdicts: Mapping[str, Interval], outlook: Outlook) -> None:
         """Only taken down: the next point comes at once, and is drawn with it."""
         if self._scene is not None:
@@ -134,6 +140,11 @@ class _Scene:
         self._began = time.monotonic() if self._began is None else self._began
         self.state = ""
         self.now = (cell_name, size, time.strftime("%H:%M:%S"))
+
+    def waiting(self, what: str) -> None:
+        """Others have to do something first."""
+        self.now = None
+        self.state = f"waiting {what}"
 
     def measured(self, result: PointResult, verdicts: Mapping[str, Interval], outlook: Outlook) -> None:
         """Take it down."""

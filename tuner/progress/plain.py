@@ -40,6 +40,7 @@ class PlainProgress(SilentProgress):
         self._done = 0
         self._here = 0
         self._baseline = ""
+        self._waiting = ""
         self._told: set[tuple[str, str, str]] = set()
         self._beliefs: Beliefs | None = None
         self._pace: Pace | None = None
@@ -58,6 +59,12 @@ class PlainProgress(SilentProgress):
     def point(self, trial: int, cell_name: str, size: int) -> None:
         """Only the clock starts, with the first point: the line comes with the result."""
         self._began = time.monotonic() if self._began is None else self._began
+
+    def waiting(self, what: str) -> None:
+        """Said once for each thing that is waited for."""
+        if what != self._waiting:
+            self._waiting = what
+            self._say(f"waiting {what}")
 
     def measured(self, result: PointResult, verdicts: Mapping[str, Interval], outlook: Outlook) -> None:
         """See `Progress`."""

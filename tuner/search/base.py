@@ -222,7 +222,7 @@ class PointSampler(BaseSampler, abc.ABC):
         )
 
     def observations(self, study: optuna.Study, without: int = -1) -> list[Observation]:
-        """The study's points, in the order of their trials; failed trials are as if never asked for."""
+        """The study's points, in the order of their trials; failed ones without samples are as if never asked for."""
         trials = study.get_trials(deepcopy=False)
         if self._known_of is not study:
             self._known_of, self._known_trials, self._known = study, 0, []
@@ -235,10 +235,11 @@ class PointSampler(BaseSampler, abc.ABC):
 
     def _read(self, trial: FrozenTrial) -> list[Observation]:
         """The trial's point, or none."""
-        if trial.state == TrialState.FAIL or len(trial.params) < len(self._distributions):
+        text = trial.user_attrs.get(OBSERVED)
+        # A trial that was given up counts where its samples had been stored.
+        if (trial.state == TrialState.FAIL and text is None) or len(trial.params) < len(self._distributions):
             return []
         size = self.space.sizes[trial.params[SIZE_INDEX]]
-        text = trial.user_attrs.get(OBSERVED)
         if text is None:
             return [Observation(trial.params[CELL], size, pending=True)]
         known = self._decoded.get(trial.number)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import time
 import warnings
 from collections.abc import Callable
 
@@ -21,8 +22,16 @@ _DRIVERS = {
 }
 # How these are also called. Optuna stores attributes by an upsert that it has for `mysql` alone.
 _SAME_AS = {"postgres": "postgresql", "mariadb": "mysql"}
+_ATTEMPTS = 6
 # libpq's names: an unreachable server is noticed within seconds, not when TCP gives up after two hours.
-_LIBPQ = {"connect_timeout": 10, "keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3}
+_LIBPQ: dict[str, object] = {
+    "connect_timeout": 10,
+    "keepalives_idle": 30,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+}
+# A node that is stopped in the midst of a transaction would hold a lock that all others wait for.
+_END_OF_IDLE_TRANSACTIONS = {"options": "-c idle_in_transaction_session_timeout=10000"}
 # To the last @: a password may hold one.
 _PASSWORD = re.compile(r"(://[^:/@\s]*):\S*@")
 _PASSWORD_IN_QUERY = re.compile(r"(?i)([?&](?:password|passwd)=)[^&\s]*")
@@ -76,10 +85,24 @@ def _database(scheme: str, rest: str) -> tuple[optuna.storages.BaseStorage, Call
         # A connection that a restarted server has closed is replaced before it is used.
         options["pool_pre_ping"] = True
     if scheme.startswith("postgresql"):
-        options["connect_args"] = _LIBPQ
-    database = optuna.storages.RDBStorage(f"{scheme}://{rest}", engine_kwargs=options)
+        options["connect_args"] = _LIBPQ if "options=" in rest else _LIBPQ | _END_OF_IDLE_TRANSACTIONS
+    database = _made(f"{scheme}://{rest}", options)
     # Behind Optuna's cache, which reads finished trials once.
     return optuna.storages.get_storage(database), database.engine.dispose
+
+
+def _made(url: str, options: dict[str, object]) -> optuna.storages.RDBStorage:
+    """The storage with its tables; two processes that make them at once get in each other's way, for a moment."""
+    from sqlalchemy import exc
+
+    for attempt in range(_ATTEMPTS):
+        try:
+            return optuna.storages.RDBStorage(url, engine_kwargs=dict(options))
+        except (exc.ProgrammingError, exc.IntegrityError, exc.OperationalError) as problem:
+            if attempt == _ATTEMPTS - 1 or "exist" not in str(problem.orig):
+                raise
+            time.sleep(0.2 * (attempt + 1))
+    raise AssertionError("unreachable")
 
 
 def _proxy(address: str) -> tuple[optuna.storages.BaseStorage, Callable[[], None]]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from typing import Any, TypeVar
 
 from optuna.distributions import BaseDistribution
@@ -40,6 +41,16 @@ class PatientStorage(BaseStorage):
         self._closed = threading.Event()
         self._lock = threading.Lock()
         self._gone_since: float | None = None
+        self._moment = threading.local()
+
+    @contextlib.contextmanager
+    def at_one_moment(self) -> Iterator[None]:
+        """Within it, and on this thread, the trials are those of the first look: one look is enough for a decision."""
+        self._moment.trials = {}
+        try:
+            yield
+        finally:
+            self._moment.trials = None
 
     def close(self) -> None:
         """Wait no longer, in any thread: from now on a failure is final."""
@@ -166,8 +177,13 @@ class PatientStorage(BaseStorage):
     def get_all_trials(
         self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
     ) -> list[FrozenTrial]:
-        """See BaseStorage."""
-        return self._call(lambda: self._inner.get_all_trials(study_id, deepcopy, states))
+        """See BaseStorage, and `at_one_moment`."""
+        seen: dict[int, list[FrozenTrial]] | None = getattr(self._moment, "trials", None)
+        if seen is None or deepcopy:
+            return self._call(lambda: self._inner.get_all_trials(study_id, deepcopy, states))
+        if study_id not in seen:
+            seen[study_id] = self._call(lambda: self._inner.get_all_trials(study_id, deepcopy=False))
+        return [trial for trial in seen[study_id] if states is None or trial.state in states]
 
     def remove_session(self) -> None:
         """See BaseStorage."""

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import math
-import os
-import socket
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import optuna
-from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
+from optuna.distributions import BaseDistribution
+from optuna.exceptions import UpdateFinishedTrialError
+from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from ccl_dispatch.runtime.document import nearest
-from ccl_dispatch.runtime.errors import StorageError, StorageWriteError, UsageError
+from ccl_dispatch.runtime.errors import StorageError, UsageError
 from ccl_dispatch.tuner.config_model import differences
 from ccl_dispatch.tuner.curves import PointSamples
 from ccl_dispatch.tuner.samples import PointResult
@@ -30,57 +32,70 @@ from ccl_dispatch.tuner.search.base import (
     encode,
 )
 from ccl_dispatch.tuner.statistics import Interval, median_interval, shared_confidence
+from ccl_dispatch.tuner.study.claims import WHY, counts
 from ccl_dispatch.tuner.study.dashboard import describe_study, trial_attributes
 from ccl_dispatch.tuner.study.meta import StudyMeta
+from ccl_dispatch.tuner.study.platforms import beside, listed, platform_differences
 from ccl_dispatch.tuner.study.storage import Storage
 
 META = "ccl_dispatch"
 RESULT = "result"
-OWNER = "owner"
-WHY = "why"
+# For so long the description of a study that another process has just made is waited for.
+_DESCRIBED_SECONDS = 5.0
+
+logger = logging.getLogger(__name__)
 
 
 class SweepStudy:
     """One study in a storage. The objective's value is the log-ratio of the best candidate, for dashboards."""
 
-    def __init__(self, study: optuna.Study, meta: StudyMeta, *, exclusive: bool = False) -> None:
+    def __init__(self, study: optuna.Study, meta: StudyMeta, storage: Storage) -> None:
         self.study = study
         self.meta = meta
-        self._exclusive = exclusive
+        self.storage = storage
+        self.id = storage.optuna.get_study_id_from_name(study.study_name)
 
     @classmethod
     def create_or_continue(cls, storage: Storage, meta: StudyMeta, sampler: optuna.samplers.BaseSampler) -> SweepStudy:
         """The study of that name in the storage, made when it is not there.
 
+        Where the one that is there holds samples of another platform, it stays as it is, and this platform gets a study
+        of its own beside it, with a digest of the platform in its name; a warning says what differs.
+
         Raises:
-            StorageError: it is there, but its samples mean something else: another config, or another platform.
+            StorageError: it is there, but its samples are of another config.
         """
-        names = optuna.get_all_study_names(storage.optuna)
-        if meta.name not in names:
-            study = optuna.create_study(
-                storage=storage.optuna, study_name=meta.name, direction="maximize", sampler=sampler
-            )
-            study.set_user_attr(META, meta.to_json())
-            describe_study(study, storage.optuna, meta)
-            return cls(study, meta, exclusive=storage.exclusive)
-        study = optuna.load_study(storage=storage.optuna, study_name=meta.name, sampler=sampler)
-        trials = study.get_trials(deepcopy=False)
-        if not trials:
-            # Its maker went before the first point: whatever it was made for, no sample holds us to that.
-            study.set_user_attr(META, meta.to_json())
-            return cls(study, meta, exclusive=storage.exclusive)
-        found = _meta_of(study, storage.url)
+        study, found = _opened(storage, meta, sampler)
         changed = differences(found.identity, meta.identity)
-        changed += differences({"platform": found.platform._asdict()}, {"platform": meta.platform._asdict()})
-        if changed:
-            if storage.exclusive and not any(RESULT in trial.user_attrs for trial in trials):
-                optuna.delete_study(study_name=meta.name, storage=storage.optuna)  # nothing but failures: start anew
+        other = platform_differences(found.platform, meta.platform)
+        if (changed or other) and storage.exclusive:
+            trials = study.get_trials(deepcopy=False)
+            if not any(RESULT in trial.user_attrs for trial in trials):
+                # Its maker went before the first point: whatever it was made for, no sample holds us to that.
+                optuna.delete_study(study_name=meta.name, storage=storage.optuna)
                 return cls.create_or_continue(storage, meta, sampler)
+        if changed:
             raise StorageError(
                 f"study {meta.name!r} in {storage.url} holds samples of another sweep; what differs, the study's "
                 f"first: {'; '.join(changed)}. Give another --storage, or another `name` in the config"
             )
-        return cls(study, found, exclusive=storage.exclusive)
+        if other:
+            own = beside(meta)
+            logger.warning(
+                "study %r in %s is of another platform and is left as it is: %s (its value first). "
+                "What is measured here goes into study %r and a table of its own",
+                meta.name,
+                storage.url,
+                "; ".join(other),
+                own.name,
+            )
+            study, found = _opened(storage, own, sampler)
+            if changed := differences(found.identity, meta.identity):
+                raise StorageError(
+                    f"study {own.name!r} in {storage.url} holds samples of another sweep; what differs, the study's "
+                    f"first: {'; '.join(changed)}. Give another --storage, or another `name` in the config"
+                )
+        return cls(study, found, storage)
 
     @classmethod
     def load(cls, storage: Storage, name: str | None) -> SweepStudy:
@@ -90,77 +105,99 @@ class SweepStudy:
             StorageError: none of that name, or several to choose from.
         """
         study = optuna.load_study(storage=storage.optuna, study_name=find_study(storage, name))
-        return cls(study, _meta_of(study, storage.url))
+        return cls(study, _meta_of(study, storage.url), storage)
 
-    def recover(self) -> tuple[int, int]:
-        """Settle trials that a dead process left running: (those whose samples were whole, those given up).
+    def trials(self) -> list[FrozenTrial]:
+        """All trials, in the order of their numbers; not to be changed."""
+        return self.study.get_trials(deepcopy=False)
 
-        A trial whose samples were stored is completed; one without is failed, so that its point is measured again.
-        Trials of processes that are alive, or on other hosts, are left alone; a storage that is ours alone has none.
-        """
-        completed = failed = 0
-        for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-            if not self._exclusive and _is_alive(trial.user_attrs.get(OWNER, "")):
-                continue
-            if RESULT in trial.user_attrs and OBSERVED in trial.user_attrs:
-                self._tell(trial.number, self.result_of(trial))
-                completed += 1
-            else:
-                self.study.tell(trial.number, state=TrialState.FAIL)
-                failed += 1
-        return completed, failed
+    def running(self) -> list[FrozenTrial]:
+        """Those that are not finished."""
+        return self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
 
-    def ask(self, space: SearchSpace) -> tuple[Trial, str, int, int]:
-        """A new trial with the cell's name, the size and the repetitions that its sampler chose."""
-        with self._writing():
-            trial = self.study.ask(space.distributions())
-            trial.set_user_attr(OWNER, f"{socket.gethostname()}:{os.getpid()}")
-        params = trial.params
-        return trial, params[CELL], space.sizes[params[SIZE_INDEX]], params[REPEATS]
-
-    def record(self, trial: Trial, result: PointResult) -> None:
-        """Keep the samples of a point. They are stored before the trial is completed: no moment loses them.
+    def complete(self, trial_id: int, result: PointResult) -> None:
+        """Store the samples of a running trial, and then finish it: no moment loses them.
 
         Raises:
-            StorageWriteError: the storage does not take them: a full disk, a database that is gone.
+            UpdateFinishedTrialError: it is finished already.
         """
-        with self._writing():
-            trial.set_user_attr(RESULT, json.dumps(result.to_json(), separators=(",", ":")))
-            trial.set_user_attr(OBSERVED, encode(self.observation(result)))
-            for key, value in trial_attributes(self.meta, result, self.verdicts(result)).items():
-                trial.set_user_attr(key, value)
-            self._tell(trial.number, result)
+        storage = self.storage.optuna
+        storage.set_trial_user_attr(trial_id, RESULT, _text(result))
+        storage.set_trial_user_attr(trial_id, OBSERVED, encode(self.observation(result)))
+        verdicts = self.verdicts(result)
+        for key, text in trial_attributes(self.meta, result, verdicts).items():
+            storage.set_trial_user_attr(trial_id, key, text)
+        value = _value(verdicts)
+        # A point where no candidate could be timed has no value; it is an answer all the same, not a failure.
+        state = TrialState.PRUNED if value is None else TrialState.COMPLETE
+        storage.set_trial_state_values(trial_id, state, None if value is None else (value,))
 
-    def add(self, space: SearchSpace, result: PointResult) -> None:
-        """Keep a point that nobody asked for: an import."""
+    def settle(self, trial: FrozenTrial, why: str) -> bool:
+        """Finish the running trial of a process that is gone; whether its samples were whole."""
+        storage = self.storage.optuna
+        trial_id = trial._trial_id  # noqa: SLF001 - storages know trials by nothing else
+        whole = RESULT in trial.user_attrs
+        with contextlib.suppress(UpdateFinishedTrialError):  # its process lives, or another one was quicker
+            if whole:
+                self.complete(trial_id, self.result_of(trial))
+            else:
+                storage.set_trial_user_attr(trial_id, WHY, why)
+                storage.set_trial_state_values(trial_id, TrialState.FAIL)
+                if not self.storage.exclusive:
+                    logger.warning("trial %d is given back: %s", trial.number, why)
+        return whole
+
+    def add(self, space: SearchSpace, result: PointResult, more: Mapping[str, Any] | None = None) -> None:
+        """Keep a point that nobody waits for: of an import, or of a trial that was taken back; `more` attributes."""
+        params = {
+            CELL: result.cell.name,
+            SIZE_INDEX: space.sizes.index(result.size),
+            REPEATS: min(max(map(len, result.latencies_us.values()), default=1), MOST_REPEATS),
+        }
+        self.adopt(result, params, space.distributions(), more or {})
+
+    def adopt(
+        self,
+        result: PointResult,
+        params: Mapping[str, Any],
+        distributions: Mapping[str, BaseDistribution],
+        more: Mapping[str, Any],
+    ) -> None:
+        """Keep a point of another study, with the parameters and attributes of its trial there."""
         verdicts = self.verdicts(result)
         self.study.add_trial(
             create_trial(
                 state=TrialState.COMPLETE if verdicts else TrialState.PRUNED,
                 value=_value(verdicts),
-                params={
-                    CELL: result.cell.name,
-                    SIZE_INDEX: space.sizes.index(result.size),
-                    REPEATS: min(max(map(len, result.latencies_us.values()), default=1), MOST_REPEATS),
-                },
-                distributions=space.distributions(),
+                params=dict(params),
+                distributions=dict(distributions),
                 user_attrs={
-                    RESULT: json.dumps(result.to_json(), separators=(",", ":")),
+                    RESULT: _text(result),
                     OBSERVED: encode(self.observation(result)),
                     **trial_attributes(self.meta, result, verdicts),
+                    **more,
                 },
             )
         )
 
-    def give_up(self, trial: Trial, why: str) -> None:
-        """The trial ends without samples; its point will be asked for again."""
-        trial.set_user_attr(WHY, why)
-        self.study.tell(trial.number, state=TrialState.FAIL)
+    def describe(self, meta: StudyMeta) -> None:
+        """Let the study say this of itself from now on."""
+        if meta.to_json() != self.meta.to_json():
+            self.study.set_user_attr(META, meta.to_json())
+            self.meta = meta
 
-    def results(self) -> list[PointResult]:
-        """The samples of all recorded points, in the order of their trials."""
-        trials = self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
-        return [self.result_of(trial) for trial in trials if RESULT in trial.user_attrs]
+    def results(self, before: float = math.inf, only: str = "") -> list[PointResult]:
+        """The samples of all recorded points, in the order of their trials.
+
+        Args:
+            before: of trials with a lower number.
+            only: of trials that have this attribute.
+        """
+        return [
+            self.result_of(trial)
+            for trial in self.trials()
+            if trial.number < before and is_recorded(trial) and (not only or only in trial.user_attrs)
+        ]
 
     def result_of(self, trial: FrozenTrial) -> PointResult:
         """The samples of one trial.
@@ -180,17 +217,6 @@ class SweepStudy:
         confidence = shared_confidence(self.meta.policy.confidence, len(self.meta.candidates))
         ratios = {name: result.log_ratios(self.meta.baseline, name) for name in self.meta.candidates}
         return {name: median_interval(values, confidence) for name, values in ratios.items() if values}
-
-    @contextlib.contextmanager
-    def _writing(self) -> Iterator[None]:
-        try:
-            yield
-        except (OSError, optuna.exceptions.StorageInternalError) as problem:
-            text = (problem.strerror if isinstance(problem, OSError) else None) or str(problem).partition("\n")[0]
-            raise StorageWriteError(
-                f"study {self.meta.name!r}: the storage takes no more samples: {text}. The points before this one are "
-                "kept; once it is mended (room on the disk, the database back) the same command continues"
-            ) from problem
 
     def observation(self, result: PointResult) -> Observation:
         """What samplers are told of a point: its log-ratios and its cost."""
@@ -217,10 +243,10 @@ class SweepStudy:
         excluded = frozenset(item.backend for item in result.exclusions)
         return Observation(result.cell.name, result.size, samples, visit, excluded)
 
-    def _tell(self, number: int, result: PointResult) -> None:
-        value = _value(self.verdicts(result))
-        # A point where no candidate could be timed has no value; it is an answer all the same, not a failure.
-        self.study.tell(number, value, state=TrialState.PRUNED if value is None else TrialState.COMPLETE)
+
+def is_recorded(trial: FrozenTrial) -> bool:
+    """Whether the trial is finished and its samples are whole."""
+    return trial.state.is_finished() and counts(trial) and RESULT in trial.user_attrs
 
 
 def find_study(storage: Storage, name: str | None) -> str:
@@ -234,7 +260,8 @@ def find_study(storage: Storage, name: str | None) -> str:
     if not names:
         raise StorageError(f"{storage.url} holds no study. Run a sweep or an import with this --storage first")
     if name is None and len(names) > 1:
-        raise StorageError(f"{storage.url} holds several studies: {', '.join(sorted(names))}. Choose one with --study")
+        metas = {study.study_name: _meta_if_any(study) for study in storage.optuna.get_all_studies()}
+        raise StorageError(f"{storage.url} holds several studies: {listed(metas)}. Choose one with --study")
     if name is not None and name not in names:
         raise UsageError(f"{storage.url} has no study {name!r}. {nearest(name, sorted(names))}")
     return name or names[0]
@@ -244,6 +271,31 @@ def _value(verdicts: Mapping[str, Interval]) -> float | None:
     return max((interval.median for interval in verdicts.values()), default=None)
 
 
+def _opened(storage: Storage, meta: StudyMeta, sampler: optuna.samplers.BaseSampler) -> tuple[optuna.Study, StudyMeta]:
+    """The study of that name and what it says of itself; made with `meta` when it is not there."""
+    try:
+        study = optuna.create_study(storage=storage.optuna, study_name=meta.name, direction="maximize", sampler=sampler)
+        study.set_user_attr(META, meta.to_json())
+        describe_study(study, storage.optuna, meta)
+        return study, meta
+    except optuna.exceptions.DuplicatedStudyError:
+        study = optuna.load_study(storage=storage.optuna, study_name=meta.name, sampler=sampler)
+    # Who makes a study describes it right after; we may have come in between, or its maker may have gone there.
+    deadline = time.monotonic() + (0.0 if storage.exclusive else _DESCRIBED_SECONDS)
+    while META not in study.user_attrs and time.monotonic() < deadline:
+        time.sleep(0.1)
+    if META not in study.user_attrs and not study.get_trials(deepcopy=False):
+        study.set_user_attr(META, meta.to_json())
+        if not storage.exclusive:
+            time.sleep(0.5)  # another one may have thought the same: the last word counts for both
+    return study, _meta_of(study, storage.url)
+
+
+def _meta_if_any(study: Any) -> StudyMeta | None:
+    data = study.user_attrs.get(META)
+    return StudyMeta.from_json(data, study.study_name) if isinstance(data, Mapping) else None
+
+
 def _meta_of(study: optuna.Study, where: str) -> StudyMeta:
     data: Any = study.user_attrs.get(META)
     if not isinstance(data, Mapping):
@@ -251,20 +303,8 @@ def _meta_of(study: optuna.Study, where: str) -> StudyMeta:
     return StudyMeta.from_json(data, f"{where}, study {study.study_name!r}")
 
 
-def _is_alive(owner: str) -> bool:
-    """Whether the process behind `host:pid` may still work on its trial; another host's always may."""
-    host, _, pid = owner.rpartition(":")
-    if not pid.isdigit() or host != socket.gethostname():
-        return bool(host) and host != socket.gethostname()
-    if int(pid) == os.getpid():
-        return False
-    try:
-        os.kill(int(pid), 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+def _text(result: PointResult) -> str:
+    return json.dumps(result.to_json(), separators=(",", ":"))
 
 
 def _short(log_ratios: Sequence[float]) -> tuple[float, ...]:

@@ -10,7 +10,7 @@ from made_studies import made_study
 
 from ccl_dispatch.runtime.vocabulary import Cell
 from ccl_dispatch.tuner.search import RegretSampler, SearchSpace
-from ccl_dispatch.tuner.study import SweepStudy, open_storage
+from ccl_dispatch.tuner.study import Node, StudyWorker, SweepStudy, open_storage
 from ccl_dispatch.tuner.study.dashboard import study_note
 
 CELL = Cell("all_gather", "eager", "first", "bfloat16", 8)
@@ -25,8 +25,9 @@ def test_trials_have_names_sizes_and_gains(tmp_path: Path) -> None:
         study = SweepStudy.create_or_continue(storage, meta, RegretSampler(space, meta.candidates))
         for result in results[:3]:
             study.add(space, result)
-        trial, _, _, _ = study.ask(space)
-        study.record(trial, results[-1])
+        with StudyWorker(study, space, Node()) as worker:
+            last = results[-1]
+            worker.record(worker.take(CELL.name, last.size, 12, {}), last)
     read = optuna.load_study(study_name=meta.name, storage=url)
     assert read.metric_names == ["log(T base / T of the best candidate)"]
     system = read._storage.get_study_system_attrs(read._study_id)

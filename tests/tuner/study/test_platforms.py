@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from command import ccl_dispatch
+from made_studies import made_study
+
+from ccl_dispatch.runtime.errors import StorageError
+from ccl_dispatch.runtime.vocabulary import Cell
+from ccl_dispatch.tuner.search import RegretSampler, SearchSpace
+from ccl_dispatch.tuner.study import StudyMeta, SweepStudy, open_storage
+from ccl_dispatch.tuner.study.platforms import own_path
+
+CELL = Cell("all_gather", "eager", "first", "bfloat16", 8)
+META, RESULTS = made_study([CELL])
+UPGRADED = replace(META, platform=META.platform._replace(versions={"torch": "1"}))
+SPACE = SearchSpace({CELL.name: tuple(sorted(result.size for result in RESULTS))})
+
+
+def _continue(path: Path, meta: StudyMeta, samples: int) -> tuple[str, int]:
+    """Continue the sweep with so many more samples; the study's name, and how many it holds then."""
+    with open_storage(str(path), write=True) as storage:
+        study = SweepStudy.create_or_continue(storage, meta, RegretSampler(SPACE, meta.candidates))
+        for result in RESULTS[:samples]:
+            study.add(SPACE, result)
+        return study.meta.name, len(study.results())
+
+
+def test_a_library_that_was_upgraded_begins_a_study_of_its_own(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Samples of two platforms are never mixed: each has its study in the one storage, and finds it again."""
+    path = tmp_path / "s.journal"
+    assert _continue(path, META, 3) == (META.name, 3)
+    with caplog.at_level(logging.WARNING):
+        own, count = _continue(path, UPGRADED, 2)
+    assert (own[: own.index("@")], count) == (META.name, 2)
+    assert 'versions.torch: "0" against "1"' in caplog.text
+    assert own in caplog.text
+    assert _continue(path, UPGRADED, 1) == (own, 3)
+    assert _continue(path, META, 0) == (META.name, 3)
+    # Whoever asks for the table must say which.
+    asked = ccl_dispatch("build", "--storage", str(path), "--out", "t.yaml", folder=tmp_path)
+    assert asked.returncode == 2
+    assert "--study" in asked.stderr
+    assert f'{own} (another platform: versions.torch: "0" against "1")' in asked.stderr
+    built = ccl_dispatch("build", "--storage", str(path), "--study", own, "--out", "t.yaml", folder=tmp_path)
+    assert built.returncode == 0, built.stderr
+
+
+def test_another_config_is_still_refused(tmp_path: Path) -> None:
+    """Samples of another config are told apart from those of another platform, and are an error."""
+    path = tmp_path / "s.journal"
+    _continue(path, META, 1)
+    with pytest.raises(StorageError, match="holds samples of another sweep"):
+        _continue(path, replace(META, identity={"seed": 1}), 1)
+
+
+def test_a_table_of_another_platform_has_a_name_of_its_own() -> None:
+    """In a folder that nodes share no platform's table replaces another's."""
+    assert own_path(Path("runs/table.yaml"), "cpu@1a2b3c4d", "cpu") == Path("runs/table@1a2b3c4d.yaml")
+    assert own_path(Path("runs/table.yaml"), "cpu", "cpu") == Path("runs/table.yaml")

@@ -1,0 +1,98 @@
+"""`merge`: studies joined by their samples; tables whose cells lie side by side."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import optuna
+
+from ccl_dispatch.runtime import load_table
+from ccl_dispatch.runtime.errors import StorageError, UsageError
+from ccl_dispatch.runtime.table import Table
+from ccl_dispatch.tuner.build import build_table
+from ccl_dispatch.tuner.cli.options import check_writable
+from ccl_dispatch.tuner.emit import write_table
+from ccl_dispatch.tuner.merging import Sample, merged_meta, merged_table, samples_of, take_in
+from ccl_dispatch.tuner.study import StudyMeta, SweepStudy, open_storage
+from ccl_dispatch.tuner.study.databases import without_password
+
+EXAMPLE = """\
+ccl-dispatch merge node1.journal node2.journal --storage joined.journal --out table.yaml
+         ccl-dispatch merge 'postgresql://tuner@db/a#mi300x' b.journal --storage joined.journal --out table.yaml
+         ccl-dispatch merge eager.yaml graph.yaml --out table.yaml"""
+_STUDY = "#"
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Its arguments."""
+    parser.add_argument(
+        "sources",
+        nargs="+",
+        metavar="SOURCE",
+        help="a storage as in `--storage`, with #STUDY behind it where it has several; or tables with different cells",
+    )
+    parser.add_argument("--storage", metavar="URL", help="where the joined study goes; may hold it already")
+    parser.add_argument("--study", metavar="NAME", help="its name (default: the first source's)")
+    parser.add_argument("--out", metavar="TABLE.yaml", help="the table of all samples; needed when tables are merged")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Merge; the sources are only read."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    if options.out:
+        check_writable(Path(options.out), "--out")
+    tables = [source for source in options.sources if source.endswith((".yaml", ".yml"))]
+    if tables:
+        return _merge_tables(options, tables)
+    if not options.storage:
+        raise UsageError("--storage is missing: the samples of the studies go into a study of their own")
+    return _merge_studies(options)
+
+
+def _merge_tables(options: argparse.Namespace, names: list[str]) -> int:
+    if len(names) < len(options.sources) or options.storage or not options.out:
+        raise UsageError(
+            "tables hold no samples: they are merged with tables alone, into --out, without a --storage. "
+            "Merge the studies that they were made from, where there are any"
+        )
+    tables: dict[str, Table] = {name: load_table(name) for name in names}
+    table = write_table(merged_table(tables), options.out)
+    print(f"{options.out}: {len(table.cells)} cells of {len(tables)} tables ({table.provenance}), {table.digest}")
+    return 0
+
+
+def _merge_studies(options: argparse.Namespace) -> int:
+    metas: dict[str, StudyMeta] = {}
+    samples: list[Sample] = []
+    for source in dict.fromkeys(options.sources):
+        url, _, name = source.partition(_STUDY)
+        if url == options.storage and (not name or name == options.study):
+            raise UsageError(f"{without_password(source)} is where the joined study goes: leave it out of the sources")
+        with open_storage(url, write=False) as storage:
+            study = SweepStudy.load(storage, name or None)
+            metas[without_password(source)] = study.meta
+            samples += samples_of(study)
+    if not samples:
+        raise StorageError(f"{', '.join(metas)}: no measured points, so there is nothing to merge")
+    name = options.study or next(iter(metas.values())).name
+    with open_storage(options.storage, write=True) as storage:
+        if name in optuna.get_all_study_names(storage.optuna):
+            study = SweepStudy.load(storage, name)
+            # Its samples stay, and count once wherever they also are.
+            meta = merged_meta(name, {f"study {name!r} in {storage.url}": study.meta} | metas)
+        else:
+            meta = merged_meta(name, metas)
+            study = SweepStudy.create_or_continue(storage, meta, optuna.samplers.RandomSampler(seed=0))
+        one_config = {study.meta.digest} == {found.digest for found in metas.values()}
+        added = take_in(study, samples, one_config=one_config)
+        study.describe(study.meta if one_config else meta)
+        results = study.results()
+    print(
+        f"{without_password(options.storage)}: study {name!r} with {len(results)} points, {added} of them new, "
+        f"{len(samples) - added} there already"
+    )
+    if options.out:
+        table = write_table(build_table(study.meta, results), options.out)
+        print(f"{options.out}: {len(table.cells)} cells ({table.provenance}), {table.digest}")
+    return 0

@@ -1,0 +1,89 @@
+"""Who measures what: running trials as claims, their numbers as tickets, and how a sweep of several nodes ends.
+
+Optuna numbers trials atomically, whatever the storage. A process takes a number first and decides afterwards, once
+every trial with a lower number has its point or is finished (Lamport's bakery). So decisions follow each other in the
+order of numbers, each knows all that were made before it, and no point is taken twice by accident.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from optuna.trial import FrozenTrial, TrialState
+
+from ccl_dispatch.tuner.search.base import CELL, OBSERVED, REPEATS, SIZE_INDEX, Outlook
+
+OWNER = "owner"
+NODE = "node"
+RANKS = "ranks"
+VISIT = "visit"
+COMMON = "common"
+ENDED = "ended"
+WHY = "why"
+
+_PARAMETERS = (CELL, SIZE_INDEX, REPEATS)
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A point that this process measures now.
+
+    Attributes:
+        trial_id: of the storage.
+        number: of the trial.
+        visit: of the point; no other visit of it that counts has the same.
+    """
+
+    trial_id: int
+    number: int
+    cell: str
+    size: int
+    repeats: int
+    visit: int
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What came of asking for a point: a claim, or the word for what ended the search."""
+
+    outlook: Outlook
+    claim: Claim | None = None
+    ended: str = ""
+
+
+def is_decided(trial: FrozenTrial) -> bool:
+    """Whether a running trial has its point."""
+    return all(name in trial.params for name in _PARAMETERS)
+
+
+def counts(trial: FrozenTrial) -> bool:
+    """Whether a trial's point is measured or being measured: also one given up counts when its samples were stored."""
+    return is_decided(trial) and (trial.state != TrialState.FAIL or OBSERVED in trial.user_attrs)
+
+
+def next_visit(trials: Sequence[FrozenTrial], cell: str, size_index: int, before: int) -> int:
+    """The lowest number of a visit to this point that no trial before `before` has which counts."""
+    there = [
+        trial
+        for trial in trials
+        if trial.number < before
+        and trial.params.get(SIZE_INDEX) == size_index
+        and trial.params.get(CELL) == cell
+        and counts(trial)
+    ]
+    # Imported points have no number of their own: they count as the first ones.
+    unnumbered = sum(VISIT not in trial.user_attrs for trial in there)
+    taken = {trial.user_attrs.get(VISIT) for trial in there}
+    return next(visit for visit in range(unnumbered, unnumbered + len(there) + 1) if visit not in taken)
+
+
+def ending(trials: Sequence[FrozenTrial], since: int, before: float, budget: Mapping[str, Any]) -> FrozenTrial | None:
+    """The first trial from `since` to below `before` whose process found that the search has ended within `budget`."""
+    for trial in trials:
+        if since <= trial.number < before:
+            found = trial.user_attrs.get(ENDED)
+            if found is not None and found["budget"] == dict(budget):
+                return trial
+    return None
