@@ -16,6 +16,7 @@ from ccl_dispatch.tuner.study import SweepStudy, open_storage
 from ccl_dispatch.tuner.study.claims import COMMON
 
 EXAMPLE = "ccl-dispatch fleet --storage postgresql://tuner@head-node/tuning"
+NO = "a node is otherwise than the others"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
