@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import median
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,19 +52,19 @@ class CostModel:
             by_size.setdefault(size, []).append(visit.repeat_seconds)
         sizes = sorted(by_size)
         self._x = np.log2(np.asarray(sizes, dtype=float))
-        self._log_seconds = np.log(np.maximum([float(np.median(by_size[size])) for size in sizes], 1e-9))
+        self._log_seconds = np.log(np.maximum([median(by_size[size]) for size in sizes], 1e-9))
         self._slope = 1.0
         if len(self._x) > 1:
             rise = float(self._log_seconds[-1] - self._log_seconds[-2]) / float(self._x[-1] - self._x[-2]) / math.log(2)
             self._slope = (1 + min(rise, 1.0)) / 2 if rise > _STEEP else 1.0
         per_repeat = [visit.repeat_executions for _, visit in timed]
-        self._repeat_executions = float(np.median(per_repeat)) if per_repeat else float(budget.repeat_executions)
+        self._repeat_executions = float(median(per_repeat)) if per_repeat else float(budget.repeat_executions)
         fixed = [visit.executions - visit.repeats * visit.repeat_executions for _, visit in timed]
-        self._fixed_executions = float(np.median(fixed)) if fixed else float(budget.fixed_executions)
+        self._fixed_executions = float(median(fixed)) if fixed else float(budget.fixed_executions)
         # Warm-up and checks run the collective as well: as long as so many repetitions. The rest is book-keeping.
         self._fixed_repeats = self._fixed_executions / max(self._repeat_executions, 1.0)
         extra = [visit.seconds - (visit.repeats + self._fixed_repeats) * visit.repeat_seconds for _, visit in timed]
-        self._visit_seconds = max(float(np.median(extra)) if extra else 0.0, _VISIT_SECONDS)
+        self._visit_seconds = max(median(extra) if extra else 0.0, _VISIT_SECONDS)
 
     def executions(self, repeats: Array) -> Array:
         """Executions of a visit of so many repetitions."""

@@ -21,6 +21,7 @@ from ccl_dispatch.tuner.search.base import (
 )
 from ccl_dispatch.tuner.search.costs import Budget, CostModel
 from ccl_dispatch.tuner.search.family import CellView, Family, checkpoint, make_grid
+from ccl_dispatch.tuner.search.index import FamilyPoints, Index, Known
 from ccl_dispatch.tuner.search.proof import Proof, missing_proofs
 
 Array = NDArray[np.float64]
@@ -113,7 +114,7 @@ class RegretSampler(PointSampler):
             Family([self._grids[name] for name in family], candidates, threshold, self._choices.tolist())
             for family in space.all_families
         ]
-        self._family_of = {name: place for place, family in enumerate(space.all_families) for name in family}
+        self._index = Index(space)
         self._looks = self._first_looks()
         self._noise: tuple[int, Mapping[str, Noise]] = (-1, {})
         self._states: dict[str, tuple[object, _CellState]] = {}
@@ -128,15 +129,11 @@ class RegretSampler(PointSampler):
         return self._last[1]
 
     def _judge(self, observations: Sequence[Observation], finished: Sequence[Observation]) -> Outlook:
-        mine: list[list[Observation]] = [[] for _ in self._families]
-        seen: dict[str, set[int]] = {name: set() for name in self.space.cells}
-        for observation in observations:
-            if observation.cell in seen:
-                seen[observation.cell].add(observation.size)
-                mine[self._family_of[observation.cell]].append(observation)
-        left = self._left(observations)
+        known = self._index.take(observations)
+        seen = known.seen
+        left = self._left(known)
         waiting = [(name, size) for name, size in self._looks if size not in seen[name]]
-        seconds = self._seconds_left(observations)
+        seconds = math.inf if self._budget.seconds is None else self._budget.seconds - known.seconds
         look = self._next_look(waiting, seen, finished, seconds) if waiting else None
         if look is not None:
             name, size = look
@@ -147,7 +144,9 @@ class RegretSampler(PointSampler):
             doubts = self._first_doubts(finished) if uses[0] < left else {}
             return Outlook(Proposal(name, size, int(self._choices[0]), doubts), math.inf, len(waiting))
         noise = self._noise_at(finished)
-        states = [s for place, own in enumerate(mine) for s in self._family_states(place, own, noise, finished)]
+        states = [
+            s for place, own in enumerate(known.families) for s in self._family_states(place, own, noise, finished)
+        ]
         regret = math.fsum(state.regret for state in states) / len(states)
         unlimited = self._budget.executions is None and self._budget.seconds is None
         enough = self._budget.regret or (_ENOUGH if unlimited else _NOTHING)
@@ -162,19 +161,14 @@ class RegretSampler(PointSampler):
         least = _SLIGHT * enough if unlimited else _NOTHING
         return Outlook(self._best(states, left, seconds, noise, least), regret)
 
-    def _left(self, observations: Sequence[Observation]) -> float:
+    def _left(self, known: Known) -> float:
         """The executions that are left of the budget, those of points that are being measured taken off."""
         budget = self._budget
         if budget.executions is None:
             return math.inf
-        pending = sum(o.pending for o in observations)
-        used = sum(o.visit.executions for o in observations if o.visit is not None)
-        return budget.executions - used - pending * (budget.fixed_executions + budget.repeat_executions)
-
-    def _seconds_left(self, observations: Sequence[Observation]) -> float:
-        if self._budget.seconds is None:
-            return math.inf
-        return self._budget.seconds - math.fsum(o.visit.seconds for o in observations if o.visit is not None)
+        return (
+            budget.executions - known.executions - known.pending * (budget.fixed_executions + budget.repeat_executions)
+        )
 
     def _next_look(
         self,
@@ -251,7 +245,7 @@ class RegretSampler(PointSampler):
     def _family_states(
         self,
         place: int,
-        mine: Sequence[Observation],
+        mine: FamilyPoints,
         noise: Mapping[str, Noise],
         finished: Sequence[Observation],
     ) -> list[_CellState]:
@@ -260,8 +254,7 @@ class RegretSampler(PointSampler):
         What a visit of one cell tells of the others can wait that long: their doubts only get smaller by it.
         """
         family = self._families[place]
-        done = [o for o in mine if not o.pending]
-        waiting = [o for o in mine if o.pending]
+        done, waiting = mine
         least = checkpoint(len(done))
         upto = {grid.name: least for grid in family.grids}
         for number, observation in enumerate(done[least:], least + 1):
