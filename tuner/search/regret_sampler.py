@@ -31,7 +31,7 @@ _CHOICES = (1, 2, 4, 10, 30, 100, 400, 1300, 4096)
 # The first look at the first cell of a family, in sizes: few where the budget has room for few.
 _LOOKS = (3, 9)
 # And at its other cells: both ends and one between, enough to see whether they are alike.
-_LOOKS_OF_OTHERS = 3
+_LOOKS_OF_OTHERS = 2
 # A sweep that no budget ends is over when so little may be left to win; one with a budget, at nothing.
 _ENOUGH = 3e-4
 _NOTHING = 1e-7
