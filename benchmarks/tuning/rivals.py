@@ -198,8 +198,11 @@ def affordable(visits: Sequence[Visit], *, executions: float = np.inf, seconds: 
     return kept
 
 
-def by_sign(landscape: Landscape, visits: Sequence[Visit]) -> NDArray[np.bool_]:
-    """Where the rivals' own rule chooses the candidate; nowhere without a visit."""
+def by_sign(landscape: Landscape, visits: Sequence[Visit], *, measured_only: bool = False) -> NDArray[np.bool_]:
+    """Where the rivals' own rule chooses the candidate; nowhere without a visit.
+
+    `measured_only` holds them to what tables are held to: beyond the sizes visited it is the baseline.
+    """
     if not visits:
         return np.zeros(len(landscape.sizes), np.bool_)
     ratios: dict[int, list[Array]] = {}
@@ -207,7 +210,9 @@ def by_sign(landscape: Landscape, visits: Sequence[Visit]) -> NDArray[np.bool_]:
         ratios.setdefault(found.size, []).append(np.log(found.latencies_us[0] / found.latencies_us[1]))
     sizes = sorted(ratios)
     medians = [float(np.median(np.concatenate(ratios[size]))) for size in sizes]
-    return np.interp(np.log2(landscape.sizes), np.log2(sizes), medians) > 0
+    chosen = np.interp(np.log2(landscape.sizes), np.log2(sizes), medians) > 0
+    inside = (landscape.sizes >= sizes[0]) & (landscape.sizes <= sizes[-1])
+    return np.asarray(chosen & inside if measured_only else chosen)
 
 
 def fitted(landscape: Landscape, visits: Sequence[Visit]) -> Table:

@@ -141,7 +141,7 @@ def test_the_summary_takes_the_best_variant_and_the_ratio_the_best_rival() -> No
     def row(landscape: str, method: str, variant: str, regret: float) -> compare.Row:
         nan = float("nan")
         return compare.Row(
-            landscape, "f", True, method, variant, "executions", 0.01, regret, 2 * regret, nan, 0.01, 0.02
+            landscape, "f", True, method, variant, "executions", 0.01, regret, 3 * regret, 2 * regret, nan, 0.01, 0.02
         )
 
     rows = [row("a", "ours", "", 0.001), row("b", "ours", "", 0.003)]
@@ -159,6 +159,7 @@ def test_the_summary_takes_the_best_variant_and_the_ratio_the_best_rival() -> No
     assert found[0.01][0] == pytest.approx(0.25)
     assert found[0.01][1] == tpe
     assert report.geometric_mean(found) == pytest.approx(0.25)
+    assert compare.summarise(compare.measured_only(rows), "executions", 0.01)[1].mean == pytest.approx(0.024)
 
 
 def test_ours_and_rivals_of_one_landscape_come_at_the_same_cost() -> None:

@@ -14,7 +14,7 @@ from ccl_dispatch.tuner.search.base import Observation, Visit
 
 Array = NDArray[np.float64]
 
-# What one repetition is taken to cost before anything was measured, and what a visit costs at least: deciding, storing.
+# What one repetition, and a visit beside its repetitions, are taken to cost before anything was measured.
 _REPEAT_SECONDS = 1e-4
 _VISIT_SECONDS = 1e-3
 # From that growth on (of log time over log bytes) a collective is bound by bandwidth, or soon will be.
@@ -64,7 +64,7 @@ class CostModel:
         # Warm-up and checks run the collective as well: as long as so many repetitions. The rest is book-keeping.
         self._fixed_repeats = self._fixed_executions / max(self._repeat_executions, 1.0)
         extra = [visit.seconds - (visit.repeats + self._fixed_repeats) * visit.repeat_seconds for _, visit in timed]
-        self._visit_seconds = max(median(extra) if extra else 0.0, _VISIT_SECONDS)
+        self._visit_seconds = max(median(extra), 0.0) if extra else _VISIT_SECONDS
 
     def executions(self, repeats: Array) -> Array:
         """Executions of a visit of so many repetitions."""

@@ -179,9 +179,10 @@ class RegretSampler(PointSampler):
     ) -> tuple[str, int] | None:
         """The first point of the first look that there is time for.
 
-        Where the time would not do for the largest sizes, the largest for which half of it would; then none.
+        Where the time would not do for the largest sizes, the largest for which half of it would; then none. The very
+        first is always taken: nothing is known yet of what a visit takes.
         """
-        if math.isinf(seconds):
+        if math.isinf(seconds) or not any(seen.values()):
             return waiting[0]
         costs: dict[str, CostModel] = {}
 
