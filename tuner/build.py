@@ -42,7 +42,7 @@ def build_table(meta: StudyMeta, results: Sequence[PointResult]) -> Table:
             platform=meta.platform,
             policy=meta.policy,
             cells=cells,
-            evidence=_evidence(meta, results),
+            evidence=evidence_of(meta, results),
             digest="",
             source="",
         )
@@ -58,7 +58,8 @@ def executions(results: Sequence[PointResult]) -> dict[str, int]:
     return dict(sorted(total.items()))
 
 
-def _evidence(meta: StudyMeta, results: Sequence[PointResult]) -> Mapping[str, Any]:
+def evidence_of(meta: StudyMeta, results: Sequence[PointResult]) -> Mapping[str, Any]:
+    """What the table of these points says about where its figures come from."""
     times = sorted(result.measured_at for result in results if result.measured_at)
     evidence: dict[str, Any] = {
         "study": meta.name,

@@ -1,17 +1,19 @@
-"""Whether a table may be shipped: beyond being valid it must be canonical, measured, and carry its evidence."""
+"""Whether a table may be shipped: beyond being valid it must be canonical and measured, with its samples beside it."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
-from ccl_dispatch.runtime.errors import TableError
+from ccl_dispatch.runtime.errors import StorageError, TableError, UsageError
 from ccl_dispatch.runtime.schema import read_table
 from ccl_dispatch.runtime.table import Table
 from ccl_dispatch.tuner.emit import render
 
 # What `build` writes of every measured sweep.
 EVIDENCE = ("study", "config_digest", "trials", "samples", "executions", "measured_from", "measured_to")
+# Beside the table, under its name: the journal of the study that it was built from.
+SAMPLES = ".journal"
 KNOWN = ("device_type", "architecture", "device", "device_count")
 
 
@@ -43,7 +45,7 @@ def shipping_problems(path: str | os.PathLike[str]) -> list[str]:
         problems.append("it has no cells")
     if Path(source).name != shipped_name(table):
         problems.append(f"it must be called {shipped_name(table)}, after its platform")
-    return problems
+    return problems + _samples_problems(table, Path(source).with_suffix(SAMPLES))
 
 
 def shipped_name(table: Table) -> str:
@@ -64,3 +66,26 @@ def _evidence_problems(table: Table) -> list[str]:
         if idle:
             problems.append(f"evidence.executions has none of {', '.join(idle)}, which the table uses")
     return problems
+
+
+def _samples_problems(table: Table, journal: Path) -> list[str]:
+    """Whether the study beside the table is the one that its evidence tells of: as many points, samples, executions,
+    of the same config, at the same time. Not whether it is built to the same bytes: a fit may get better.
+    """
+    # Here, because the rest of this module needs no Optuna.
+    from ccl_dispatch.tuner.build import evidence_of
+    from ccl_dispatch.tuner.study import SweepStudy, open_storage
+
+    if not journal.is_file():
+        return [f"its samples are missing: put the study's journal beside it, as {journal.name}"]
+    try:
+        with open_storage(str(journal), write=False) as storage:
+            study = SweepStudy.load(storage, None)
+            found = evidence_of(study.meta, study.results())
+    except (StorageError, UsageError) as problem:
+        return [f"its samples can't be read: {problem}"]
+    told = dict(table.evidence)
+    differing = [key for key in {**told, **found} if told.get(key) != found.get(key)]
+    if differing:
+        return [f"evidence and the samples in {journal.name} differ in {', '.join(sorted(differing))}"]
+    return []

@@ -3,8 +3,8 @@ a block can't be.
 
 Every page has a folder of its own, which holds what a reader has who came from the README: `my-cluster.yaml`, a small
 config, measured twice by this machine just now, for all pages together (`runs/my-cluster`, `later.journal`); and in
-`runs/cpu` and `runs/h100x2` what was once measured elsewhere (`docs/records`), so that what is quoted about it can be
-compared to the letter.
+`runs/cpu` and `runs/h100x2` what was once measured elsewhere (`tables/examples`, `docs/records`), so that what is
+quoted about it can be compared to the letter.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ workload: [{shape: [4, 32320], dtype: bfloat16}]
 measure: {min_samples: 12, min_seconds: 0}
 budget: {regret: 0.01, seconds: 2}
 """
+EXAMPLE = ROOT / "tables" / "examples" / "x86_64-host_memory-2.yaml"
 # Between the outputs of a block's commands; no program of ours prints it.
 MARK = "\x01"
 TARGETS = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE))
@@ -53,8 +54,10 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with open(f"{folder}.lock", "w", encoding="utf-8") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (folder / "ready").exists():
-            for name in ("cpu", "h100x2"):
-                shutil.copytree(ROOT / "docs" / "records" / name, folder / "runs" / name)
+            shutil.copytree(ROOT / "docs" / "records" / "h100x2", folder / "runs" / "h100x2")
+            (folder / "runs" / "cpu").mkdir()
+            for kind, name in ((".yaml", "table.yaml"), (".journal", "study.journal"), (".later.csv", "later.csv")):
+                shutil.copyfile(EXAMPLE.with_suffix(kind), folder / "runs" / "cpu" / name)
             (folder / "my-cluster.yaml").write_text(MY_CLUSTER, encoding="utf-8")
             for again in ("", "--storage later.journal --out later.yaml"):
                 done = _shell(f"ccl-dispatch sweep my-cluster.yaml --quiet {again}", folder)

@@ -31,7 +31,7 @@ from ccl_dispatch.tuner.machine import _check_gpus
 from ccl_dispatch.tuner.plan import make_plan
 from ccl_dispatch.tuner.study import open_storage
 
-RECORDS = ROOT / "docs" / "records"
+EXAMPLE = ROOT / "tables" / "examples" / "x86_64-host_memory-2.yaml"
 CONFIG = """\
 name: my-cluster
 collective: all_gather
@@ -104,11 +104,13 @@ def _no_table() -> str:
 
 
 def _another_platform() -> str:
-    return _failure(lambda: find_table({"CCL_DISPATCH_TABLE": str(RECORDS / "shared-gpu-table.yaml")}))
+    return _failure(
+        lambda: find_table({"CCL_DISPATCH_TABLE": str(ROOT / "docs" / "records" / "shared-gpu-table.yaml")})
+    )
 
 
 def _edited() -> str:
-    text = (RECORDS / "cpu" / "table.yaml").read_text(encoding="utf-8")
+    text = EXAMPLE.read_text(encoding="utf-8")
     assert "gain: 11.34" in text
     Path("edited.yaml").write_text(text.replace("gain: 11.34", "gain: 12.34"), encoding="utf-8")
     return _cli("validate", "edited.yaml")
@@ -141,7 +143,7 @@ def _misspelt_variable() -> str:
 
 def _baseline() -> str:
     words = ("--shape", "4,32320", "--dtype", "bfloat16", "--world-size", "3")
-    return _cli("explain", str(RECORDS / "cpu" / "table.yaml"), *words)
+    return _cli("explain", str(EXAMPLE), *words)
 
 
 def _no_gpus() -> str:
@@ -153,7 +155,7 @@ def _no_gpus() -> str:
 
 
 def _recorded_journal() -> str:
-    shutil.copy(RECORDS / "cpu" / "study.journal", "study.journal")
+    shutil.copy(EXAMPLE.with_suffix(".journal"), "study.journal")
     return str(ROOT / "configs" / "cpu.yaml")
 
 
@@ -182,7 +184,7 @@ def _two_nodes() -> str:
 
 
 def _wrong_output() -> str:
-    printed = _cli("show", str(RECORDS / "known-failures-table.yaml"), "--details")
+    printed = _cli("show", str(ROOT / "docs" / "records" / "known-failures-table.yaml"), "--details")
     return next(line for line in printed.splitlines() if "wrong_output" in line)
 
 

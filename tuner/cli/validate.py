@@ -19,7 +19,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--shipped",
         action="store_true",
-        help="also: canonical, measured, with evidence and a known platform, named after it",
+        help="also: canonical, measured, of a known platform and named after it, with its samples beside it",
     )
     add_json(parser)
 
