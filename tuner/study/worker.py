@@ -40,7 +40,7 @@ from ccl_dispatch.tuner.study.keeper import BEAT, Keeper
 from ccl_dispatch.tuner.study.owner import Node, is_gone, this_process
 from ccl_dispatch.tuner.study.patience import PatientStorage
 from ccl_dispatch.tuner.study.storage import open_storage
-from ccl_dispatch.tuner.study.sweep_study import SweepStudy
+from ccl_dispatch.tuner.study.sweep_study import RESULT, SweepStudy
 
 logger = logging.getLogger(__name__)
 
@@ -230,8 +230,12 @@ class StudyWorker:
 
     def _close(self, trial_id: int, why: str) -> None:
         try:
-            self._storage.set_trial_user_attr(trial_id, WHY, why)
-            self._storage.set_trial_state_values(trial_id, TrialState.FAIL)
+            trial = self._storage.get_trial(trial_id)
+            if RESULT in trial.user_attrs:  # its samples are stored, and then something came between
+                self._study.complete(trial_id, self._study.result_of(trial))
+            else:
+                self._storage.set_trial_user_attr(trial_id, WHY, why)
+                self._storage.set_trial_state_values(trial_id, TrialState.FAIL)
         except UpdateFinishedTrialError:
             logger.warning("a point was taken back before it was given up (%s)", why)
         self._hold(None)
