@@ -164,7 +164,8 @@ class SweepConfig:
     """A sweep: what is compared, where, how it is measured, and when it is enough. Sizes are per-rank input bytes.
 
     `device` is where inputs and outputs live, None where the baseline usually has them. With `share_devices` several
-    ranks may share a GPU, which shows whether everything is right and nothing about speed.
+    ranks may share a GPU, which shows whether everything is right and nothing about speed. `only` leaves out all other
+    cells of the product; no file says it, an update of single cells does.
     """
 
     name: str
@@ -188,12 +189,14 @@ class SweepConfig:
     device: str | None = None
     share_devices: bool = False
     machine: MachineConfig = field(default_factory=MachineConfig)
+    only: tuple[Cell, ...] = ()
 
     def cells(self) -> tuple[Cell, ...]:
         """The cells to tune; with `replay`, those of them that the file can serve."""
         product = itertools.product(self.modes, self.dims, self.dtypes, self.world_sizes)
         cells = (Cell(self.collective, *values) for values in product)
-        return tuple(cell for cell in cells if self.replay is None or cell in self.replay.ranges)
+        chosen = (cell for cell in cells if not self.only or cell in self.only)
+        return tuple(cell for cell in chosen if self.replay is None or cell in self.replay.ranges)
 
     def grid(self, cell: Cell) -> tuple[int, ...]:
         """The sizes of the grid in one of `cells()`, rising; with `replay`, within what the file has for the cell."""
@@ -247,6 +250,7 @@ class SweepConfig:
             "backends": {name: dict(sorted(options.items())) for name, options in sorted(self.backends.items())},
             "replay": replay,
             "seed": self.seed,
+            **({"only": sorted(cell.name for cell in self.only)} if self.only else {}),
         }
 
 

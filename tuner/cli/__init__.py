@@ -36,6 +36,7 @@ VERBS = {
     "diff": ("diff", "two tables: which calls change backend, and what that gains or costs"),
     "merge": ("merge", "join studies of one platform by their samples, or tables with different cells"),
     "fleet": ("fleet", "are the nodes that share a study alike? which differ beyond the noise"),
+    "verify": ("verify", "is a table still right on this machine? Measures again; --update re-tunes what drifted"),
     "validate": ("validate", "check tables: form, sense, digest"),
     "schema": (
         "schema",

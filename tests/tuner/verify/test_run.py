@@ -1,0 +1,356 @@
+"""Whole verifications: on a file that is replayed, where the truth is known, and on this machine."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from command import COMMAND, ccl_dispatch
+from made_curves import write_config, write_curves
+
+from ccl_dispatch.runtime import Table, load_table
+from ccl_dispatch.runtime.errors import MeasuringError, UsageError
+from ccl_dispatch.runtime.table import Platform
+from ccl_dispatch.tuner.config import load_config
+from ccl_dispatch.tuner.emit import write_table
+from ccl_dispatch.tuner.measure.measurer import Measurer
+from ccl_dispatch.tuner.plan import Plan, make_measurer
+from ccl_dispatch.tuner.progress import SilentProgress
+from ccl_dispatch.tuner.sweep import run_sweep
+from ccl_dispatch.tuner.verify.keep import keep_reference
+from ccl_dispatch.tuner.verify.run import Verified, verify_table
+from ccl_dispatch.tuner.verify.setup import VerifyOptions
+from ccl_dispatch.tuner.verify.update import Update, update_path, update_table
+
+MIB = 1 << 20
+ROOT = Path(__file__).parents[3]
+SUPPORT = str(Path(__file__).parents[2] / "support")
+
+
+def _swept(folder: Path, config: Path) -> Path:
+    """The table of a sweep, with its study beside it."""
+    table = folder / "t" / "table.yaml"
+    run_sweep(load_config(config), str(table.parent / "study.journal"), table, folder / "logs", SilentProgress())
+    return table
+
+
+def _verified(table: Path, config: Path | None, seed: int = 0, **options: object) -> Verified:
+    loaded = None if config is None else load_config(config)
+    wanted = replace(VerifyOptions(config=loaded, seed=seed), **options)  # type: ignore[arg-type]
+    return verify_table(table, wanted, table.parent / "logs", lambda _: None)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Path]]:
+    """A replayed table with its reference, and the configs of what may have become of its machine."""
+    folder = tmp_path_factory.mktemp("made")
+    configs = {
+        "same": write_config(folder, "same"),
+        "slower": write_config(folder, "slower", slower=1.15),
+        "worse": write_config(folder, "worse", slower=2.0),
+        "moved": write_config(folder, "moved", crossover=8192),
+    }
+    table = _swept(folder, configs["same"])
+    verified = _verified(table, configs["same"], seed=99, seen=0.07)
+    assert verified.verification.verdict == "still right"
+    keep_reference(verified, None)
+    return table, configs
+
+
+def test_an_unchanged_machine_is_nearly_always_still_right(made: tuple[Path, dict[str, Path]]) -> None:
+    """Of 20 runs with seeds of their own at least 19 say still right, all that do are sure to see 15 %."""
+    table, configs = made
+    found = [_verified(table, configs["same"], seed).verification for seed in range(20)]
+    assert sum(item.verdict == "still right" for item in found) >= 19
+    assert all(item.exit_code == 0 and item.stopped_by == "settled" for item in found if item.verdict == "still right")
+    assert all(cell.seen is not None and cell.seen <= 0.15 for item in found for cell in item.cells)
+
+
+def test_fifteen_per_cent_above_a_size_is_always_found(made: tuple[Path, dict[str, Path]]) -> None:
+    """In 20 of 20 runs a candidate that became 15 % slower above 64 KiB is told, though no choice is wrong by it."""
+    table, configs = made
+    for seed in range(20):
+        verification = _verified(table, configs["slower"], seed).verification
+        assert (verification.verdict, verification.exit_code) == ("drifted", 1), seed
+        (cell,) = verification.cells
+        (shift,) = cell.shifts
+        assert (shift.candidate, shift.low > 32 * 1024, shift.high <= 4 * MIB) == ("cand", True, True)
+        assert any("cand takes +" in reason for reason in cell.why)
+        assert cell.cost is not None
+        assert cell.cost.low <= 0.01
+
+
+@pytest.mark.parametrize(("name", "low", "high"), [("worse", 64 * 1024, 2 * MIB), ("moved", 8192, 2 * MIB)])
+def test_choices_that_lose_now_are_wrong(made: tuple[Path, dict[str, Path]], name: str, low: int, high: int) -> None:
+    """Where the table's backend is slower than the other now, these sizes are named, with what the cell loses by it."""
+    table, configs = made
+    verification = _verified(table, configs[name]).verification
+    (cell,) = verification.cells
+    assert (cell.verdict, verification.exit_code) == ("now wrong", 1)
+    assert cell.wrong
+    assert all(low < choice.place.size <= high for choice in cell.wrong)
+    assert {(choice.use, choice.against) for choice in cell.wrong} == {("cand", "base")}
+    assert cell.cost is not None
+    assert cell.cost.low > 0.01
+
+
+def test_without_time_the_answer_is_not_sure(made: tuple[Path, dict[str, Path]]) -> None:
+    """When time ends before every size was visited twice, that is said, with exit code 3, and not that all is right."""
+    table, configs = made
+    verification = _verified(table, configs["same"], seconds=0.001).verification
+    assert (verification.verdict, verification.exit_code, verification.stopped_by) == ("not sure", 3, "seconds")
+    assert "give more --seconds" in verification.cells[0].why[0]
+
+
+def test_the_study_serves_as_reference(made: tuple[Path, dict[str, Path]], tmp_path: Path) -> None:
+    """Without a kept reference the samples of the sweep are compared with; without those, choices alone are judged."""
+    table, configs = made
+    reference = table.with_name("table.reference.json")
+    moved = reference.rename(tmp_path / "away.json")
+    try:
+        by_study = _verified(table, configs["same"])
+    finally:
+        moved.rename(reference)
+    assert "the samples of the study" in by_study.verification.reference
+    assert by_study.verification.cells[0].seen is not None
+    alone = tmp_path / "alone.yaml"
+    alone.write_bytes(table.read_bytes())
+    bare = _verified(alone, configs["same"])
+    assert (bare.verification.verdict, bare.verification.cells[0].seen) == ("still right", None)
+    assert any("verify --keep" in note for note in bare.verification.notes)
+
+
+def test_visits_are_kept_only_of_what_is_right(made: tuple[Path, dict[str, Path]], tmp_path: Path) -> None:
+    """A drifted run adds nothing; a right one is added to what is there."""
+    table, configs = made
+    target = tmp_path / "r.json"
+    assert "nothing was added" in keep_reference(_verified(table, configs["slower"]), target)
+    assert not target.exists()
+    keep_reference(_verified(table, configs["same"], 1), target)
+    first = json.loads(target.read_text())["sets"]
+    keep_reference(_verified(table, configs["same"], 2), target)
+    assert json.loads(target.read_text())["sets"] > first
+
+
+def test_a_replayed_and_a_measured_table_are_not_compared(made: tuple[Path, dict[str, Path]], tmp_path: Path) -> None:
+    """A replayed table needs the config that replays; a measured one refuses it."""
+    table, configs = made
+    with pytest.raises(UsageError, match=r"has to be replayed again\. Give --config"):
+        _verified(table, None)
+    with pytest.raises(UsageError, match=r"is replayed, and .* measures this machine"):
+        _verified(table, ROOT / "configs" / "cpu.yaml")
+    measured = tmp_path / "measured.yaml"
+    write_table(load_table(table)._replace(provenance="measured"), measured)
+    with pytest.raises(UsageError, match=r"is measured, and .* replays a file"):
+        _verified(measured, configs["same"])
+
+
+def test_a_config_of_other_backends_or_cells_is_refused(made: tuple[Path, dict[str, Path]], tmp_path: Path) -> None:
+    """A candidate that the config doesn't have, and a file without any of the table's cells, are told."""
+    table, _ = made
+    other = write_curves(tmp_path / "o.csv", dtypes=("float32",))
+    config = tmp_path / "o.yaml"
+    config.write_text(f"name: o\nbaseline: base\ncandidates: [cand]\nreplay: {{file: {other.name}}}\n")
+    with pytest.raises(UsageError, match=r"no cell of .* can be verified here: .*bfloat16/ws2: .* no measurement"):
+        _verified(table, config)
+    renamed = load_table(table)._replace(candidates=("cand", "more"))
+    write_table(renamed, tmp_path / "more.yaml")
+    with pytest.raises(UsageError, match="has no backend more"):
+        _verified(tmp_path / "more.yaml", config)
+
+
+def _updated(verified: Verified, out: Path) -> Update:
+    return update_table(verified, out, out.parent / "logs", SilentProgress())
+
+
+def test_an_update_tunes_what_drifted_and_keeps_the_rest(tmp_path: Path) -> None:
+    """Of two cells of which one moved its crossover, that one is tuned anew; the other's bands stay, to the letter.
+
+    The given table and its samples are as they were; the new table says what was done, and is right by a verification.
+    """
+    both = write_config(tmp_path, "both", dtypes=("bfloat16", "float32"))
+    table = _swept(tmp_path, both)
+    before = {path: path.read_bytes() for path in (table, table.parent / "study.journal")}
+    moved = write_config(tmp_path, "changed", dtypes=("bfloat16", "float32"))
+    rows = (tmp_path / "changed.csv").read_text().splitlines()
+    other = write_curves(tmp_path / "x.csv", crossover=8192, dtypes=("float32",)).read_text().splitlines()
+    kept = [row for row in rows if ",float32," not in row]
+    (tmp_path / "changed.csv").write_text("\n".join([*kept, *other[1:]]) + "\n")
+    verified = _verified(table, moved)
+    verdicts = {entry.cell.dtype: entry.verdict for entry in verified.verification.cells}
+    assert verdicts == {"bfloat16": "still right", "float32": "now wrong"}
+    out = update_path(table)
+    update = _updated(verified, out)
+    assert out.name == "table.updated.yaml"
+    assert [cell.dtype for cell in update.tuned] == ["float32"]
+    assert {path: path.read_bytes() for path in before} == before
+    old, new = ({cell.cell.dtype: cell for cell in load_table(path).cells} for path in (table, out))
+    assert new["bfloat16"] == old["bfloat16"]
+    assert new["float32"].bands[0].up_to < 16384 < old["float32"].bands[0].up_to
+    (entry,) = load_table(out).evidence["updates"]
+    assert entry["cells"] == [cell.name for cell in update.tuned]
+    assert entry["replaces"]["digest"] == load_table(table).digest
+    assert entry["trials"] > 0
+    assert _verified(out, moved, seed=1, storage=None).verification.verdict == "still right"
+
+
+def test_an_update_of_what_is_right_writes_nothing(made: tuple[Path, dict[str, Path]], tmp_path: Path) -> None:
+    """Nothing drifted, nothing is tuned, no file appears."""
+    table, configs = made
+    update = _updated(_verified(table, configs["same"]), tmp_path / "new.yaml")
+    assert (update.table, update.tuned) == (None, ())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_on_another_platform_an_update_claims_nothing_of_the_old_one(
+    made: tuple[Path, dict[str, Path]], tmp_path: Path
+) -> None:
+    """Every cell is tuned anew, also those that are right; cells that can't be measured there are not taken along."""
+    table, configs = made
+    verified = _verified(table, configs["same"])
+    setup = replace(verified.setup, differs=("versions.torch: the table has 1, this machine has 2",))
+    gone = load_table(table).cells[0].cell._replace(dtype="float32")
+    more = setup.table.cells[0]._replace(cell=gone)
+    setup = replace(setup, table=setup.table._replace(cells=(*setup.table.cells, more)))
+    update = _updated(replace(verified, setup=setup), tmp_path / "new.yaml")
+    assert update.table is not None
+    assert (update.kept, update.dropped) == ((), (gone,))
+    assert len(update.tuned) == len(update.table.cells) == 1
+    assert update.table.evidence["replaces"]["digest"] == load_table(table).digest
+    assert update.table.evidence["trials"] > 0
+    assert "another platform" in update.why
+
+
+class _Failing:
+    """A measurer whose first point comes to nothing, by no candidate's fault."""
+
+    def __init__(self) -> None:
+        self.ended = False
+
+    def __enter__(self) -> _Failing:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.ended = True
+
+    def start(self) -> None:
+        """Nothing has to be started."""
+
+    def measure(self, *_: object) -> None:
+        raise MeasuringError("the baseline crashed")
+
+
+def test_a_fault_of_the_baseline_ends_it(made: tuple[Path, dict[str, Path]]) -> None:
+    """The error comes through as it is, with its exit code 3, and what was started is ended."""
+    table, configs = made
+    failing = _Failing()
+
+    def measurer(_plan: Plan, _folder: Path) -> Measurer:
+        return failing  # type: ignore[return-value]
+
+    options = VerifyOptions(config=load_config(configs["same"]))
+    with pytest.raises(MeasuringError, match="the baseline crashed"):
+        verify_table(table, options, table.parent, lambda _: None, measurer=measurer)
+    assert failing.ended
+
+
+def test_the_command_says_it_in_lines_and_as_json(made: tuple[Path, dict[str, Path]], tmp_path: Path) -> None:
+    """The last line is the verdict, progress goes to standard error, a CSV has every sample; exit codes are right."""
+    table, configs = made
+    csv = tmp_path / "new.csv"
+    more = ("--config", str(configs["slower"]), "--seed", "3")
+    said = ccl_dispatch("verify", str(table), *more, "--csv", str(csv), folder=tmp_path)
+    assert said.returncode == 1, said.stderr
+    assert said.stdout.splitlines()[-1].startswith("drifted: of 1 cells 1 drifted (")
+    assert "random sizes (--seed 3): all_gather/eager/first/bfloat16/ws2 " in said.stdout
+    assert "after 2 sets of workers" in said.stderr
+    assert len(csv.read_text().splitlines()) > 1000
+    update = ccl_dispatch(
+        "verify", str(table), *more, "--json", "--quiet", "--update", "--out", str(tmp_path / "n.yaml"), folder=tmp_path
+    )
+    found = json.loads(update.stdout)
+    assert (update.returncode, update.stderr) == (1, "")
+    assert (found["verdict"], found["seed"]) == ("drifted", 3)
+    assert found["cells"][0]["shifts"][0]["change"] > 0.05
+    assert found["update"]["digest"] == load_table(tmp_path / "n.yaml").digest
+    refused = ccl_dispatch("verify", str(table), "--out", "n.yaml", folder=tmp_path)
+    assert (refused.returncode, "give --update as well" in refused.stderr) == (2, True)
+
+
+CPU = """
+name: small
+collective: all_gather
+baseline: gloo
+candidates: [shm]
+world_sizes: [2]
+dtypes: [bfloat16]
+sizes: {min: 1 KiB, max: 64 KiB}
+measure: {min_seconds: 0.0, max_seconds: 0.1}
+budget: {executions: 200}
+"""
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A table of this machine, with its study."""
+    folder = tmp_path_factory.mktemp("measured")
+    (folder / "small.yaml").write_text(CPU)
+    return _swept(folder, folder / "small.yaml")
+
+
+def test_this_machine_is_as_it_was_a_moment_ago(measured: Path) -> None:
+    """Straight after a sweep of this machine no choice is proven wrong, and its settings are those of its study.
+
+    What else runs here decides whether all of it can be judged: it may end as not sure, never as drifted or wrong.
+    """
+    verification = _verified(measured, None, seconds=5.0, seen=0.5).verification
+    assert verification.verdict in ("still right", "not sure"), [cell.why for cell in verification.cells]
+    assert verification.config.startswith("its study in ")
+    assert verification.differs == ()
+    assert verification.rounds >= 2
+
+
+def test_an_output_that_is_wrong_now_is_found_on_this_machine(measured: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A candidate that gives stale output since the table was made is told as wrong, where it is used, and why."""
+    monkeypatch.setenv("PYTHONPATH", SUPPORT, prepend=os.pathsep)
+
+    def stale(plan: Plan, folder: Path) -> Measurer:
+        settings = replace(plan.settings, extra_backends={"shm": "faulty:Stale"})
+        return make_measurer(replace(plan, settings=settings), folder)
+
+    options = VerifyOptions(seconds=30.0)
+    verification = verify_table(measured, options, measured.parent, lambda _: None, measurer=stale).verification
+    (cell,) = verification.cells
+    assert (cell.verdict, verification.exit_code) == ("now wrong", 1)
+    assert {(item.backend, item.reason) for item in cell.refusals} == {("shm", "wrong_output")}
+    assert cell.why[0].startswith("shm can't be used at 1 KiB")
+
+
+def test_another_platform_is_told_and_measured_all_the_same(measured: Path, tmp_path: Path) -> None:
+    """After an upgrade what differs is named, the cells are judged, and the settings are found without the study."""
+    table: Table = load_table(measured)
+    platform: Platform = table.platform._replace(versions={**table.platform.versions, "torch": "0.1"})
+    write_table(table._replace(platform=platform), tmp_path / "old.yaml")
+    verification = _verified(tmp_path / "old.yaml", None, seconds=8.0).verification
+    assert [line.partition(":")[0] for line in verification.differs] == ["versions.torch"]
+    assert verification.config.startswith("the table says")
+    assert verification.cells[0].points > 0
+
+
+def test_ctrl_c_ends_workers_and_says_so(measured: Path, tmp_path: Path) -> None:
+    """Interrupted while it measures, it ends with 130, and no worker is left (the suite looks for those)."""
+    command = [*COMMAND, "verify", str(measured), "--seconds", "60"]
+    with subprocess.Popen(
+        command, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+    ) as process:
+        assert process.stderr is not None
+        next(line for line in process.stderr if line.startswith("set 1, round 1"))
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert "interrupted" in errors
