@@ -19,9 +19,9 @@ _PAGE_HEAD = f"""\
 `ccl-dispatch schema --of events --page`; programs have [events.schema.json](events.schema.json)
 (`ccl-dispatch schema --of events`). All sizes are per-rank input bytes.
 
-The order is `started`, `plan`; for each point `asked`, `point`, any `exclusion`, `outlook`; then `stopped`, `table`,
-`ended`. `ended` is the last event of a run and says how it ended, also after Ctrl-C, SIGTERM or a failure: a run
-without it was killed, or its reader was. The command that continues an interrupted sweep is another `run`, and its
+The order is `started`, `plan`; for each point `asked`, `point`, any `fault` and `exclusion`, `outlook`; then `stopped`,
+`table`, `ended`. `ended` is the last event of a run and says how it ended, also after Ctrl-C, SIGTERM or a failure: a
+run without it was killed, or its reader was. The command that continues an interrupted sweep is another `run`, and its
 events are appended to the same file.
 
 Each line is written at once. When its reader has gone or the disk is full, the sweep says so once and goes on without.
@@ -126,6 +126,21 @@ def _events() -> dict[str, tuple[str, dict[str, Json]]]:
                     "type": "object",
                     "additionalProperties": {"$ref": "#/$defs/gain"},
                     "description": "By candidate that was timed.",
+                },
+            },
+        ),
+        "fault": (
+            "Something went wrong while the point was measured, and was got over; told with the point.",
+            {
+                **where,
+                "backend": {"type": "string", "description": "What the rank was running; empty when it ran none."},
+                "reason": text("`crashed`, `hung`, `raised`, `wrong_output`."),
+                "rank": count("The rank that failed."),
+                "detail": {"type": "string", "description": "What happened, in one line."},
+                "log": {"type": "string", "description": "The end of what the rank wrote to its log at this point."},
+                "blamed": {
+                    "type": "string",
+                    "description": "The candidate that was excluded for it; empty when it went away on a retry.",
                 },
             },
         ),

@@ -10,6 +10,7 @@ import secrets
 import socket
 import time
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from ccl_dispatch.runtime.errors import OutputError
@@ -133,7 +134,7 @@ class EventProgress(SilentProgress):
         self._emit("asked", trial=trial, cell=cell_name, size=size)
 
     def measured(self, result: PointResult, verdicts: Mapping[str, Interval], outlook: Outlook) -> None:
-        """`point` with what it showed, `exclusion` for each backend that it excludes, `outlook`."""
+        """`point` with what it showed, each `fault` on the way, each `exclusion`, `outlook`."""
         where = {"trial": self._trial, "cell": result.cell.name, "size": result.size}
         self._points += 1
         self._emit(
@@ -148,6 +149,8 @@ class EventProgress(SilentProgress):
             median_us={name: round(median(values), 4) for name, values in result.latencies_us.items() if values},
             gains={name: _gain(found) for name, found in verdicts.items()},
         )
+        for fault in result.faults:
+            self._emit("fault", **where, **asdict(fault))
         for item in result.exclusions:
             self._emit("exclusion", **where, backend=item.backend, reason=item.reason, detail=item.detail)
         if self._pace is not None:

@@ -12,6 +12,7 @@ from ccl_dispatch.runtime.vocabulary import Cell
 from ccl_dispatch.tuner.build import build_table
 from ccl_dispatch.tuner.compare import compare
 from ccl_dispatch.tuner.fit.points import join_points
+from ccl_dispatch.tuner.report.notes import cell_notes
 from ccl_dispatch.tuner.samples import PointResult
 from ccl_dispatch.tuner.study import StudyMeta
 
@@ -39,6 +40,7 @@ class CellReport:
         ratios: by candidate T(baseline)/T(candidate), with its interval at the policy's confidence, maybe endless.
         collective_seconds: in collectives and their barriers.
         other_seconds: the rest of the time that its points took.
+        notes: slow ranks, faults and nodes, as sentences.
     """
 
     table: CellTable
@@ -48,6 +50,7 @@ class CellReport:
     samples: int
     collective_seconds: float
     other_seconds: float
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -132,6 +135,7 @@ def _cell_report(meta: StudyMeta, cell: CellTable, results: Sequence[PointResult
         samples=sum(max((len(values) for values in result.latencies_us.values()), default=0) for result in results),
         collective_seconds=collective,
         other_seconds=max(sum(result.wall_seconds for result in results) - collective, 0.0),
+        notes=cell_notes(results),
     )
 
 

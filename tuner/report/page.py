@@ -134,6 +134,8 @@ def _cell_part(table: Table, cell: CellReport, drawing: str) -> Iterator[str]:
     for entry in answer.overrides:
         what = f"exactly {format_size(entry.size)} (shape {list(entry.shape)}): {entry.use}, {gain_text(entry.gain)}"
         yield f"<li>{_safe(what)}</li>"
+    for note in cell.notes:
+        yield f"<li>{_safe(note)}</li>"
     yield "</ul></details>"
 
 

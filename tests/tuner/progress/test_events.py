@@ -7,14 +7,19 @@ import os
 import signal
 import subprocess
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import jsonschema
 import pytest
 from command import COMMAND, ccl_dispatch
+from watched import CELL, RESULT, small_plan
 
 from ccl_dispatch.tuner.event_schema import event_page, event_schema
+from ccl_dispatch.tuner.progress.events import EventProgress, EventSink
+from ccl_dispatch.tuner.samples import PointExclusion, PointFault
+from ccl_dispatch.tuner.search import Outlook
 
 DOCS = Path(__file__).parents[3] / "docs"
 CHECK = jsonschema.Draft202012Validator(event_schema())
@@ -150,3 +155,18 @@ def test_a_failure_is_the_last_event(tmp_path: Path) -> None:
     assert events[-1]["how"] == "failed"
     assert "holds samples of another sweep" in events[-1]["message"]
     assert events[0]["time"][:4] == time.strftime("%Y", time.gmtime(began))
+
+
+def test_a_fault_is_an_event(tmp_path: Path) -> None:
+    """A fault that a result carries is told between its point and its exclusions, and fits the schema."""
+    plan = small_plan(tmp_path)
+    events = EventProgress(EventSink(str(tmp_path / "e.jsonl")), plan.config, "s.journal", "t.yaml")
+    events.begin(plan, [])
+    events.point(0, CELL.name, RESULT.size)
+    fault = PointFault("shm", "crashed", 1, "signal 11", "last words", "shm")
+    out = (PointExclusion("shm", "crashed", "signal 11"),)
+    events.measured(replace(RESULT, stopped_by="settled", faults=(fault,), exclusions=out), {}, Outlook(None, 0.01))
+    events.end(None, None)
+    found = _events((tmp_path / "e.jsonl").read_text())
+    assert [event["event"] for event in found[3:6]] == ["point", "fault", "exclusion"]
+    assert (found[4]["blamed"], found[4]["rank"], found[4]["log"]) == ("shm", 1, "last words")

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from made_studies import made_study
 
 from ccl_dispatch.runtime.vocabulary import Cell
 from ccl_dispatch.tuner.build import build_table
 from ccl_dispatch.tuner.report.model import Report, make_report
+from ccl_dispatch.tuner.report.notes import cell_notes
+from ccl_dispatch.tuner.samples import PointFault
 
 CELLS = [Cell("all_gather", "eager", "first", dtype, 8) for dtype in ("bfloat16", "float32")]
 
@@ -56,3 +60,21 @@ def test_the_way_to_the_answer_ends_at_the_answer(report: Report) -> None:
     assert seconds == sorted(seconds)
     assert report.progress[-1].differing == 0
     assert report.progress[0].differing > 0
+
+
+def test_slow_ranks_faults_and_nodes_are_named() -> None:
+    """A rank that takes twice the middle one's time, a fault that went away, and both nodes are told, nothing else."""
+    _, results = made_study(CELLS[:1])
+    fault = PointFault("fast", "hung", 3, "no answer for 5 s")
+    medians = {"base": (10.0, 11.0, 22.0), "fast": (5.0, 5.5, 5.2)}
+    carried = [
+        replace(result, rank_medians_us=medians, node="b" if number else "a", faults=() if number else (fault,))
+        for number, result in enumerate(results)
+    ]
+    assert cell_notes(results) == ()
+    slow, went_wrong, nodes = cell_notes(carried)
+    assert slow == "slow rank: rank 2 takes 2.00x the middle rank's time with base (25 points)"
+    assert (
+        went_wrong == "fault: fast hung once at 16 B, went away when it was measured again: rank 3: no answer for 5 s"
+    )
+    assert nodes == "measured by a (1 points), b (24 points)"
