@@ -112,9 +112,9 @@ def judge(
             verdict = DRIFTED
             why.append(f"keeping it costs at least {cost.low:.1%}, {allowed:.1%} was left when it was made")
         open_because = _open(entry, evidence, None if cost is None else cost.high - allowed)
-        if verdict != RIGHT and evidence.busy and not refusals:
+        if evidence.busy and not refusals:
             verdict = UNSURE
-            why.append("but other work used the machine all the time: verify again when nothing else runs")
+            why.append("other work used the machine all the time: verify again when nothing else runs")
         elif verdict == RIGHT and open_because:
             verdict = UNSURE
             why.append(open_because)
