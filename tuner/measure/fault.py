@@ -12,14 +12,16 @@ from pathlib import Path
 
 from ccl_dispatch.runtime.errors import MeasuringError
 
-#: Bytes of a rank's log that are kept with a fault.
-TAIL_BYTES = 2000
+#: Characters of a rank's log that are kept with a fault.
+TAIL = 2000
 # A stack is written in a few milliseconds, by a process that can still take a signal.
 _STACK_SECONDS = 0.3
 # On the signal a worker writes what each of its threads is doing to its log, also while native code hangs.
 _STACK_SIGNAL = signal.SIGUSR1
-# With what faulthandler ends: a list of a hundred names that are the same in every worker.
-_NOISE = "Extension modules:"
+# What would crowd out the reason: a list of a hundred names with which faulthandler ends, and the frames of native code
+# with which torch explains an abort.
+_NOISE = ("Extension modules:", "frame #")
+_READ_BYTES = 8 * TAIL
 
 
 class WorkerFault(MeasuringError):
@@ -57,11 +59,11 @@ class RankLog:
         self._from = self._size()
 
     def tail(self) -> str:
-        """The end of what was written since the mark, at most TAIL_BYTES of it."""
+        """The end of what was written since the mark, at most TAIL of it."""
         with contextlib.suppress(OSError), self.path.open("rb") as file:
-            file.seek(max(self._from, self._size() - TAIL_BYTES))
-            lines = file.read(TAIL_BYTES).decode("utf-8", "replace").splitlines()
-            return "\n".join(line.rstrip() for line in lines if not line.startswith(_NOISE)).strip()
+            file.seek(max(self._from, self._size() - _READ_BYTES))
+            lines = file.read(_READ_BYTES).decode("utf-8", "replace").splitlines()
+            return "\n".join(line.rstrip() for line in lines if not line.startswith(_NOISE)).strip()[-TAIL:]
         return ""
 
     def with_stacks(self, pid: int) -> str:

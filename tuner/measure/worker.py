@@ -149,7 +149,9 @@ def run(channel_fd: int, board_fd: int) -> int:
     except Exception as problem:  # noqa: BLE001 - all of it is told to the parent, which judges
         at = time.monotonic()
         traceback.print_exc()
-        channel.send(Failure(f"{type(problem).__name__}: {problem}", at))
+        # CUDA's errors go on for several lines; they are in the log.
+        text = str(problem).strip().partition("\n")[0]
+        channel.send(Failure(f"{type(problem).__name__}: {text}", at))
         return 1
     return 0
 

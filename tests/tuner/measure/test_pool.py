@@ -16,7 +16,7 @@ from workers import nursery_pids, runs, worker_pids
 from ccl_dispatch.runtime.vocabulary import Cell
 from ccl_dispatch.tuner.backends import BACKENDS, Point
 from ccl_dispatch.tuner.measure import MeasureSettings, PointRequest
-from ccl_dispatch.tuner.measure.fault import WorkerFault
+from ccl_dispatch.tuner.measure.fault import RankLog, WorkerFault
 from ccl_dispatch.tuner.measure.measurer import WorkerMeasurer
 from ccl_dispatch.tuner.measure.pool import WorkerPool
 from ccl_dispatch.tuner.statistics import StopRule
@@ -131,3 +131,16 @@ def test_workers_end_with_their_parent(tmp_path: Path) -> None:
 def test_the_registry_is_what_workers_use() -> None:
     """Workers find backends by the registry's names."""
     assert set(BACKENDS) >= {"gloo", "shm"}
+
+
+def test_a_log_tells_the_reason_and_not_the_noise(tmp_path: Path) -> None:
+    """Of a log only what was written at this point is told, without the frames that would crowd out the reason."""
+    path = tmp_path / "rank0.log"
+    path.write_text("of another point\n")
+    log = RankLog(path)
+    frame = "frame #30: <unknown function> + 0x2a1ca (0x7f425702a1ca in /lib/libc.so.6)\n"
+    with path.open("a") as file:
+        file.write(f"CUDA error: device-side assert triggered\n{60 * frame}Extension modules: torch._C, numpy\n")
+    assert log.tail() == "CUDA error: device-side assert triggered"
+    log.mark()
+    assert log.tail() == ""
