@@ -117,5 +117,15 @@ def _call(options: argparse.Namespace, table: Table) -> int:
         print_json({**explanation.to_json(), "faults": [asdict(group) for group in faults]})
     else:
         told = (line for group in faults for line in group.lines("fault: "))
-        print("\n".join((*explanation.lines(), *told)))
+        *lines, last = explanation.lines()
+        print("\n".join((*lines, _made_for(table), last, *told)))
     return 0
+
+
+def _made_for(table: Table) -> str:
+    """The platform in a line. Not whether it fits here: asking a GPU what it is takes seconds."""
+    platform = table.platform
+    count = f"{platform.device_count} x " if platform.device_count else ""
+    link = f"linked by {platform.link}" if platform.link else ""
+    where = ", ".join(text for text in (f"{count}{platform.device or 'unknown'}", platform.architecture, link) if text)
+    return f"made for: {where}; without a call, explain says whether it fits this machine"
