@@ -51,7 +51,7 @@ def test_four_nodes_of_which_one_is_killed_ten_times(tmp_path: Path, postgres_se
     killed = 0
     with open_storage(url, write=True) as storage:
         while killed < 10:
-            time.sleep(0.3 + rng.random())
+            time.sleep(0.2 + 0.7 * rng.random())
             name = rng.choice(names)
             assert nodes[name].poll() is None, (tmp_path / f"{name}.log").read_text()
             nodes[name].send_signal(signal.SIGKILL)
@@ -77,7 +77,7 @@ def test_a_node_joins_late_and_one_wakes_up(tmp_path: Path, postgres_server: Pos
 
     The work is shared: every node has measured a part.
     """
-    config = write_config(tmp_path, 3, f"{NOISE}, pace: 400", FIRST_LOOK + "sizes: {max: 64 KiB}\n")
+    config = write_config(tmp_path, 2, f"{NOISE}, pace: 400", FIRST_LOOK + "sizes: {max: 32 KiB}\n")
     url = postgres_server.database()
     first = start_node(tmp_path, config, url, "first", "--grace", "1.5")
     _wait_for(url, lambda study: len(study.results()) >= 2 and any(map(is_decided, study.running())))
@@ -113,13 +113,13 @@ def test_a_server_that_is_gone_loses_no_sample(tmp_path: Path) -> None:
     """
     if (reason := missing()) is not None:
         pytest.skip(reason)
-    config = write_config(tmp_path, 2, f"{NOISE}, pace: 400", FIRST_LOOK + "sizes: {max: 32 KiB}\n")
+    config = write_config(tmp_path, 1, f"{NOISE}, pace: 400", FIRST_LOOK + "sizes: {max: 32 KiB}\n")
     with running_server() as server:
         url = server.database()
-        node = start_node(tmp_path, config, url, "n", "--patience", "4", "--common", "0")
+        node = start_node(tmp_path, config, url, "n", "--patience", "3", "--common", "0")
         _wait_for(url, lambda study: bool(study.results()) and any(map(is_decided, study.running())))
         server.stop(at_once=True)
-        time.sleep(1.0)
+        time.sleep(0.5)
         server.start()
         _wait_for(url, lambda study: len(study.results()) >= 3 and any(map(is_decided, study.running())))
         server.stop(at_once=True)
