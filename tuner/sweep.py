@@ -148,7 +148,8 @@ def run_sweep(
             source.remember(known)
             source.start()
             ready = time.perf_counter()
-            if not storage.exclusive:
+            # Who shares an SQLite file shares the machine as well.
+            if not storage.exclusive and not storage.url.startswith("sqlite"):
                 _measure_common(plan, study, worker, source, spent, progress, outlook, common)
             stopped_by, outlook = _measure_all(plan, study, worker, decide, source, spent, progress)
             worker_seconds = time.perf_counter() - ready
