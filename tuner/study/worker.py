@@ -45,7 +45,7 @@ from ccl_dispatch.tuner.study.sweep_study import RESULT, SweepStudy
 logger = logging.getLogger(__name__)
 
 # Between two looks at what others do, in seconds: the longer it takes already, the seldomer.
-_SHORTEST_PAUSE = 0.005
+_SHORTEST_PAUSE = 0.02
 _LONGEST_PAUSE = 0.25
 
 Decide = Callable[[], tuple[Outlook, str | None]]
