@@ -103,8 +103,9 @@ def test_a_half_written_table_is_never_seen(tmp_path: Path) -> None:
     )
     rng = random.Random(5)
     target = tmp_path / "table.yaml"
-    seen, parts = set(), 0
-    for _ in range(6):
+    seen, parts, turn = set(), 0, 0
+    while turn < 6 or (not parts and turn < 40):
+        turn += 1
         command = [sys.executable, "-c", code, str(target)]
         path = os.pathsep.join([str(Path(__file__).parents[1] / "support"), *sys.path])
         environment = {**os.environ, "PYTHONPATH": path}
@@ -118,7 +119,7 @@ def test_a_half_written_table_is_never_seen(tmp_path: Path) -> None:
         assert left <= 1  # the next writer has removed what the one before it left
         parts += left
     assert seen <= {"even", "odd"}
-    print(f"{parts} of 6 writers were killed in the midst of writing")  # noqa: T201
+    print(f"{parts} of {turn} writers were killed in the midst of writing")  # noqa: T201
     assert parts > 0
 
 
