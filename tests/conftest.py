@@ -7,9 +7,12 @@ import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import postgres
 import pytest
+
+if TYPE_CHECKING:
+    from postgres import PostgresServer
 
 # Before numpy is loaded: for the small matrices of search and fit threads of BLAS only get in each other's way.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -39,8 +42,10 @@ def _no_process_left() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def postgres_server() -> Iterator[postgres.PostgresServer]:
+def postgres_server() -> Iterator[PostgresServer]:
     """A PostgreSQL server for the whole run; each test takes a database of its own from it."""
+    import postgres
+
     reason = postgres.missing()
     if reason is not None:
         pytest.skip(reason)

@@ -105,6 +105,7 @@ class SweepStudy:
             StorageError: none of that name, or several to choose from.
         """
         study = optuna.load_study(storage=storage.optuna, study_name=find_study(storage, name))
+        _await_description(study, storage)
         return cls(study, _meta_of(study, storage.url), storage)
 
     def trials(self) -> list[FrozenTrial]:
@@ -280,15 +281,22 @@ def _opened(storage: Storage, meta: StudyMeta, sampler: optuna.samplers.BaseSamp
         return study, meta
     except optuna.exceptions.DuplicatedStudyError:
         study = optuna.load_study(storage=storage.optuna, study_name=meta.name, sampler=sampler)
-    # Who makes a study describes it right after; we may have come in between, or its maker may have gone there.
-    deadline = time.monotonic() + (0.0 if storage.exclusive else _DESCRIBED_SECONDS)
-    while META not in study.user_attrs and time.monotonic() < deadline:
-        time.sleep(0.1)
+    _await_description(study, storage)
     if META not in study.user_attrs and not study.get_trials(deepcopy=False):
         study.set_user_attr(META, meta.to_json())
         if not storage.exclusive:
             time.sleep(0.5)  # another one may have thought the same: the last word counts for both
     return study, _meta_of(study, storage.url)
+
+
+def _await_description(study: optuna.Study, storage: Storage) -> None:
+    """Give the maker of a study that has no points yet the time to describe it: we may have come in between.
+
+    Its maker may also have gone there; then it stays as it is.
+    """
+    deadline = time.monotonic() + (0.0 if storage.exclusive else _DESCRIBED_SECONDS)
+    while META not in study.user_attrs and not study.get_trials(deepcopy=False) and time.monotonic() < deadline:
+        time.sleep(0.1)
 
 
 def _meta_if_any(study: Any) -> StudyMeta | None:
