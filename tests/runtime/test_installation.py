@@ -319,7 +319,9 @@ def test_counts_can_be_read_at_any_time(lone_group: dist.ProcessGroup) -> None:
         ("graph", "bfloat16", BASELINE): 1,
         ("", "other", "failed"): 1,
     }
-    assert set(done.counts()) <= set(counters())
+    # Those of the whole process: other tests' installations may live still, and count for the same cells.
+    everywhere = {(count.cell, count.answer): count.calls for count in counters()}
+    assert all(everywhere[count.cell, count.answer] >= count.calls for count in done.counts())
 
 
 def test_the_switch(lone_group: dist.ProcessGroup, caplog: pytest.LogCaptureFixture) -> None:
