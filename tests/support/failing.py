@@ -263,6 +263,15 @@ class Storm:
             os.kill(os.getpid(), getattr(signal, kind))
         time.sleep(3600)
 
+    def before(self, gather: Call) -> Call:
+        """A call that does what was drawn, once, and then gathers."""
+
+        def call() -> None:
+            self.break_out()
+            gather()
+
+        return call
+
 
 class Stormy(Brisk):
     """Like `brisk`, but for what the storm does in its first call at a point."""
@@ -271,13 +280,7 @@ class Stormy(Brisk):
 
     def prepare(self, point: Point, source: torch.Tensor, target: torch.Tensor) -> Call:
         """Draw, and fail as drawn."""
-        gather, storm = super().prepare(point, source, target), Storm()
-
-        def call() -> None:
-            storm.break_out()
-            gather()
-
-        return call
+        return Storm().before(super().prepare(point, source, target))
 
 
 class Shaken(Steady):
@@ -287,10 +290,4 @@ class Shaken(Steady):
 
     def prepare(self, point: Point, source: torch.Tensor, target: torch.Tensor) -> Call:
         """Draw, and fail as drawn."""
-        gather, storm = super().prepare(point, source, target), Storm()
-
-        def call() -> None:
-            storm.break_out()
-            gather()
-
-        return call
+        return Storm().before(super().prepare(point, source, target))

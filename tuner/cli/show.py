@@ -14,12 +14,10 @@ from ccl_dispatch.runtime.units import short_size
 from ccl_dispatch.tuner.cli.options import add_json, print_json
 from ccl_dispatch.tuner.cli.terminal import Line, columns, gain_text, is_coloured, span_text
 from ccl_dispatch.tuner.faults import faults_of
+from ccl_dispatch.tuner.palette import terminal_colour
 from ccl_dispatch.tuner.ranks import slow_ranks_of
 
 EXAMPLE = "ccl-dispatch show runs/cpu/table.yaml"
-
-# The baseline stays grey: what stands out is where something else is used.
-_COLOURS = ("green", "blue", "magenta", "cyan", "yellow")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -143,7 +141,7 @@ def _header(table: Table) -> Iterator[Line]:
 
 
 def _colour(table: Table, use: str) -> str:
-    return _COLOURS[table.candidates.index(use) % len(_COLOURS)] if use in table.candidates else "grey"
+    return terminal_colour((table.baseline, *table.candidates), use)
 
 
 def _band_lines(table: Table, cell: CellTable) -> Iterator[Line]:

@@ -9,8 +9,11 @@ from dataclasses import dataclass
 
 from ccl_dispatch.runtime.units import short_size
 
-_CODES = {"green": "32", "red": "31", "grey": "90", "yellow": "33", "blue": "34", "magenta": "35", "cyan": "36"}
+# What the terminal's own theme has.
+_CODES = {"green": "32", "red": "31", "grey": "90", "yellow": "33"}
 _RESET = "\x1b[0m"
+# The levels of red, green and blue in a terminal of 256 colours (xterm's colour cube).
+_LEVELS = (0, 95, 135, 175, 215, 255)
 
 
 @dataclass(frozen=True)
@@ -47,8 +50,20 @@ def columns() -> int:
 
 
 def painted(text: str, colour: str) -> str:
-    """`text` in a colour; unchanged when `colour` is empty."""
-    return f"\x1b[{_CODES[colour]}m{text}{_RESET}" if colour else text
+    """`text` in a colour, a name of the terminal's theme or `#rrggbb`; unchanged when `colour` is empty."""
+    if not colour:
+        return text
+    code = _shade(colour) if colour.startswith("#") else _CODES[colour]
+    return f"\x1b[{code}m{text}{_RESET}"
+
+
+def _shade(colour: str) -> str:
+    """The code of `#rrggbb`: exact where the terminal says that it can, else the nearest of 256."""
+    parts = [int(colour[at : at + 2], 16) for at in (1, 3, 5)]
+    if os.environ.get("COLORTERM") in {"truecolor", "24bit"}:
+        return "38;2;" + ";".join(map(str, parts))
+    red, green, blue = (min(range(6), key=lambda level: abs(_LEVELS[level] - part)) for part in parts)
+    return f"38;5;{16 + 36 * red + 6 * green + blue}"
 
 
 def gain_text(gain: float) -> str:

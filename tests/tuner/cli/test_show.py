@@ -70,10 +70,13 @@ def test_no_cell_is_wider_than_the_terminal(table: Table, width: int) -> None:
 
 
 def test_backends_are_coloured_on_a_terminal_alone(path: Path) -> None:
-    """On a terminal of 60 columns a candidate is coloured and the line fits; NO_COLOR and a pipe get plain text."""
-    coloured = _on_a_terminal(path, 60, {})
-    assert "\x1b[32maiter" in coloured
-    assert "\x1b[90mrccl" in coloured
+    """On a terminal of 60 columns a candidate has its colour of the reports, the nearest of 256 where the terminal has
+    no more, and the line fits; NO_COLOR and a pipe get plain text.
+    """
+    coloured = _on_a_terminal(path, 60, {"COLORTERM": ""})
+    assert "\x1b[38;5;166maiter" in coloured
+    assert "\x1b[38;5;102mrccl" in coloured
+    assert "\x1b[38;2;213;94;0maiter" in _on_a_terminal(path, 60, {"COLORTERM": "truecolor"})
     plain = _on_a_terminal(path, 60, {"NO_COLOR": "1"})
     assert "\x1b" not in plain
     assert max(len(line) for line in plain.splitlines() if line.startswith("  ")) <= 60
