@@ -205,7 +205,8 @@ def make_sampler(plan: Plan) -> RegretSampler:
     backends = len(plan.settings.backends)
     # A measured visit also checks every output before and after. What a visit really takes is learned from the first
     # ones (a captured graph runs its calls all at once).
-    fixed = backends * (max(1, plan.settings.warmup) + (0 if config.replay else 2))
+    warm_up = backends * max(1, plan.settings.warmup)
+    fixed = warm_up + (0 if config.replay else 2 * backends)
     return RegretSampler(
         plan.space,
         config.candidates,
@@ -216,10 +217,22 @@ def make_sampler(plan: Plan) -> RegretSampler:
             seconds=config.budget.seconds,
             regret=config.budget.regret,
             fixed_executions=fixed,
+            warm_up_executions=warm_up,
             repeat_executions=backends,
         ),
         repeats=(plan.settings.rule.min_samples, plan.settings.rule.max_samples),
+        warm_up=_always_warms_up(plan),
     )
+
+
+def _always_warms_up(plan: Plan) -> bool:
+    """Whether also visits have a warm-up whose first call has shown to be like all others.
+
+    Who asks for more than one call knows why. And where a visit takes many calls anyway a warm-up costs nothing, and
+    says how many of them a sample has to average over.
+    """
+    goes_on = plan.config.replay is None and plan.settings.min_seconds > 0
+    return goes_on or plan.settings.warmup > 1 or plan.settings.timing != "isolated"
 
 
 def _measure_all(
@@ -270,8 +283,9 @@ def _measured(plan: Plan, claim: Claim, outlook: Outlook | None, measurer: Measu
     if outlook is None:
         return measurer.measure(point, number, claim.repeats, thorough=True)
     proposal = outlook.proposal
-    doubts = proposal.doubts if proposal is not None else {}
-    return measurer.measure(point, number, claim.repeats, doubts)
+    if proposal is None:
+        return measurer.measure(point, number, claim.repeats)
+    return measurer.measure(point, number, claim.repeats, proposal.doubts, warm_up=proposal.warm_up)
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 from ccl_dispatch.tuner.curves.doubt import Doubt
 from ccl_dispatch.tuner.curves.model import CurveModel, Posterior
-from ccl_dispatch.tuner.curves.noise import FirstCalls, Noise, PointSamples, learn_noise, summarise
+from ccl_dispatch.tuner.curves.noise import FirstCalls, Noise, PointSamples, Summary, learn_noise, summarise
 from ccl_dispatch.tuner.curves.value import expected_loss, value_of_measuring
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "Noise",
     "PointSamples",
     "Posterior",
+    "Summary",
     "expected_loss",
     "learn_noise",
     "summarise",

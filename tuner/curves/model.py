@@ -14,14 +14,14 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ccl_dispatch.tuner.curves.noise import deviation_of
+from ccl_dispatch.tuner.curves.noise import OUTLIER_SCALE, OUTLIER_SHARE, Summary, deviation_of
 
 Array = NDArray[np.float64]
 
@@ -54,23 +54,37 @@ SURPRISE_SHARE = 0.03
 # Curves that move by more than this are scaled down to it, and back.
 _UNIT = 0.35
 _JITTER = 1e-9
+# A lone sample that the other points contradict is taken for an outlier when that explains them better by the odds of
+# one.
+_OUTLIER_ODDS = math.log((1 - OUTLIER_SHARE) / OUTLIER_SHARE)
+# By so many deviations of their difference it has to stand out from its neighbours, of which there must be some.
+_STANDS_OUT = 3.0
+_FEWEST_AROUND = 4
 
 
 @dataclass(frozen=True)
 class Points:
-    """What is known of one cell's curve, at distinct sizes: log2 sizes, values and their variances."""
+    """What is known of one cell's curve, at distinct sizes.
+
+    Attributes:
+        x: log2 sizes.
+        values, variances: of the curve there.
+        lone: whether the value rests on one sample, which nothing at its size can show to be an outlier.
+    """
 
     x: Array
     values: Array
     variances: Array
+    lone: NDArray[np.bool_]
 
     @classmethod
-    def of(cls, sizes: Sequence[int], summaries: Sequence[tuple[float, float]]) -> Points:
-        """From sizes in bytes, and the value and variance of each (see `noise.summarise`)."""
+    def of(cls, sizes: Sequence[int], summaries: Sequence[Summary]) -> Points:
+        """From sizes in bytes, and what the samples of each say."""
         return cls(
             np.log2(np.asarray(sizes, dtype=float)),
-            np.array([value for value, _ in summaries]),
-            np.array([variance for _, variance in summaries]),
+            np.array([one.value for one in summaries]),
+            np.array([one.variance for one in summaries]),
+            np.array([one.lone for one in summaries], dtype=bool),
         )
 
 
@@ -122,10 +136,22 @@ class CurveModel:
     @classmethod
     def learn(cls, cells: Sequence[Points], *, kept: int = _MOST_KEPT) -> CurveModel:
         """Weigh every hypothesis by the likelihood of the cells' points; keep the `kept` best at most."""
+        model, score = cls._learned(cells, kept)
+        while (place := model.most_doubted(cells)) is not None:
+            without = _widened(cells, place)
+            other, better = cls._learned(without, kept)
+            if better <= score + _OUTLIER_ODDS:
+                break
+            cells, model, score = without, other, better
+        return model
+
+    @classmethod
+    def _learned(cls, cells: Sequence[Points], kept: int) -> tuple[CurveModel, float]:
+        """The model, and the log likelihood of its best hypothesis."""
         known = [points for points in cells if len(points.x)]
         unit = max([1.0, *(deviation_of(points.values - np.median(points.values)) / _UNIT for points in known)])
         if not known:
-            return cls([_Hypothesis(Shape(0.1, 6.0, 0.06), 0.0, 1.0)], unit)
+            return cls([_Hypothesis(Shape(0.1, 6.0, 0.06), 0.0, 1.0)], unit), 0.0
         apart = np.sum([_likelihoods(points, SHAPES, unit) for points in known], axis=0)
         scored = [(float(score), shape, 0.0) for score, shape in zip(apart, SHAPES, strict=True)]
         if len(known) > 1:
@@ -155,7 +181,38 @@ class CurveModel:
         top = scored[0][0]
         chosen = [item for item in scored[:kept] if item[0] > top + math.log(_LEAST_SHARE)]
         total = math.fsum(math.exp(score - top) for score, _, _ in chosen)
-        return cls([_Hypothesis(shape, like, math.exp(score - top) / total) for score, shape, like in chosen], unit)
+        hypotheses = [_Hypothesis(shape, like, math.exp(score - top) / total) for score, shape, like in chosen]
+        return cls(hypotheses, unit), top
+
+    def without_outliers(self, cells: Sequence[Points]) -> list[Points]:
+        """The points, those lone ones that the others contradict with the variance that an outlier has."""
+        found = list(cells)
+        while (place := self.most_doubted(found)) is not None:
+            found = _widened(found, place)
+        return found
+
+    def most_doubted(self, cells: Sequence[Points]) -> tuple[int, int] | None:
+        """Cell and place of the lone point that is most likely an outlier, given all others; None if none is likely.
+
+        Source for the prediction of each point from all others: Rasmussen and Williams, section 5.4.2.
+        """
+        spikes = np.concatenate([_spikes(points) for points in cells])
+        if not spikes.any():
+            return None
+        joined = _join(cells)
+        shape, likeness, _ = self._hypotheses[0]
+        inverse = np.linalg.inv(_covariance(joined, shape, likeness, self._unit))
+        spread = 1 / np.diagonal(inverse)
+        away = (inverse @ joined.values) * spread
+        inside = -0.5 * (away**2 / spread + np.log(spread))
+        wide = spread + OUTLIER_SCALE**2
+        outside = -0.5 * (away**2 / wide + np.log(wide))
+        odds = np.where(spikes, outside - inside - _OUTLIER_ODDS, -np.inf)
+        worst = int(np.argmax(odds))
+        if odds[worst] <= 0:
+            return None
+        first = int(np.flatnonzero(joined.cell == joined.cell[worst])[0])
+        return int(joined.cell[worst]), worst - first
 
     def surprised(self) -> CurveModel:
         """The one hypothesis that something unseen lies between the points."""
@@ -182,6 +239,27 @@ class CurveModel:
                 solved = cross @ inverse
                 parts[place].append((weight, solved @ joined.values, prior - solved @ cross.T))
         return [_mixture(part) for part in parts]
+
+
+def _spikes(points: Points) -> NDArray[np.bool_]:
+    """Lone points that stand out from both of their neighbours to one side: two outliers side by side are an island."""
+    if len(points.x) < _FEWEST_AROUND or not points.lone.any():
+        return np.zeros(len(points.x), dtype=bool)
+    steps = np.diff(points.values) / np.sqrt(points.variances[1:] + points.variances[:-1])
+    # How far it lies above its left and its right neighbour; an end has one neighbour, which counts twice.
+    left = np.concatenate([[-steps[0]], steps])
+    right = np.concatenate([-steps, [steps[-1]]])
+    apart = np.minimum(np.abs(left), np.abs(right)) > _STANDS_OUT
+    return np.asarray(points.lone & apart & (np.sign(left) == np.sign(right)))
+
+
+def _widened(cells: Sequence[Points], place: tuple[int, int]) -> list[Points]:
+    """The points, one of them as uncertain as an outlier, and not to be looked at again."""
+    cell, at = place
+    variances, lone = cells[cell].variances.copy(), cells[cell].lone.copy()
+    variances[at] += OUTLIER_SCALE**2
+    lone[at] = False
+    return [replace(points, variances=variances, lone=lone) if n == cell else points for n, points in enumerate(cells)]
 
 
 def _falling(item: tuple[Any, ...]) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,8 +27,8 @@ _ENOUGH_RESIDUALS = 16
 # Noise differs by size, but a scale from few samples is a guess: the scale of all points counts as this many more.
 _POOLED_SAMPLES = 8
 # A share of pairs is hit by something else (an interrupt, a page fault, another job) and scatters by a factor of e.
-_OUTLIER_SHARE = 0.03
-_OUTLIER_SCALE = 1.0
+OUTLIER_SHARE = 0.03
+OUTLIER_SCALE = 1.0
 _EM_ROUNDS = 4
 # Two visits of one size differ by more than their repeats show (memory placement, clocks): 0.3 %, as a variance.
 VISIT_VARIANCE = 0.003**2
@@ -62,9 +63,13 @@ class FirstCalls:
     A warm-up call costs as much machine time as any other. Where it behaves as they do its time is a sample; where it
     is slower, or scatters more, it is left out. Decided for a whole study, from the difference between the first call
     and the repetitions after it.
+
+    Attributes:
+        seen: from so many visits.
     """
 
     usable: bool
+    seen: int = 0
 
 
 @dataclass(frozen=True)
@@ -73,6 +78,14 @@ class Noise:
 
     scale: float
     first: FirstCalls = FirstCalls(usable=False)
+
+
+class Summary(NamedTuple):
+    """What the samples of one point say: the curve's value there, its variance, and whether it is one sample alone."""
+
+    value: float
+    variance: float
+    lone: bool
 
 
 def learn_noise(points: Iterable[PointSamples]) -> Noise:
@@ -95,7 +108,7 @@ def learn_noise(points: Iterable[PointSamples]) -> Noise:
     if usable and len(residuals) < _ENOUGH_RESIDUALS:
         # Visits of one repetition have no other residuals than those against their first call.
         scale = _robust_scale([*prior, *residuals, *np.abs(shifts).tolist()])
-    return Noise(max(scale, _LEAST_SCALE), FirstCalls(usable))
+    return Noise(max(scale, _LEAST_SCALE), FirstCalls(usable, len(shifts)))
 
 
 def deviation_of(differences: Array) -> float:
@@ -127,7 +140,7 @@ def _alike(shifts: Array, scale: float | None) -> bool:
     )
 
 
-def summarise(point: PointSamples, noise: Noise) -> tuple[float, float]:
+def summarise(point: PointSamples, noise: Noise) -> Summary:
     """The curve's value at a point and the variance of that, from a mixture: most samples scatter by the point's own
     scale (steadied by the study's), a few by a factor of e.
 
@@ -143,13 +156,13 @@ def summarise(point: PointSamples, noise: Noise) -> tuple[float, float]:
     count = len(values)
     middle = float(np.median(values))
     scale = _own_scale(values, middle, noise.scale)
-    wide = math.hypot(scale, _OUTLIER_SCALE)
+    wide = math.hypot(scale, OUTLIER_SCALE)
     precision = np.full(count, 1 / scale**2)
     share = np.ones(count)
     for _ in range(_EM_ROUNDS):
         squares = (values - middle) ** 2
-        inside = (1 - _OUTLIER_SHARE) * np.exp(-squares / (2 * scale**2)) / scale
-        outside = _OUTLIER_SHARE * np.exp(-squares / (2 * wide**2)) / wide
+        inside = (1 - OUTLIER_SHARE) * np.exp(-squares / (2 * scale**2)) / scale
+        outside = OUTLIER_SHARE * np.exp(-squares / (2 * wide**2)) / wide
         share = inside / (inside + outside)
         precision = share / scale**2 + (1 - share) / wide**2
         middle = float((precision * values).sum() / precision.sum())
@@ -157,7 +170,7 @@ def summarise(point: PointSamples, noise: Noise) -> tuple[float, float]:
     doubt = float((share * (1 - share) * (values - middle) ** 2).sum()) / count**2
     variance = correlation_time(point.repeats) / float(precision.sum()) + doubt
     variance += VISIT_VARIANCE / max(len(point.firsts), 1)
-    return middle, variance
+    return Summary(middle, variance, count == 1)
 
 
 def _own_scale(values: Array, middle: float, common: float) -> float:

@@ -60,6 +60,7 @@ def fit_grids(
             continue
         known = [_known(points, candidate, noise[candidate]) for points in family]
         model = CurveModel.learn(known)
+        known = model.without_outliers(known)
         wanted = [place for place, points in enumerate(known) if len(points.x)]
         for place, found in zip(wanted, model.posterior(known, [(place, xs[place]) for place in wanted]), strict=True):
             curves[place][candidate] = found

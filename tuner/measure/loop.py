@@ -53,7 +53,8 @@ def time_point(
         by_rank={name: [[] for _ in range(team.world_size)] for name in names},
         executions=dict.fromkeys(names, 0),
     )
-    runs = _warm_up(team, backends, settings, timings)
+    runs = _warm_up(team, backends, settings, timings) if request.warm_up else dict.fromkeys(names, 1)
+    timings.calls = {name: runs[name] * backend.calls for name, backend in backends.items()}
     order = random.Random(f"{settings.seed}/{request.number}")
     began = team.clock()
     most = settings.rule.max_samples if request.repeats is None else min(request.repeats, settings.rule.max_samples)
@@ -113,8 +114,8 @@ def _judge(rows: list[list[float]], names: Sequence[str], timings: Timings, goal
 
 
 def _first_log_ratios(timings: Timings, baseline: str) -> dict[str, float]:
-    slow = timings.first[baseline]
-    return {name: math.log(slow / fast) for name, fast in timings.first.items() if name != baseline}
+    slow = timings.first.get(baseline)
+    return {name: math.log(slow / fast) for name, fast in timings.first.items() if slow and name != baseline}
 
 
 def _longest_block(names: Sequence[str]) -> int:
@@ -144,7 +145,6 @@ def _warm_up(
     for name, backend in backends.items():
         take = partial(_take_warm_up, name=name, timings=timings, backend=backend)
         runs[name] = team.decide([fastest[name], first[name]], take)
-        timings.calls[name] = runs[name] * backend.calls
     return runs
 
 

@@ -44,6 +44,7 @@ class Measurer(Protocol):
         doubts: Mapping[str, Doubt] | None = None,
         *,
         thorough: bool = False,
+        warm_up: bool = True,
     ) -> PointResult:
         """The samples of `point`, from one visit.
 
@@ -52,6 +53,7 @@ class Measurer(Protocol):
             repeats: repetitions to take, None for as many as the settings allow.
             doubts: per candidate what is known from other points; repetitions may end once all are settled.
             thorough: take all `repeats`, settled or not.
+            warm_up: begin with the warm-up calls.
 
         Raises:
             MeasuringError: there is no answer, and it is not a candidate's fault.
@@ -152,11 +154,12 @@ class WorkerMeasurer:
         doubts: Mapping[str, Doubt] | None = None,
         *,
         thorough: bool = False,
+        warm_up: bool = True,
     ) -> PointResult:
         """See `Measurer`."""
         began = time.perf_counter() - self._pool.stopped_seconds
         visit = Visit(self._left_out(point), self._settings.candidates)
-        request = PointRequest(point, number, (), repeats, doubts or {}, thorough=thorough)
+        request = PointRequest(point, number, (), repeats, doubts or {}, thorough=thorough, warm_up=warm_up)
         while True:
             found = self._attempt(replace(request, without=tuple(visit.without)), visit)
             if isinstance(found, WorkerFault):

@@ -70,6 +70,7 @@ class PointRequest:
         without: candidates that are left out.
         repeats: repetitions to take, None for as many as the settings allow.
         doubts: per candidate what is known from other points; repetitions may end once all are settled.
+        warm_up: begin with the warm-up calls; without them a sample is a single call, the first one among them.
         thorough: take all repetitions, settled or not: somebody will compare the latencies themselves.
         check_only: check outputs, twice, and time nothing.
         solo: time the baseline also where no candidate is left to compare it with.
@@ -83,6 +84,7 @@ class PointRequest:
     check_only: bool = False
     solo: bool = False
     thorough: bool = False
+    warm_up: bool = True
 
 
 @dataclass

@@ -70,6 +70,7 @@ class ReplayMeasurer:
         doubts: Mapping[str, Doubt] | None = None,
         *,
         thorough: bool = False,
+        warm_up: bool = True,
     ) -> PointResult:
         """See `Measurer`."""
         team = VirtualTeam()
@@ -89,7 +90,7 @@ class ReplayMeasurer:
                 report.unsupported[name] = reason
         report.agreed_unsupported = tuple(report.unsupported)
         if self._settings.baseline in usable and len(usable) > 1:
-            request = PointRequest(point, number, (), repeats, doubts or {}, thorough=thorough)
+            request = PointRequest(point, number, (), repeats, doubts or {}, thorough=thorough, warm_up=warm_up)
             report.timings = time_point(team, usable, request, self._settings)
         if self._pace:
             time.sleep(self._pace * team.clock())

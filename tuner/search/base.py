@@ -140,12 +140,18 @@ def joined_samples(observations: Iterable[Observation], candidate: str) -> dict[
 
 
 class Proposal(NamedTuple):
-    """A point to measure, with so many repetitions at most; `doubts` per candidate, where they may end them early."""
+    """A point to measure, with so many repetitions at most.
+
+    Attributes:
+        doubts: per candidate, where they may end repetitions early.
+        warm_up: whether a warm-up comes first: not where first calls have shown to be like all others.
+    """
 
     cell: str
     size: int
     repeats: int
     doubts: Mapping[str, Doubt] = {}
+    warm_up: bool = True
 
 
 class Outlook(NamedTuple):

@@ -30,6 +30,7 @@ class Budget:
         seconds: of machine time.
         regret: mean over cells of what may be left to win, in log units; below it the search ends.
         fixed_executions: of one visit, whatever its repetitions: checks and warm-up, all backends together.
+        warm_up_executions: the warm-up's part of that.
         repeat_executions: of one repetition, before any was seen: one for each backend.
     """
 
@@ -37,13 +38,20 @@ class Budget:
     seconds: float | None = None
     regret: float | None = None
     fixed_executions: int = 2
+    warm_up_executions: int = 2
     repeat_executions: int = 2
 
 
 class CostModel:
-    """The cost of a visit in one cell by size, from the visits of that cell, or of all cells where it has none."""
+    """The cost of a visit in one cell by size, from the visits of that cell, or of all cells where it has none.
 
-    def __init__(self, budget: Budget, mine: Sequence[Observation], everyone: Sequence[Observation]) -> None:
+    Args:
+        warm_up: of visits with a warm-up, or of those without one.
+    """
+
+    def __init__(
+        self, budget: Budget, mine: Sequence[Observation], everyone: Sequence[Observation], *, warm_up: bool = True
+    ) -> None:
         self._budget = budget
         # Another cell's curve is a better guess than none.
         timed = _timed(mine) or _timed(everyone)
@@ -59,11 +67,17 @@ class CostModel:
             self._slope = (1 + min(rise, 1.0)) / 2 if rise > _STEEP else 1.0
         per_repeat = [visit.repeat_executions for _, visit in timed]
         self._repeat_executions = float(median(per_repeat)) if per_repeat else float(budget.repeat_executions)
-        fixed = [visit.executions - visit.repeats * visit.repeat_executions for _, visit in timed]
+        warmed = [visit for _, visit in _timed(mine, warmed=True) or _timed(everyone, warmed=True)]
+        fixed = [visit.executions - visit.repeats * visit.repeat_executions for visit in warmed]
         self._fixed_executions = float(median(fixed)) if fixed else float(budget.fixed_executions)
+        if not warm_up:
+            self._fixed_executions = max(0.0, self._fixed_executions - budget.warm_up_executions)
         # Warm-up and checks run the collective as well: as long as so many repetitions. The rest is book-keeping.
         self._fixed_repeats = self._fixed_executions / max(self._repeat_executions, 1.0)
-        extra = [visit.seconds - (visit.repeats + self._fixed_repeats) * visit.repeat_seconds for _, visit in timed]
+        extra = [
+            visit.seconds - visit.executions / max(self._repeat_executions, 1.0) * visit.repeat_seconds
+            for _, visit in timed
+        ]
         self._visit_seconds = max(median(extra), 0.0) if extra else _VISIT_SECONDS
 
     def executions(self, repeats: Array) -> Array:
@@ -95,6 +109,14 @@ class CostModel:
         return total
 
 
-def _timed(observations: Sequence[Observation]) -> list[tuple[int, Visit]]:
-    """Size and cost of the visits that timed something."""
-    return [(o.size, o.visit) for o in observations if o.visit is not None and o.visit.repeats]
+def _timed(observations: Sequence[Observation], *, warmed: bool = False) -> list[tuple[int, Visit]]:
+    """Size and cost of the visits that timed something; with `warmed` of those that had a warm-up."""
+    return [
+        (o.size, o.visit)
+        for o in observations
+        if o.visit is not None and o.visit.repeats and not (warmed and o.samples and not _had_warm_up(o))
+    ]
+
+
+def _had_warm_up(observation: Observation) -> bool:
+    return any(samples.firsts for samples in observation.samples.values())

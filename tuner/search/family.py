@@ -14,6 +14,7 @@ from ccl_dispatch.tuner.curves import (
     Noise,
     PointSamples,
     Posterior,
+    Summary,
     expected_loss,
     summarise,
     value_of_measuring,
@@ -90,10 +91,15 @@ class Family:
         self._choices = np.asarray(choices, dtype=float)
         self._models: tuple[int, dict[str, CurveModel]] = (-1, {})
         self._noise: Mapping[str, Noise] = {}
-        self._summaries: dict[tuple[str, int, int, int], tuple[float, float]] = {}
+        self._summaries: dict[tuple[str, int, int, int], Summary] = {}
 
-    def view(self, place: int, observations: Sequence[Observation], noise: Mapping[str, Noise]) -> CellView:
-        """What `observations` of the family, in the order of their trials, say about the cell at `place`."""
+    def view(
+        self, place: int, observations: Sequence[Observation], noise: Mapping[str, Noise], *, warm_up: bool = True
+    ) -> CellView:
+        """What `observations` of the family, in the order of their trials, say about the cell at `place`.
+
+        `warm_up`: whether the next visit has one.
+        """
         if noise != self._noise:
             self._noise = noise
             self._models = (-1, {})
@@ -103,10 +109,10 @@ class Family:
         grid = self.grids[place]
         curves = {}
         for name, model in models.items():
-            points = self._points(finished, name)
+            points = model.without_outliers(self._points(finished, name))
             wanted = [(place, grid.x)]
             curves[name] = (model.posterior(points, wanted)[0], model.surprised().posterior(points, wanted)[0])
-        return self._cell_view(grid, curves, observations)
+        return self._cell_view(grid, curves, observations, warm_up=warm_up)
 
     def _learn(self, finished: Sequence[Observation]) -> dict[str, CurveModel]:
         """The models as of the last checkpoint: a function of the trials, whoever asks and however often."""
@@ -129,7 +135,7 @@ class Family:
             )
         return result
 
-    def _summary(self, candidate: str, place: int, size: int, samples: PointSamples) -> tuple[float, float]:
+    def _summary(self, candidate: str, place: int, size: int, samples: PointSamples) -> Summary:
         # A point's samples only ever grow, so their number names them.
         key = (candidate, place, size, len(samples.repeats))
         if key not in self._summaries:
@@ -137,7 +143,12 @@ class Family:
         return self._summaries[key]
 
     def _cell_view(
-        self, grid: CellGrid, curves: Mapping[str, tuple[Posterior, Posterior]], observations: Sequence[Observation]
+        self,
+        grid: CellGrid,
+        curves: Mapping[str, tuple[Posterior, Posterior]],
+        observations: Sequence[Observation],
+        *,
+        warm_up: bool,
     ) -> CellView:
         mine = [o for o in observations if o.cell == grid.name]
         pending = [grid.sizes.index(o.size) for o in mine if o.pending]
@@ -154,7 +165,7 @@ class Family:
             others = [utility for other, utility in utilities.items() if other != name]
             offsets[name] = self._threshold + np.maximum.reduce([np.zeros(len(grid.sizes)), *others])
             weights = np.where(forbidden[name], 0.0, grid.weights)
-            samples = self._choices + (1 if self._noise[name].first.usable else 0)
+            samples = self._choices + (1 if warm_up and self._noise[name].first.usable else 0)
             variances = self._noise[name].scale ** 2 / samples + VISIT_VARIANCE
             noise = np.repeat(variances[:, None], len(grid.sizes), axis=1)
             for share, curve in zip((1 - SURPRISE_SHARE, SURPRISE_SHARE), both, strict=True):

@@ -41,6 +41,9 @@ _LONG_VISIT = 8
 _DOUBT_LEFT = 0.02
 # A new estimate of the noise has every curve of the study fitted anew: only when twice as much is known.
 _NOISE_GROWTH = 2.0
+# Visits go without a warm-up once so many have shown that the first call is like all others; each eighth looks again.
+_ENOUGH_FIRSTS = 3
+_WARM_UP_EVERY = 8
 
 
 class _Best(NamedTuple):
@@ -89,6 +92,7 @@ class RegretSampler(PointSampler):
         confidence: of a proof.
         budget: what may be spent, and what is enough.
         repeats: the least and the most repetitions of a visit.
+        warm_up: whether every visit needs a warm-up, or only those until first calls have shown to be like all others.
     """
 
     def __init__(
@@ -100,12 +104,14 @@ class RegretSampler(PointSampler):
         confidence: float = 0.95,
         budget: Budget | None = None,
         repeats: tuple[int, int] = (1, 400),
+        warm_up: bool = True,
     ) -> None:
         super().__init__(space)
         self._candidates = tuple(candidates)
         self._threshold = threshold
         self._confidence = confidence
         self._budget = budget or Budget()
+        self._always_warm_up = warm_up
         low, high = repeats
         self._choices = np.array([n for n in _CHOICES if low < n < high] + sorted({low, high}))
         self._choices.sort()
@@ -134,18 +140,22 @@ class RegretSampler(PointSampler):
         left = self._left(known)
         waiting = [(name, size) for name, size in self._looks if size not in seen[name]]
         seconds = math.inf if self._budget.seconds is None else self._budget.seconds - known.seconds
-        look = self._next_look(waiting, seen, finished, seconds) if waiting else None
+        noise = self._noise_at(finished)
+        warm_up = self._warms_up(noise, finished)
+        look = self._next_look(waiting, seen, finished, seconds, warm_up=warm_up) if waiting else None
         if look is not None:
             name, size = look
             near = [o for o in finished if o.cell == name]
-            uses = CostModel(self._budget, near, near).executions(self._choices)
+            uses = CostModel(self._budget, near, near, warm_up=warm_up).executions(self._choices)
             if uses[0] > left:
                 return Outlook(None, math.inf, len(waiting), exhausted="executions")
             doubts = self._first_doubts(finished) if uses[0] < left else {}
-            return Outlook(Proposal(name, size, int(self._choices[0]), doubts), math.inf, len(waiting))
-        noise = self._noise_at(finished)
+            first = Proposal(name, size, int(self._choices[0]), doubts, warm_up)
+            return Outlook(first, math.inf, len(waiting))
         states = [
-            s for place, own in enumerate(known.families) for s in self._family_states(place, own, noise, finished)
+            state
+            for place, own in enumerate(known.families)
+            for state in self._family_states(place, own, noise, finished, warm_up=warm_up)
         ]
         regret = math.fsum(state.regret for state in states) / len(states)
         unlimited = self._budget.executions is None and self._budget.seconds is None
@@ -159,7 +169,16 @@ class RegretSampler(PointSampler):
             return Outlook(None, regret, exhausted=exhausted)
         # Without a limit a visit that wins next to nothing is not worth waiting for.
         least = _SLIGHT * enough if unlimited else _NOTHING
-        return Outlook(self._best(states, left, seconds, noise, least), regret)
+        proposal = self._best(states, left, seconds, noise, least)
+        return Outlook(None if proposal is None else proposal._replace(warm_up=warm_up), regret)
+
+    def _warms_up(self, noise: Mapping[str, Noise], finished: Sequence[Observation]) -> bool:
+        """Whether the next visit has a warm-up: until first calls are known well enough, and then now and again."""
+        return (
+            self._always_warm_up
+            or len(finished) % _WARM_UP_EVERY == 0
+            or not all(own.first.usable and own.first.seen >= _ENOUGH_FIRSTS for own in noise.values())
+        )
 
     def _left(self, known: Known) -> float:
         """The executions that are left of the budget, those of points that are being measured taken off."""
@@ -176,6 +195,8 @@ class RegretSampler(PointSampler):
         seen: Mapping[str, set[int]],
         finished: Sequence[Observation],
         seconds: float,
+        *,
+        warm_up: bool,
     ) -> tuple[str, int] | None:
         """The first point of the first look that there is time for.
 
@@ -188,7 +209,8 @@ class RegretSampler(PointSampler):
 
         def cost(name: str, sizes: Array) -> Array:
             if name not in costs:
-                costs[name] = CostModel(self._budget, [o for o in finished if o.cell == name], finished)
+                mine = [o for o in finished if o.cell == name]
+                costs[name] = CostModel(self._budget, mine, finished, warm_up=warm_up)
             return np.asarray(costs[name].seconds(sizes, self._choices[:1])[0])
 
         for name, size in waiting:
@@ -212,7 +234,7 @@ class RegretSampler(PointSampler):
             spans = [grid.x[-1] - grid.x[0] for grid in self._grids.values()]
             count = max(high, 1 + round(float(max(spans))))
         if budget.executions is not None:
-            visits = budget.executions / len(self._grids) / (budget.fixed_executions + budget.repeat_executions)
+            visits = self._visits(budget.executions) / len(self._grids)
             # Half of a small budget, less than a tenth of a large one: 5 sizes of 7 visits, 6 of 13, 9 of 60.
             count = min(high, max(low, round(2 + 1.1 * math.log2(max(visits, 1.0)))))
         waves: list[list[tuple[str, int]]] = []
@@ -228,9 +250,18 @@ class RegretSampler(PointSampler):
         shapes = [(name, size) for name in self._grids for size in sorted(self.space.workload.get(name, {}))]
         return list(dict.fromkeys([point for wave in waves for point in wave] + shapes))
 
+    def _visits(self, executions: float) -> float:
+        """How many of the shortest visits that many executions are."""
+        budget = self._budget
+        each = budget.fixed_executions + budget.repeat_executions
+        if self._always_warm_up or executions <= _ENOUGH_FIRSTS * each:
+            return executions / each
+        return _ENOUGH_FIRSTS + (executions - _ENOUGH_FIRSTS * each) / max(each - budget.warm_up_executions, 1)
+
     def _noise_at(self, finished: Sequence[Observation]) -> Mapping[str, Noise]:
-        """The study's noise as of the last checkpoint."""
-        at = checkpoint(len(finished), _NOISE_GROWTH)
+        """The study's noise as of the last checkpoint, of the first few visits as of each."""
+        few = len(finished) < _WARM_UP_EVERY
+        at = len(finished) if few else checkpoint(len(finished), _NOISE_GROWTH)
         if self._noise[0] != at:
             self._noise = (
                 at,
@@ -249,6 +280,8 @@ class RegretSampler(PointSampler):
         mine: FamilyPoints,
         noise: Mapping[str, Noise],
         finished: Sequence[Observation],
+        *,
+        warm_up: bool,
     ) -> list[_CellState]:
         """Of each cell of a family the state as of its own last visit, or the last checkpoint where that is later.
 
@@ -262,18 +295,20 @@ class RegretSampler(PointSampler):
             upto[observation.cell] = number
         states = []
         for index, grid in enumerate(family.grids):
-            key = (upto[grid.name], tuple((o.cell, o.size) for o in waiting), self._noise[0])
+            key = (upto[grid.name], tuple((o.cell, o.size) for o in waiting), self._noise[0], warm_up)
             known = self._states.get(grid.name)
             if known is None or known[0] != key:
                 seen = [*done[: upto[grid.name]], *waiting]
-                view = family.view(index, seen, noise)
-                self._states[grid.name] = known = (key, self._cell_state(view, seen, finished))
+                view = family.view(index, seen, noise, warm_up=warm_up)
+                self._states[grid.name] = known = (key, self._cell_state(view, seen, finished, warm_up=warm_up))
             states.append(known[1])
         return states
 
-    def _cell_state(self, view: CellView, family: Sequence[Observation], finished: Sequence[Observation]) -> _CellState:
+    def _cell_state(
+        self, view: CellView, family: Sequence[Observation], finished: Sequence[Observation], *, warm_up: bool
+    ) -> _CellState:
         mine = [o for o in family if o.cell == view.grid.name and not o.pending]
-        costs = CostModel(self._budget, mine, finished)
+        costs = CostModel(self._budget, mine, finished, warm_up=warm_up)
         rates = view.worth / costs.shares(view.grid.x, self._choices)
         proofs: list[Proof] = []
         for name, lead in view.leads.items():

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ccl_dispatch.runtime.vocabulary import Cell
-from ccl_dispatch.tuner.curves import CurveModel
+from ccl_dispatch.tuner.curves import CurveModel, Summary
 from ccl_dispatch.tuner.curves.model import Points
 from ccl_dispatch.tuner.fit.grid import PER_OCTAVE
 from ccl_dispatch.tuner.fit.points import log_shares
@@ -148,7 +148,8 @@ def cost_of(
         measured = sorted(size for size, values in own.items() if name in values)
         if not measured:
             continue
-        points = Points.of(measured, [(own[size][name].mean, own[size][name].variance) for size in measured])
+        estimates = [own[size][name] for size in measured]
+        points = Points.of(measured, [Summary(one.mean, one.variance, lone=False) for one in estimates])
         (curve,) = CurveModel.learn([points]).posterior([points], [(0, x)])
         draws = _draws(curve.mean, curve.covariance, generator)
         # Where it is not known to run, nothing is lost by not using it.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -15,7 +17,7 @@ GRID = np.linspace(4.0, 24.0, 81)
 
 def _points(x: Array, values: Array, deviation: float, seed: int = 0) -> Points:
     noise = np.random.default_rng(seed).normal(0, deviation, len(x))
-    return Points(x, values + noise, np.full(len(x), deviation**2))
+    return Points(x, values + noise, np.full(len(x), deviation**2), np.zeros(len(x), dtype=bool))
 
 
 def _smooth(x: Array) -> Array:
@@ -45,7 +47,7 @@ def test_doubt_is_largest_between_points() -> None:
 
 def test_nothing_measured_means_no_opinion() -> None:
     """Without points the mean is zero and the deviation wide."""
-    empty = Points(np.array([]), np.array([]), np.array([]))
+    empty = Points.of([], [])
     (curve,) = CurveModel.learn([empty]).posterior([empty], [(0, GRID)])
     assert np.abs(curve.mean).max() == 0
     assert curve.deviation.min() > 0.3
@@ -73,6 +75,35 @@ def test_cells_that_differ_are_left_alone() -> None:
     assert model.likeness < 0.1
     (second,) = model.posterior(cells, [(1, GRID)])
     assert float(np.sqrt(((second.mean + _smooth(GRID)) ** 2).mean())) < 0.04
+
+
+def _hit(points: Points, *places: int) -> Points:
+    values = points.values.copy()
+    values[list(places)] += 0.6
+    return Points(points.x, values, points.variances, np.ones(len(points.x), dtype=bool))
+
+
+def test_a_lone_sample_that_all_others_contradict_is_an_outlier() -> None:
+    """One sample of 17 is off by a factor of 1.8: where it stands the curve is that of the others, and open again."""
+    x = np.linspace(4, 24, 17)
+    points = _hit(_points(x, _smooth(x), 0.05), 6)
+    model = CurveModel.learn([points])
+    (kept,) = model.without_outliers([points])
+    assert np.flatnonzero(kept.variances > points.variances).tolist() == [6]
+    (curve,) = model.posterior([kept], [(0, x)])
+    assert abs(curve.mean[6] - _smooth(x)[6]) < 0.08
+    assert curve.deviation[6] > np.median(curve.deviation)
+
+
+def test_two_samples_side_by_side_are_an_island() -> None:
+    """What two neighbours agree on is the curve, however far it lies from all else; and so are several samples."""
+    x = np.linspace(4, 24, 17)
+    island = _hit(_points(x, _smooth(x), 0.05), 6, 7)
+    several = replace(_hit(_points(x, _smooth(x), 0.05), 6), lone=np.zeros(17, dtype=bool))
+    for points in (island, several):
+        model = CurveModel.learn([points])
+        (kept,) = model.without_outliers([points])
+        assert kept.variances.tolist() == points.variances.tolist()
 
 
 @pytest.mark.parametrize("factor", [1.0, 8.0])

@@ -49,14 +49,14 @@ def test_without_samples_there_is_a_belief() -> None:
 def test_one_outlier_hardly_moves_a_point() -> None:
     """A sample that is slower by a factor of e among four others moves the location by less than half a scale."""
     noise = Noise(0.05)
-    calm, _ = summarise(PointSamples((0.1, 0.12, 0.08, 0.1)), noise)
-    hit, _ = summarise(PointSamples((0.1, 0.12, 0.08, 0.1, 1.1)), noise)
+    calm, _, _ = summarise(PointSamples((0.1, 0.12, 0.08, 0.1)), noise)
+    hit, _, _ = summarise(PointSamples((0.1, 0.12, 0.08, 0.1, 1.1)), noise)
     assert abs(hit - calm) < 0.025
 
 
 def test_two_samples_that_contradict_each_other_leave_it_open() -> None:
     """Which of the two is the outlier is not known: the deviation covers both readings."""
-    value, variance = summarise(PointSamples((0.1, 1.1)), Noise(0.05))
+    value, variance, _ = summarise(PointSamples((0.1, 1.1)), Noise(0.05))
     assert variance**0.5 > 0.2
     assert 0.1 <= value <= 1.1
 
@@ -64,8 +64,8 @@ def test_two_samples_that_contradict_each_other_leave_it_open() -> None:
 def test_bursts_count_for_fewer_samples() -> None:
     """Sixty-four samples in four runs of one mode each say less than the same ones in turn."""
     series = ([0.1] * 16 + [0.3] * 16) * 2
-    _, runs = summarise(PointSamples(tuple(series)), Noise(0.1))
-    _, turns = summarise(PointSamples(tuple(sorted(series)[i // 2 + 32 * (i % 2)] for i in range(64))), Noise(0.1))
+    _, runs, _ = summarise(PointSamples(tuple(series)), Noise(0.1))
+    _, turns, _ = summarise(PointSamples(tuple(sorted(series)[i // 2 + 32 * (i % 2)] for i in range(64))), Noise(0.1))
     assert runs > 4 * turns
 
 

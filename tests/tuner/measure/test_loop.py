@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import pytest
 import torch
@@ -82,6 +83,7 @@ def timed(
     warmup: int = 3,
     max_seconds: float = 1e9,
     min_seconds: float = 0.0,
+    request: PointRequest = REQUEST,
 ) -> tuple[Timings, list[str]]:
     """The timings of a point whose first backend is the baseline, and the order in which calls were made."""
     team = team or VirtualTeam()
@@ -97,7 +99,7 @@ def timed(
     how = MeasureSettings(
         baseline, tuple(candidates), timing, rule, min_seconds, max_seconds, warmup, timeout=1.0, seed=3
     )
-    return time_point(team, backends, REQUEST, how), journal
+    return time_point(team, backends, request, how), journal
 
 
 @settings(max_examples=60, deadline=None)
@@ -124,6 +126,18 @@ def test_every_execution_is_counted(names: int, warmup: int, most: int, calls: i
         assert timings.executions[name] == journal.count(name) == counted
         assert [len(rank) for rank in timings.by_rank[name]] == [max(repetitions)] * 2
     assert max(team.blocks) <= EXCHANGE_SLOTS
+
+
+def test_without_a_warm_up_the_first_calls_are_samples() -> None:
+    """A visit of two repetitions runs each backend twice, all of it timed call by call, and has no first calls."""
+    values = {"a": [1e-3, 2e-3], "b": [4e-3, 8e-3]}
+    request = replace(REQUEST, repeats=2, warm_up=False)
+    timings, journal = timed(values, rule=StopRule(0.0, 0.95, 1, 1, 40), request=request)
+    assert sorted(journal) == ["a", "a", "b", "b"]
+    assert timings.latencies == {name: pytest.approx(values[name]) for name in values}
+    assert timings.executions == {"a": 2, "b": 2}
+    assert timings.calls == {"a": 1, "b": 1}
+    assert timings.first == {}
 
 
 def test_every_repetition_has_all_backends_in_changing_order() -> None:

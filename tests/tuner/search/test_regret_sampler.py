@@ -31,16 +31,27 @@ def _space(*cells: str, alike: bool = False) -> SearchSpace:
     return SearchSpace(dict.fromkeys(cells, SIZES), families=(cells,) if alike else ())
 
 
-def _measure(truth: Truth, cell: str, size: int, repeats: int, number: int, noise: float) -> Observation:
+def _measure(
+    truth: Truth,
+    cell: str,
+    size: int,
+    repeats: int,
+    number: int,
+    noise: float,
+    *,
+    warm_up: bool = True,
+    first: float = 0.0,
+) -> Observation:
+    """A visit; log-ratios of first calls are off by `first`."""
     rng = np.random.default_rng([number, size])
     values = truth(cell, math.log2(size)) + rng.normal(0, noise, repeats + 1)
-    samples = PointSamples(tuple(values[1:].tolist()), (float(values[0]),))
-    visit = Visit(1e-3, repeats, 2e-5 + size / 1e10, 2, 2 + 2 * repeats)
+    samples = PointSamples(tuple(values[1:].tolist()), (float(values[0] + first),) if warm_up else ())
+    visit = Visit(1e-3, repeats, 2e-5 + size / 1e10, 2, 2 * warm_up + 2 * repeats)
     return Observation(cell, size, {"fast": samples}, visit)
 
 
 def _search(
-    sampler: PointSampler, truth: Truth, *, noise: float = 0.05, most: int = 500, seed: int = 0
+    sampler: PointSampler, truth: Truth, *, noise: float = 0.05, most: int = 500, seed: int = 0, first: float = 0.0
 ) -> tuple[list[Observation], Outlook]:
     """Run the sampler without a study."""
     observations: list[Observation] = []
@@ -48,8 +59,10 @@ def _search(
         outlook = sampler.judge(observations)
         if outlook.proposal is None or len(observations) >= most:
             return observations, outlook
-        cell, size, repeats, _ = outlook.proposal
-        observations = [*observations, _measure(truth, cell, size, repeats, seed + len(observations), noise)]
+        cell, size, repeats, _, warm_up = outlook.proposal
+        number = seed + len(observations)
+        found = _measure(truth, cell, size, repeats, number, noise, warm_up=warm_up, first=first)
+        observations = [*observations, found]
 
 
 def _step(cell: str, x: float) -> float:
@@ -73,6 +86,27 @@ def test_the_budget_of_executions_is_kept(executions: int) -> None:
     used = sum(o.visit.executions for o in found if o.visit is not None)
     assert executions - 4 < used <= executions
     assert outlook.exhausted == "executions"
+
+
+@pytest.mark.parametrize(
+    ("first", "most"),
+    [pytest.param(0.0, 0.35, id="first calls are like others"), pytest.param(-0.5, 1.0, id="first calls are slower")],
+)
+def test_warm_ups_are_left_out_where_they_tell_nothing(first: float, most: float) -> None:
+    """Three visits show whether first calls are like all others; then a visit in eight still has a warm-up, or each.
+
+    The budget is kept either way. Who does not allow it gets a warm-up in every visit.
+    """
+    sampler = RegretSampler(_space("a"), ["fast"], budget=Budget(executions=100), warm_up=False)
+    found, _ = _search(sampler, lambda _, x: 0.02 * math.sin(x), first=first)
+    assert all(o.samples["fast"].firsts for o in found[:3])
+    warmed = [bool(o.samples["fast"].firsts) for o in found]
+    assert sum(warmed) <= most * len(found)
+    assert sum(warmed) >= max(4, len(found) / 8)
+    assert (sum(warmed) == len(found)) == (first != 0)
+    assert 96 < sum(o.visit.executions for o in found if o.visit is not None) <= 100
+    always, _ = _search(RegretSampler(_space("a"), ["fast"], budget=Budget(executions=100)), _step)
+    assert all(o.samples["fast"].firsts for o in always)
 
 
 def test_it_ends_when_little_is_left_to_win() -> None:
@@ -131,7 +165,7 @@ def test_an_excluded_candidate_is_left_alone() -> None:
     sampler = RegretSampler(_space("a"), ["fast"], budget=Budget(executions=400))
     observations: list[Observation] = []
     while (proposal := sampler.judge(observations).proposal) is not None:
-        cell, size, repeats, _ = proposal
+        cell, size, repeats = proposal[:3]
         if size > 2**15:
             visit = Visit(1e-3, 0, 0.0, 0, 2)
             observations = [*observations, Observation(cell, size, {}, visit, frozenset({"fast"}))]
