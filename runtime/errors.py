@@ -49,6 +49,12 @@ class TableError(DocumentError):
     exit_code = 1
 
 
+class TableFileError(TableError):
+    """A file that was named as a dispatch table and can't be read: missing, a folder, no permission."""
+
+    exit_code = 2
+
+
 class MeasurementFileError(DocumentError):
     """A file of measurements (CSV, log) that can't be read."""
 

@@ -24,6 +24,7 @@ class Explanation(NamedTuple):
         crossover: the crossover whose interval the size lies in: there the choice matters little.
         exclusions: backends that may not be used at this size, and why.
         changes: what would change the answer, as sentences.
+        min_gain: what the table's policy asks of a candidate.
     """
 
     use: str
@@ -42,6 +43,7 @@ class Explanation(NamedTuple):
     table: str
     provenance: str
     digest: str
+    min_gain: float
 
     def lines(self) -> list[str]:
         """The explanation for a reader."""
@@ -54,7 +56,8 @@ class Explanation(NamedTuple):
             lines.append(f"measured: {format_size(self.measured[0])} to {format_size(self.measured[1])}")
         if self.band is not None and self.band_from is not None:
             lines.append(
-                f"band: {format_size(self.band_from)} to {format_size(self.band.up_to)}, {_evidence(self.band)}"
+                f"band: {format_size(self.band_from)} to {format_size(self.band.up_to)}, "
+                f"{_evidence(self.band, self.min_gain)}"
             )
         if self.override is not None:
             lines.append(f"override: exactly {format_size(self.override.size)}, {_proof(self.override)}")
@@ -111,6 +114,7 @@ def explain(
         table=table.name,
         provenance=table.provenance,
         digest=table.digest,
+        min_gain=table.policy.min_gain,
     )
 
 
@@ -124,8 +128,8 @@ def _band(cell: CellTable, size: int) -> tuple[int | None, Band | None]:
     return None, None
 
 
-def _evidence(band: Band) -> str:
-    words = [f"{band.use} ({band.why})"]
+def _evidence(band: Band, min_gain: float) -> str:
+    words = [f"{band.use} ({band.reason(min_gain)})"]
     if band.gain is not None and band.against is not None:
         words.append(f"{_percent(band.gain)} against {band.against}")
     if band.interval is not None:
@@ -189,7 +193,8 @@ def _changes(
         changes.append(f"above {format_size(edges[place])}: {_what(table, found, uses[place + 1], edges[place] + 1)}")
     changes = changes or ["no size: the whole cell uses the baseline"]
     if override is None and band is not None and band.why == "tie" and band.against is not None:
-        shown = "" if band.gain is None else f", its samples show {_percent(band.gain)}"
+        # The band has the baseline's gain over it.
+        shown = "" if band.gain is None else f", its samples show {_percent(1 / (1 + band.gain) - 1)}"
         changes.append(f"{band.against} proven to gain {_percent(table.policy.min_gain)} here{shown}")
     return changes + _like_calls(table, wanted, size, use)
 

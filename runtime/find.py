@@ -38,7 +38,8 @@ class Considered(NamedTuple):
         if self.verdict is None:
             return [f"{self.path}: not valid: {self.problem}"]
         if self.verdict.fits:
-            return [f"{self.path}: fits, {len(self.verdict.unknown)} values unknown"]
+            count = len(self.verdict.unknown)
+            return [f"{self.path}: fits, {count} value{'' if count == 1 else 's'} unknown"]
         return [f"{self.path}: does not fit:", *(f"  {finding.line()}" for finding in self.verdict.differs)]
 
 

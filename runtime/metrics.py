@@ -38,7 +38,12 @@ def register_metrics(registry: Any = None) -> DecisionCollector:
     Raises:
         ModuleNotFoundError: `prometheus_client` is not installed.
     """
-    from prometheus_client import REGISTRY
+    try:
+        from prometheus_client import REGISTRY
+    except ModuleNotFoundError as problem:
+        raise ModuleNotFoundError(
+            "register_metrics() needs prometheus_client: pip install prometheus_client", name=problem.name
+        ) from None
 
     collector = DecisionCollector()
     (REGISTRY if registry is None else registry).register(collector)

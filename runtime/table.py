@@ -18,6 +18,9 @@ SIZE_UNIT = "per_rank_input_bytes"
 # or every candidate is excluded there. `likely` is a candidate that is ahead by its samples without proof: only with
 # min_gain 0, where nothing has to be earned.
 BAND_REASONS = ("faster", "tie", "excluded", "likely")
+# The tie band is at least 1 % wide on either side: with min_gain 0 it would be a point, which nothing is ever proven to
+# lie in, and backends that differ by less than 1 % are alike to every caller.
+TIE_FLOOR = 0.01
 EXCLUSION_REASONS = ("wrong_output", "unsupported", "crashed", "hung", "raised")
 
 
@@ -55,6 +58,17 @@ class Band(NamedTuple):
     interval: tuple[float, float] | None
     points: int
     samples: int
+
+    def reason(self, min_gain: float) -> str:
+        """`why` for a reader: a band in which no candidate is proven is a tie only where the two are known to be close.
+
+        The baseline's band is called `tie` in tables also where too little was measured to say more.
+        """
+        if self.why != "tie":
+            return self.why
+        reach = max(min_gain, TIE_FLOOR)
+        close = self.interval is not None and -reach <= self.interval[0] and self.interval[1] <= reach
+        return "tie" if close else "not proven"
 
 
 class Crossover(NamedTuple):

@@ -14,10 +14,18 @@ _SUFFIX = ".part"
 def write_in_one_step(target: str, text: str) -> None:
     """Replace the file at `target` with `text` in UTF-8, with the permissions that the umask allows.
 
+    Behind a symbolic link it is the file that it leads to. What is no file (a pipe, a terminal, /dev/stdout) can't be
+    replaced: it is written to.
+
     Raises:
         OSError: it can't be written; what was at `target` is untouched, and nothing is left beside it.
     """
-    folder = os.path.dirname(os.path.abspath(target))
+    target = os.path.realpath(target)
+    if os.path.exists(target) and not os.path.isfile(target) and not os.path.isdir(target):
+        with open(target, "w", encoding="utf-8", newline="") as stream:
+            stream.write(text)
+        return
+    folder = os.path.dirname(target)
     remove_parts(target)
     # The same folder, so that replacing is one rename in one file system.
     handle, temporary = _own_part(folder, os.path.basename(target))

@@ -9,7 +9,7 @@ from ccl_dispatch.runtime.units import approx_size, short_size
 from ccl_dispatch.tuner.backends.registry import backend_class
 from ccl_dispatch.tuner.device.base import INFINITY_CACHE
 from ccl_dispatch.tuner.device.host import HostDevice
-from ccl_dispatch.tuner.machine import available_memory, check_room, memory_needs
+from ccl_dispatch.tuner.machine import Need, available_memory, check_room, memory_needs
 from ccl_dispatch.tuner.plan import Plan
 from ccl_dispatch.tuner.sweep import make_sampler
 
@@ -25,29 +25,32 @@ def forecast(plan: Plan) -> dict[str, Any]:
 
     `sizes` are all points that there are, `first_look` those that are measured whatever comes out. `visits` and
     `minutes` go from a search that ends there, each visit as short as may be, to one that has crossovers to find, each
-    visit as long as may be.
+    visit as long as may be. A replay takes none of this machine's memory, and as good as no time.
 
     Raises:
         UsageError: it does not fit into the memory that the config's `machine`, or for host memory this machine, has.
     """
     config, settings = plan.config, plan.settings
-    device = settings.placement.type
-    cache = HostDevice().cache_bytes if device == "cpu" else INFINITY_CACHE
-    memory = available_memory() if device == "cpu" else config.machine.memory
-    whose = "this machine" if device == "cpu" else "each of the config's devices (`machine.memory`)"
-    check_room(plan, memory, cache, whose)
     first = make_sampler(plan).judge([]).first_look
     visits = (first, first * _REFINEMENT)
-    seconds = [
-        _START_SECONDS[device] + count * (_POINT_SECONDS[device] + each)
-        for count, each in zip(visits, (config.measure.min_seconds, config.measure.max_seconds), strict=True)
-    ]
-    if config.budget.seconds is not None:
-        seconds = [min(each, config.budget.seconds) for each in seconds]
-    needs = memory_needs(plan, cache)
+    needs: list[Need] = []
+    memory, seconds = None, [0.0, 0.0]
+    if config.replay is None:
+        device = settings.placement.type
+        cache = HostDevice().cache_bytes if device == "cpu" else INFINITY_CACHE
+        memory = available_memory() if device == "cpu" else config.machine.memory
+        whose = "this machine" if device == "cpu" else "each of the config's devices (`machine.memory`)"
+        check_room(plan, memory, cache, whose)
+        needs = memory_needs(plan, cache)
+        seconds = [
+            _START_SECONDS[device] + count * (_POINT_SECONDS[device] + each)
+            for count, each in zip(visits, (config.measure.min_seconds, config.measure.max_seconds), strict=True)
+        ]
+        if config.budget.seconds is not None:
+            seconds = [min(each, config.budget.seconds) for each in seconds]
     return {
         "name": config.name,
-        "device": device,
+        "device": settings.placement.type if config.replay is None else "replay",
         "backends": list(settings.backends),
         "cells": [_cell(plan, name) for name in plan.cells],
         "first_look": first,
@@ -88,11 +91,13 @@ def forecast_lines(plan: Plan) -> list[str]:
     budget = ", ".join(f"{key} {value:g}" for key, value in facts["budget"].items())
     parts = ", ".join(f"{what} {approx_size(size)}" for what, size in facts["memory"].items())
     available = facts["memory_available"]
+    room = "" if available is None else f"; there are {approx_size(available)}"
+    replayed = config.replay is not None
     lines += [
         f"points: {facts['first_look']} of {facts['sizes']} in the first look, about {visits} visits in all",
-        f"time: about {minutes} minutes" + (f"; the budget ends it at {budget}" if budget else ""),
-        f"memory per rank: {approx_size(facts['memory_per_rank'])} ({parts})"
-        + ("" if available is None else f"; there are {approx_size(available)}"),
+        ("time: a replay's, next to none" if replayed else f"time: about {minutes} minutes")
+        + (f"; the budget ends it at {budget}" if budget else ""),
+        *(() if replayed else (f"memory per rank: {approx_size(facts['memory_per_rank'])} ({parts}){room}",)),
         "nothing was started and nothing was measured",
     ]
     return lines
@@ -102,7 +107,7 @@ def _cell(plan: Plan, name: str) -> dict[str, Any]:
     """One cell, and what its candidates are known not to take: the name, the first such size's reason, how many."""
     sizes = plan.space.grid[name]
     refused = []
-    for candidate in plan.settings.candidates:
+    for candidate in plan.settings.candidates if plan.config.replay is None else ():
         kind, options = backend_class(candidate), plan.config.backends.get(candidate, {})
         reasons = [kind.foreseen(plan.point(name, size), options) for size in sizes]
         counted = Counter(_general(reason) for reason in reasons if reason is not None)

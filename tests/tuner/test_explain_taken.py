@@ -62,3 +62,32 @@ def test_a_named_table_is_judged_alone(home: Path) -> None:
         assert "riscv128" in done.stdout
         assert "good.yaml" not in done.stdout
     assert _explain(home, "--shape", "4,4").returncode == 2
+
+
+@pytest.mark.parametrize("value", ["off", "record", "yes"])
+def test_a_switch_that_keeps_engines_from_it_is_told(home: Path, value: str) -> None:
+    """The table is named all the same; a value without a meaning is told as what it is taken for."""
+    done = _explain(home, CCL_DISPATCH=value)
+    assert "good.yaml: taken" in done.stdout
+    assert f"$CCL_DISPATCH is {'off' if value == 'yes' else value}: engines use no table" in done.stdout
+    assert ("'yes', expected one of" in done.stderr) == (value == "yes")
+
+
+def test_what_is_taken_of_edited_tables_is_as_the_environment_says(home: Path) -> None:
+    """With $CCL_DISPATCH_EDITED=warn a table that was edited is taken, as engines take it."""
+    good = home / "ccl-dispatch" / "tables" / "good.yaml"
+    good.write_text(good.read_text().replace("gain: 0.25", "gain: 0.26", 1))
+    assert "good.yaml: not taken, not valid" in _explain(home).stdout
+    done = _explain(home, CCL_DISPATCH_EDITED="warn")
+    assert (done.returncode, "good.yaml: taken" in done.stdout) == (0, True), done.stderr
+
+
+def test_two_that_fit_alike_are_named(home: Path) -> None:
+    """Each of two tables that fit equally well names the other, and what to do is said."""
+    folder = home / "ccl-dispatch" / "tables"
+    cells = (make_cell(CELLS[0].cell, 16, [2048], ["aiter"]),)
+    table = make_table(cells)._replace(provenance="measured", platform=this_platform("cpu"))
+    write_table(table, folder / "twin.yaml")
+    done = _explain(home)
+    assert done.returncode == 1
+    assert f"good.yaml: fits, but so does {folder / 'twin.yaml'}" in done.stdout

@@ -65,3 +65,23 @@ def test_what_a_killed_writer_left_is_removed(tmp_path: Path) -> None:
     assert target.read_text() == "whole"
     for process in writers:
         process.communicate()
+
+
+def test_behind_a_link_it_is_the_file_that_is_replaced(tmp_path: Path) -> None:
+    """The link stays one, and what it leads to has the new text."""
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "real").write_text("old")
+    (tmp_path / "link").symlink_to("folder/real")
+    write_in_one_step(str(tmp_path / "link"), "new")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "folder" / "real").read_text() == "new"
+
+
+def test_what_is_no_file_is_written_to(tmp_path: Path) -> None:
+    """A pipe stays a pipe, and its reader gets the text."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with subprocess.Popen(["cat", str(pipe)], stdout=subprocess.PIPE, text=True) as reader:
+        write_in_one_step(str(pipe), "text")
+        assert reader.communicate(timeout=30)[0] == "text"
+    assert pipe.is_fifo()

@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import importlib
 import logging
-import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -18,6 +17,7 @@ from types import FrameType, ModuleType
 from ccl_dispatch.runtime.document import nearest
 from ccl_dispatch.runtime.errors import CclDispatchError, UsageError
 from ccl_dispatch.tuner.cli.exit_codes import TerminatedError, exit_code
+from ccl_dispatch.tuner.cli.streams import unbreakable_streams
 from ccl_dispatch.tuner.version import version
 
 # Verb: module, and what it does. Its module is imported when the verb is used: `show` needs no torch and no optuna.
@@ -49,6 +49,11 @@ VERBS = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb; the exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    with unbreakable_streams():
+        return _run(words)
+
+
+def _run(words: list[str]) -> int:
     # Only the module of the verb that is used is imported; `--help` and a mistyped verb need none.
     chosen = next((word for word in words if not word.startswith("-")), "")
     signal.signal(signal.SIGTERM, _terminate)
@@ -68,10 +73,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt as problem:
         kept = "; completed points are kept, the same command continues" if chosen == "sweep" else ""
         print(f"interrupted{kept}", file=sys.stderr)
-        return exit_code(problem)
-    except BrokenPipeError as problem:
-        # The reader of our output has gone (`| head`); keep the interpreter from complaining about it at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return exit_code(problem)
     except OSError as problem:
         # Of the machine, and not foreseen where it happened: a full disk, no more memory for a segment, a lost mount.

@@ -51,7 +51,7 @@ def lines(
     yield f"A  {path_a}: {a.name}, {a.provenance}, {a.digest[:19]}"
     yield f"B  {path_b}: {b.name}, {b.provenance}, {b.digest[:19]}"
     yield ""
-    cells = len({change.cell for change in comparison.changes})
+    cells = len({change.cell for change in comparison.changes if change.cell})
     if comparison.changes:
         changed, measured = comparison.octaves
         yield (

@@ -28,8 +28,6 @@ def exit_code(problem: BaseException) -> int:
         return TERMINATED
     if isinstance(problem, KeyboardInterrupt):
         return INTERRUPTED
-    if isinstance(problem, BrokenPipeError):
-        return 0
     if isinstance(problem, OSError):
         return 3
     return 2 if isinstance(problem, ModuleNotFoundError) else 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from dataclasses import asdict
 
 from ccl_dispatch.runtime.document import nearest
@@ -11,6 +12,8 @@ from ccl_dispatch.runtime.find import VARIABLE, Considered, search
 from ccl_dispatch.runtime.load import load_table
 from ccl_dispatch.runtime.platform import judge
 from ccl_dispatch.runtime.probe import this_platform
+from ccl_dispatch.runtime.switch import VARIABLE as SWITCH
+from ccl_dispatch.runtime.switch import read_switch
 from ccl_dispatch.runtime.table import Table
 from ccl_dispatch.runtime.units import parse_size
 from ccl_dispatch.runtime.vocabulary import COLLECTIVES, DIMS, ITEMSIZE, MODES, dtype_name
@@ -19,6 +22,8 @@ from ccl_dispatch.tuner.faults import faults_of
 from ccl_dispatch.tuner.sizes import shape_size
 
 EXAMPLE = "ccl-dispatch explain TABLE --shape 4,32320 --dtype bfloat16 --world-size 8 --mode graph"
+# What keeps engines from using the table that is taken.
+_IDLE = {"off": "engines use no table", "record": "engines use no table, and count their calls"}
 NO = "without a call: no table is taken on this machine"
 
 
@@ -51,11 +56,16 @@ def run(options: argparse.Namespace) -> int:
 def _taken(options: argparse.Namespace) -> int:
     """Why a table is or is not taken on this machine: the named one, or all that serving would look at."""
     if options.table is None:
-        found = search()
+        switch = read_switch()
+        found = search(edited="refuse" if switch.state == "strict" else switch.edited)
         considered, taken = found.considered, found.table
         lines = [f"looked in {', '.join(found.folders)}"] if found.folders else [f"${VARIABLE} names the table"]
+        if switch.state in _IDLE:
+            lines.insert(0, f"${SWITCH} is {switch.state}: {_IDLE[switch.state]}")
         if found.problem is not None and taken is None and len(considered) != 1:
-            lines.append(str(found.problem).partition("\n")[0].partition(". Looked in")[0])
+            first, _, rest = str(found.problem).partition("\n")
+            lines.append(first.partition(". Looked in")[0])
+            lines += [line for line in rest.splitlines() if line and not line.startswith(" ")]
     else:
         table = load_table(options.table)
         verdict = judge(table, this_platform(table.platform.device_type))
@@ -63,7 +73,7 @@ def _taken(options: argparse.Namespace) -> int:
         taken = table if verdict.fits else None
         lines = []
     for item in considered:
-        lines.append(f"{item.path}: {_word(item, taken)}")
+        lines.append(f"{item.path}: {_word(item, taken, considered)}")
         lines += [f"  {line}" for line in item.verdict.lines()] if item.verdict else [f"  {item.problem}"]
     if options.json:
         print_json({"taken": taken.source if taken else None, "considered": [_json(item) for item in considered]})
@@ -72,12 +82,17 @@ def _taken(options: argparse.Namespace) -> int:
     return 0 if taken is not None else 1
 
 
-def _word(item: Considered, taken: Table | None) -> str:
+def _word(item: Considered, taken: Table | None, considered: Sequence[Considered]) -> str:
     if item.table is not None and item.table is taken:
         return "taken"
     if item.verdict is None:
         return "not taken, not valid"
-    return "not taken, does not fit" if not item.verdict.fits else "fits, but another one is taken or fits as well"
+    if not item.verdict.fits:
+        return "not taken, does not fit"
+    if taken is not None:
+        return f"fits, but {taken.source} is taken"
+    others = [other.path for other in considered if other is not item and other.verdict and other.verdict.fits]
+    return f"fits, but so does {' and '.join(others)}"
 
 
 def _json(item: Considered) -> dict[str, object]:

@@ -52,18 +52,18 @@ def check_writable(path: Path, option: str) -> None:
     """Make the folder of a file that will be written.
 
     Raises:
-        OutputError: the file could not be written there.
+        UsageError: the file could not be written there; nothing was begun.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as problem:
-        raise OutputError(
+        raise UsageError(
             f"the folder {path.parent} can't be made: {problem.strerror}. Give another {option}"
         ) from problem
     if path.is_dir():
-        raise OutputError(f"{path} is a folder. Give {option} the name of a file")
+        raise UsageError(f"{path} is a folder. Give {option} the name of a file")
     if not os.access(path.parent, os.W_OK):
-        raise OutputError(f"the folder {path.parent} can't be written. Give another {option}")
+        raise UsageError(f"the folder {path.parent} can't be written. Give another {option}")
 
 
 def write_json(data: Any, path: str) -> None:

@@ -149,13 +149,14 @@ def _band_lines(table: Table, cell: CellTable) -> Iterator[Line]:
     width = max(len(name) for name in (table.baseline, *table.candidates))
     for band in cell.bands:
         sizes = f"  {short_size(start):>12} .. {short_size(band.up_to):<12} "
-        yield Line.of(sizes).plus(f"{band.use:<{width}}", _colour(table, band.use)).plus(f"  {_evidence(band)}")
+        yield Line.of(sizes).plus(f"{band.use:<{width}}", _colour(table, band.use)).plus(f"  {_evidence(band, table)}")
         start = band.up_to + 1
 
 
-def _evidence(band: Band) -> str:
+def _evidence(band: Band, table: Table) -> str:
+    why = band.reason(table.policy.min_gain)
     counted = f"{band.points} points, {band.samples} samples"
     if band.gain is None or band.interval is None:
-        return f"{band.why}; {counted}"
+        return f"{why}; {counted}"
     low, high = band.interval
-    return f"{band.why}: {gain_text(band.gain)} against {band.against} [{gain_text(low)}, {gain_text(high)}], {counted}"
+    return f"{why}: {gain_text(band.gain)} against {band.against} [{gain_text(low)}, {gain_text(high)}], {counted}"

@@ -26,7 +26,7 @@ from ccl_dispatch.tuner.study import Node
 from ccl_dispatch.tuner.study.databases import without_password
 from ccl_dispatch.tuner.study.owner import DEFAULT_GRACE, MIN_GRACE
 from ccl_dispatch.tuner.study.patience import DEFAULT_PATIENCE
-from ccl_dispatch.tuner.study.storage import check_shared
+from ccl_dispatch.tuner.study.storage import MEMORY, check_shared, journal_path
 from ccl_dispatch.tuner.sweep import SweepOutcome, run_sweep
 
 EXAMPLE = "ccl-dispatch sweep configs/cpu.yaml --out table.yaml --summary summary.json"
@@ -43,7 +43,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="a config file, or the name of a shipped one (default: cpu)",
     )
     parser.add_argument("--storage", metavar="URL", help="where samples are kept (default: runs/NAME/study.journal)")
-    parser.add_argument("--out", metavar="TABLE.yaml", help="the table (default: runs/NAME/table.yaml)")
+    parser.add_argument(
+        "--out",
+        metavar="TABLE.yaml",
+        help="the table (default: beside the journal that --storage names, else runs/NAME/table.yaml)",
+    )
     parser.add_argument("--summary", metavar="FILE.json", help="write figures about the sweep")
     parser.add_argument(
         "--events", metavar="FILE", help="append what happens, one JSON object a line; - for standard output"
@@ -124,7 +128,7 @@ def _sweep(options: argparse.Namespace, place: Launched | None, given: GivenRank
         )
     folder = Path("runs") / config.name
     storage = options.storage or str(folder / "study.journal")
-    out = Path(options.out or folder / "table.yaml")
+    out = Path(options.out or _table_of(storage, folder))
     logs = out.parent / "logs"
     if place is not None and place.nodes > 1:
         check_shared(storage, place.nodes)
@@ -180,6 +184,14 @@ def _sweep(options: argparse.Namespace, place: Launched | None, given: GivenRank
         stream = sys.stderr if options.events == STANDARD_OUTPUT else sys.stdout
         print("\n".join(_lines(outcome, shown)), file=stream)
     return 0
+
+
+def _table_of(storage: str, folder: Path) -> Path:
+    """Where the table goes that nobody named: beside its samples, so that those of two sweeps never share one."""
+    journal = journal_path(storage)
+    if journal is None or storage == MEMORY or journal == folder / "study.journal":
+        return folder / "table.yaml"
+    return journal.with_suffix(".yaml")
 
 
 def _build(storage: str, out: Path) -> str:

@@ -59,7 +59,7 @@ _JITTER = 1e-9
 _OUTLIER_ODDS = math.log((1 - OUTLIER_SHARE) / OUTLIER_SHARE)
 # By so many deviations of their difference it has to stand out from its neighbours, of which there must be some.
 _STANDS_OUT = 3.0
-_FEWEST_AROUND = 4
+_FEWEST_AROUND = 6
 
 
 @dataclass(frozen=True)

@@ -8,16 +8,12 @@ from statistics import NormalDist
 
 import numpy as np
 
-from ccl_dispatch.runtime.table import Band, Override, Tie
+from ccl_dispatch.runtime.table import TIE_FLOOR, Band, Override, Tie
 from ccl_dispatch.tuner.fit.bands import as_gain, backend_at, flipped
 from ccl_dispatch.tuner.fit.grid import FitGrid
 from ccl_dispatch.tuner.fit.points import FitPoint, Workload
 from ccl_dispatch.tuner.fit.segment import runs
 from ccl_dispatch.tuner.statistics import shared_confidence
-
-# The tie band is at least 1 % wide on either side: with min_gain 0 it would be a point, which nothing is ever proven to
-# lie in, and backends that differ by less than 1 % are alike to every caller.
-TIE_FLOOR = 0.01
 
 
 def find_ties(grid: FitGrid, *, min_gain: float, confidence: float) -> tuple[Tie, ...]:

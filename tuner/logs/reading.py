@@ -62,7 +62,9 @@ def read_layout(data: bytes, source: str, hints: LogHints, where: Mapping[str, s
         text = _text(data)
         if not (hints.backend or nccl_tests.named_backend(text)):
             raise MeasurementFileError(
-                "the log does not say whose latencies these are", source=source, fix="Name the backend: --backend rccl"
+                "the log does not say whose latencies these are",
+                source=source,
+                fix="Name the backend: --backend rccl or --backend nccl",
             )
         reading = nccl_tests.read_nccl_tests(text, hints)
     else:

@@ -49,6 +49,7 @@ class LiveProgress(SilentProgress):
         self._console = console or Console(stderr=True)
         # No thread of its own: see the module.
         self._live = Live(console=self._console, auto_refresh=False, redirect_stdout=False)
+        self._plain = sys.stderr
         self._handlers: list[logging.StreamHandler[TextIO]] = []
         self._plan: Plan | None = None
         self._scene: _Scene | None = None
@@ -60,12 +61,13 @@ class LiveProgress(SilentProgress):
         coloured = self._console.color_system is not None and not self._console.no_color
         unicode = self._console.encoding.lower().replace("-", "").startswith("utf")
         self._scene = _Scene(plan, results, coloured=coloured and unicode)
+        self._plain = sys.stderr
         self._live.start()
         # What is logged meanwhile goes above the picture, through rich's stand-in for standard error.
         self._handlers = [
             handler
             for handler in logging.getLogger().handlers
-            if isinstance(handler, logging.StreamHandler) and handler.stream is sys.__stderr__
+            if isinstance(handler, logging.StreamHandler) and handler.stream is self._plain
         ]
         for handler in self._handlers:
             handler.setStream(sys.stderr)
@@ -101,7 +103,7 @@ class LiveProgress(SilentProgress):
             self._draw(work=_WORK_AT_FIRST)
             self._live.stop()
         for handler in self._handlers:
-            handler.setStream(sys.__stderr__ or sys.stderr)
+            handler.setStream(self._plain)
         self._handlers = []
 
     def _draw(self, work: float = 0.0) -> None:

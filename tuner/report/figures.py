@@ -140,7 +140,7 @@ def progress_figure(report: Report) -> Figure:
         figure = Figure(figsize=(10, 2.8), layout="constrained")
         left, right = figure.subplots(1, 2)
         known = [(item.seconds, 100 * item.regret) for item in report.progress if item.regret is not None]
-        left.plot([at for at, _ in known], [value for _, value in known], "o-", color=_COLOURS[0], ms=4)
+        left.plot([at for at, _ in known], [value for _, value in known], "o-", color=_COLOURS[0], ms=4, clip_on=False)
         left.set_ylabel("estimated regret, %")
         right.plot(
             [item.seconds for item in report.progress],
@@ -148,6 +148,7 @@ def progress_figure(report: Report) -> Figure:
             "s-",
             color=_COLOURS[1],
             ms=4,
+            clip_on=False,
         )
         right.set_ylabel("decided unlike the end, % of octaves")
         for axis in (left, right):

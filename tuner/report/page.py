@@ -52,7 +52,7 @@ def page(report: Report) -> str:
         f"<figure>{drawn.pop('overview')}</figure></section>",
         "<section><h2>Cells</h2>",
         _legend(table),
-        '<p id="none" hidden>No cell has these words.</p>',
+        '<p id="none" role="status" hidden>No cell has these words.</p>',
     ]
     for cell in report.cells:
         name = cell.table.cell.name
@@ -110,17 +110,18 @@ def _cell_part(table: Table, cell: CellReport, drawing: str) -> Iterator[str]:
     regret = "" if answer.regret_estimate is None else f", estimated regret {answer.regret_estimate:.2%}"
     yield f'<details class="cell" open data-words="{_safe(answer.cell.name)}"><summary>{_safe(answer.cell.name)}'
     yield f"<small>{cell.points} sizes, {cell.samples} samples{regret}</small></summary><figure>{drawing}</figure>"
-    yield "<table><thead><tr><th>from</th><th>up to</th><th>use</th><th>why</th><th>gain</th><th>interval</th>"
-    yield "<th>samples</th></tr></thead><tbody>"
+    yield '<div class="wide"><table><thead><tr><th>from</th><th>up to</th><th>use</th><th>why</th><th>gain</th>'
+    yield "<th>interval</th><th>samples</th></tr></thead><tbody>"
     start = answer.measured_from
     for band in answer.bands:
         gain = "" if band.gain is None else f"{gain_text(band.gain)} against {band.against}"
         interval = "" if band.interval is None else " to ".join(map(gain_text, band.interval))
-        row = (short_size(start), short_size(band.up_to), band.use, band.why, gain, interval, str(band.samples))
+        why = band.reason(table.policy.min_gain)
+        row = (short_size(start), short_size(band.up_to), band.use, why, gain, interval, str(band.samples))
         kind = ' class="base"' if band.use == table.baseline else ""
         yield f"<tr{kind}>" + "".join(f"<td>{_safe(value)}</td>" for value in row) + "</tr>"
         start = band.up_to + 1
-    yield "</tbody></table><ul>"
+    yield "</tbody></table></div><ul>"
     for item in answer.crossovers:
         yield (
             f"<li>crossover at {_safe(short_size(item.at))} ({item.at} B), between {_safe(short_size(item.low))} and "

@@ -11,8 +11,12 @@ document.getElementById("theme").addEventListener("click", () => {
 fold.addEventListener("click", () => {
   const open = !cells.some((cell) => cell.open);
   cells.forEach((cell) => { cell.open = open; });
-  fold.textContent = open ? "fold all" : "unfold all";
 });
+
+// The button says what it would do, however the cells came to be as they are.
+cells.forEach((cell) => cell.addEventListener("toggle", () => {
+  fold.textContent = cells.some((other) => other.open) ? "fold all" : "unfold all";
+}));
 
 document.getElementById("filter").addEventListener("input", (event) => {
   const words = event.target.value.toLowerCase().split(/\s+/).filter(Boolean);
@@ -20,5 +24,10 @@ document.getElementById("filter").addEventListener("input", (event) => {
   document.getElementById("none").hidden = cells.some((cell) => !cell.hidden);
 });
 
-// A printed page shows everything, whatever is folded on the screen.
-addEventListener("beforeprint", () => cells.forEach((cell) => { cell.open = true; }));
+// A printed page shows everything, whatever is folded or left out on the screen, which is as before afterwards.
+let before = [];
+addEventListener("beforeprint", () => {
+  before = cells.map((cell) => [cell.open, cell.hidden]);
+  cells.forEach((cell) => { cell.open = true; cell.hidden = false; });
+});
+addEventListener("afterprint", () => cells.forEach((cell, at) => { [cell.open, cell.hidden] = before[at]; }));

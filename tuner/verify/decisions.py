@@ -9,12 +9,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ccl_dispatch.runtime.table import TIE_FLOOR
 from ccl_dispatch.runtime.vocabulary import Cell
 from ccl_dispatch.tuner.curves import CurveModel, Summary
 from ccl_dispatch.tuner.curves.model import Points
 from ccl_dispatch.tuner.fit.grid import PER_OCTAVE
 from ccl_dispatch.tuner.fit.points import log_shares
-from ccl_dispatch.tuner.fit.verdicts import TIE_FLOOR
 from ccl_dispatch.tuner.sizes import ALIGNMENT, size_grid
 from ccl_dispatch.tuner.verify.visits import (
     Estimate,

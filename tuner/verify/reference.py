@@ -23,6 +23,8 @@ _LARGEST_FILE = 64 * 1024**2
 # the machine did meanwhile nobody looked at: that share of a visit's variance is taken to be common to all of them.
 _OF_STUDY = 0
 _STUDY_MOOD = 0.1
+# So many samples contradict each other where one of them is off.
+_LEAST_SAMPLES = 2
 
 
 class ReferenceFileError(DocumentError):
@@ -54,10 +56,12 @@ class Reference:
 
 
 def of_study(table: Table, platform: Platform, results: Sequence[PointResult], source: str) -> Reference | None:
-    """The visits of the study that the table was made from; None when nothing in it can be compared."""
+    """The visits of the study that the table was made from, but for single calls; None when that leaves nothing."""
     visits: dict[Place, tuple[Visit, ...]] = {}
     for result in results:
-        visit = visit_of(result, table.baseline, table.candidates, _OF_STUDY)
+        # A call alone, without even a first one to agree with, may be an outlier: whoever compares with it finds drift.
+        alone = not result.first_us and max(map(len, result.latencies_us.values()), default=0) < _LEAST_SAMPLES
+        visit = None if alone else visit_of(result, table.baseline, table.candidates, _OF_STUDY)
         if visit is not None:
             place = Place(result.cell, result.size)
             visits[place] = (*visits.get(place, ()), visit)

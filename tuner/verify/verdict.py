@@ -189,8 +189,7 @@ class Verification:
 
 def shift_text(shift: Shift) -> str:
     """A proven change in a sentence."""
-    low, high = sorted(math.expm1(bound) for bound in shift.bounds)
-    change = math.expm1(shift.change)
+    low, high = sorted(math.exp(bound) for bound in shift.bounds)
     where = (
         f"{approx_size(shift.low)} to {approx_size(shift.high)}"
         if shift.high > shift.low
@@ -203,8 +202,8 @@ def shift_text(shift: Shift) -> str:
     )
     across = f", as in {len(shift.cells)} cells together" if len(shift.cells) > 1 else ""
     return (
-        f"{shift.candidate} takes {change:+.1%} [{low:+.1%}, {high:+.1%}] of its time by the reference, against the "
-        f"baseline, at {where}{across} (each alone: {alone})"
+        f"against the baseline, {shift.candidate} takes {math.exp(shift.change):.3g} times [{low:.3g}, {high:.3g}] as "
+        f"long as in the reference, at {where}{across} (time of each alone: {alone})"
     )
 
 

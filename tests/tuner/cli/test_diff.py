@@ -66,3 +66,20 @@ def test_tables_that_decide_alike_end_with_0(tmp_path: Path) -> None:
     missing = ccl_dispatch("diff", "a.yaml", "nowhere.yaml", folder=tmp_path)
     assert missing.returncode == 2
     assert "nowhere.yaml" in missing.stderr
+
+
+def test_cells_that_no_table_has_are_not_counted(tmp_path: Path) -> None:
+    """Another baseline changes what is used outside of all cells: that is told, and is no cell."""
+    _write(tmp_path)
+    other = make_table((make_cell(CELL, 16, [131072, 1 << 20], ["aiter", "rccl"]),))._replace(baseline="nccl")
+    cell = other.cells[0]._replace(
+        bands=tuple(
+            band._replace(use=band.use.replace("rccl", "nccl"), against=(band.against or "").replace("rccl", "nccl"))
+            for band in other.cells[0].bands
+        ),
+        crossovers=tuple(item._replace(above="nccl") for item in other.cells[0].crossovers),
+    )
+    write_table(other._replace(cells=(cell,)), tmp_path / "d.yaml")
+    done = ccl_dispatch("diff", "a.yaml", "d.yaml", folder=tmp_path)
+    assert "B decides otherwise in 1 of 1 cells" in done.stdout, done.stdout + done.stderr
+    assert "every cell that is in neither table" in done.stdout

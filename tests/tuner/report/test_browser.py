@@ -44,11 +44,17 @@ filter(""); seen.again = shown();
 seen.open = cells.filter((cell) => cell.open).length;
 fold.click(); seen.folded = cells.filter((cell) => cell.open).length;
 fold.click(); seen.unfolded = cells.filter((cell) => cell.open).length;
+cells[0].open = false; filter("float32");
+dispatchEvent(new Event("beforeprint"));
+seen.printed = cells.filter((cell) => cell.open && cell.offsetHeight > 0).length;
+dispatchEvent(new Event("afterprint")); seen.afterwards = [shown(), cells[0].open];
+cells[0].open = true; filter("");
 seen.before = [paper(), ink()];
 document.getElementById("theme").click(); seen.after = [paper(), ink()];
 document.getElementById("theme").click(); seen.back = [paper(), ink()];
 seen.drawings = [...document.querySelectorAll("svg")].map((svg) => svg.getBoundingClientRect().height > 100);
 seen.wider = document.documentElement.scrollWidth > innerWidth;
+document.body.style.width = "390px"; seen.narrow = document.body.scrollWidth;
 seen.requests = performance.getEntriesByType("resource").map((entry) => entry.name);
 seen.errors = window.found;
 document.body.innerHTML = "<pre id=probe></pre>";
@@ -99,10 +105,17 @@ def test_dark_and_light_change_paper_and_drawings(seen: dict[str, Any]) -> None:
 
 
 def test_everything_is_drawn_and_fits(seen: dict[str, Any]) -> None:
-    """Every figure has a size, and the page is no wider than the window."""
+    """Every figure has a size, and the page is no wider than the window, nor than a phone."""
     assert seen["drawings"]
     assert all(seen["drawings"])
     assert not seen["wider"]
+    assert seen["narrow"] == 390
+
+
+def test_what_is_printed_is_everything(seen: dict[str, Any]) -> None:
+    """Folded cells and those that the filter left out are printed, and are afterwards as they were."""
+    assert seen["printed"] == 3
+    assert seen["afterwards"] == [1, False]
 
 
 def test_a_screenshot_shows_both_backends(text: str, tmp_path: Path) -> None:

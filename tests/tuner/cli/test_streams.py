@@ -1,0 +1,67 @@
+"""Readers of standard output and error that go away: the work is done to its end, and the exit code is its own."""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+from pathlib import Path
+
+import pytest
+from command import COMMAND
+from made_tables import make_cell, make_table
+
+from ccl_dispatch.runtime.vocabulary import Cell
+from ccl_dispatch.tuner.emit import write_table
+
+CELL = Cell("all_gather", "graph", "first", "bfloat16", 8)
+
+
+def _in_a_shell(line: str, folder: Path) -> tuple[int, str]:
+    """The exit code of the first command of a pipe, and what all of it wrote."""
+    script = f"{line}; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", script], cwd=folder, capture_output=True, text=True, timeout=120, check=False)
+    return done.returncode, done.stdout + done.stderr
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Two tables that differ, and a config that is replayed."""
+    for name, edge in (("a.yaml", 65536), ("b.yaml", 131072)):
+        write_table(make_table((make_cell(CELL, 16, [edge, 1 << 20], ["aiter", "rccl"]),)), tmp_path / name)
+    (tmp_path / "m.csv").write_text(
+        "collective,mode,dtype,world_size,shape,bytes,backend,latency_us\n"
+        + "".join(
+            f"all_gather,eager,bfloat16,2,,{1 << power},{name},{10 + factor * 2**power / 1e4:.3f}\n"
+            for power in range(6, 21)
+            for name, factor in (("base", 1.0), ("fast", 0.7))
+        )
+    )
+    (tmp_path / "c.yaml").write_text(
+        "name: c\nbaseline: base\ncandidates: [fast]\nreplay: {file: m.csv, noise: 0.05}\n"
+    )
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        pytest.param("diff a.yaml b.yaml", 1, id="the answer is no"),
+        pytest.param("validate nowhere.yaml", 1, id="not valid"),
+        pytest.param("show nowhere.yaml", 2, id="wrong use"),
+        pytest.param("show a.yaml", 0, id="done"),
+    ],
+)
+@pytest.mark.parametrize("gone", ["2>&1 | true", ">&- 2>&-", "2>&1 >/dev/null | true"])
+def test_the_exit_code_is_the_same_without_a_reader(folder: Path, words: str, code: int, gone: str) -> None:
+    """Whoever closes the pipe, or gave no stream to begin with, gets the code that a reader would get."""
+    found, told = _in_a_shell(f"{shlex.join(COMMAND)} {words} {gone}", folder)
+    assert found == code, told
+    assert "Traceback" not in told
+
+
+@pytest.mark.parametrize("gone", ["2>&1 | head -1", "2>&1 | true", ">&- 2>&-"])
+def test_a_sweep_writes_its_table_though_nobody_looks(folder: Path, gone: str) -> None:
+    """The sweep ends with 0, and the table is there."""
+    command = f"{shlex.join(COMMAND)} sweep c.yaml --storage s.journal --out t.yaml {gone}"
+    assert _in_a_shell(command, folder)[0] == 0
+    assert (folder / "t.yaml").is_file()
