@@ -144,6 +144,10 @@ def _latency(size: int, values: Sequence[float]) -> CurvePoint:
     return CurvePoint(size, max(low, min(values)), middle, min(high, max(values)))
 
 
+def _ranges(table: Table) -> dict[Cell, tuple[int, int]]:
+    return {cell.cell: (cell.measured_from, cell.measured_to) for cell in table.cells}
+
+
 def _progress(meta: StudyMeta, results: Sequence[PointResult], final: Table) -> list[Progress]:
     progress: list[Progress] = []
     for part in CHECKPOINTS:
@@ -157,7 +161,9 @@ def _progress(meta: StudyMeta, results: Sequence[PointResult], final: Table) -> 
         if not taken:
             continue
         table = final if count == len(results) else build_table(meta, taken)
-        estimates = [cell.regret_estimate for cell in table.cells if cell.regret_estimate is not None]
+        # Before a cell's range was measured from end to end, what is said of a part of it says little of the whole.
+        whole = _ranges(table) == _ranges(final)
+        estimates = [cell.regret_estimate for cell in table.cells if cell.regret_estimate is not None and whole]
         changed, measured = compare(table, final).octaves
         progress.append(
             Progress(

@@ -16,6 +16,13 @@ from ccl_dispatch.tuner.report.model import CellReport, Report
 # Nothing but what is in the file may be used, and the browser holds the page to it.
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:"
 
+_EVIDENCE = {"study": "study", "host": "host", "measured from": "measured_from", "measured to": "measured_to"}
+# What is read out instead of the figures; those of cells have their numbers in the table below them.
+_ALTERNATIVES = {
+    "overview": "Which backend the table uses, by cell and size",
+    "progress": "Estimated regret, and the share of octaves decided unlike the end, over the seconds of measuring",
+    "time": "Seconds of each cell in collectives and around them",
+}
 _PROGRESS = (
     "The table was built again after a part of the points: what was left to win by its own estimate, and how much of "
     "the measured range it decided otherwise than the whole study."
@@ -26,7 +33,11 @@ def page(report: Report) -> str:
     """The whole file's text; the same report gives the same text."""
     table = report.table
     drawn = {
-        name: _inline(picture(figure, "svg", salt=name, transparent=True).decode(), name)
+        name: _inline(
+            picture(figure, "svg", salt=name, transparent=True).decode(),
+            name,
+            _ALTERNATIVES.get(name) or f"{name}: latency of each backend by size, and how many times faster it is",
+        )
         for name, figure in figures(report).items()
     }
     here = files("ccl_dispatch.tuner.report")
@@ -98,7 +109,8 @@ def _summary(report: Report) -> Iterator[str]:
         ("points and samples", f"{sum(c.points for c in report.cells)} and {sum(c.samples for c in report.cells)}"),
         ("time measuring", f"{sum(c.collective_seconds + c.other_seconds for c in report.cells):.1f} s"),
         ("executions", ", ".join(f"{name} {count}" for name, count in report.executions.items()) or "none"),
-        *((f"version of {key}", value or "unknown") for key, value in platform.versions.items()),
+        *((key, str(table.evidence[of])) for key, of in _EVIDENCE.items() if table.evidence.get(of)),
+        *((key, value or "unknown") for key, value in platform.versions.items()),
         *((f"${key}", value) for key, value in platform.settings.items()),
         ("digest", table.digest),
     ]
@@ -140,15 +152,15 @@ def _cell_part(table: Table, cell: CellReport, drawing: str) -> Iterator[str]:
     yield "</ul></details>"
 
 
-def _inline(svg: str, name: str) -> str:
-    """A drawing to stand in a page: names of its own, and ink and lines in the page's colours."""
+def _inline(svg: str, name: str, told: str) -> str:
+    """A drawing to stand in a page: names of its own, what it shows in words, ink and lines in the page's colours."""
     body = svg[svg.index("<svg") :]
     body = re.sub(r'\b(id="|href="#|url\(#)', lambda match: f"{match[1]}{name}.", body)
     body = re.sub(r'<svg ([^>]*?)width="[^"]*" height="[^"]*"', r"<svg \1", body, count=1)
     body = re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.DOTALL)
     # A hundredth of a point is finer than any screen or printer; the other digits are half of the file.
     body = re.sub(r"\d+\.\d{3,}", lambda match: f"{float(match[0]):.2f}".rstrip("0").rstrip("."), body)
-    body = body.replace("<svg ", f'<svg role="img" aria-label="{_safe(name)}" ', 1)
+    body = body.replace("<svg ", f'<svg role="img" aria-label="{_safe(told)}" ', 1)
     return body.replace(INK, "var(--ink)").replace(FAINT, "var(--faint)")
 
 
