@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 import optuna
 from optuna.exceptions import UpdateFinishedTrialError
@@ -50,6 +50,7 @@ _LONGEST_PAUSE = 0.25
 
 Decide = Callable[[], tuple[Outlook, str | None]]
 Tell = Callable[[str], None]
+_T = TypeVar("_T")
 
 
 class StudyWorker:
@@ -123,31 +124,37 @@ class StudyWorker:
             outlook, word = decide()
             if word is not None:
                 return Asked(outlook, ended=word)
-        with self._ticket() as trial_id:
-            while True:
-                with self._at_our_turn(trial_id) as (mine, others):
-                    known = ending(self._study.trials(), self._began, mine.number, self._budget)
-                    outlook, word = decide()
-                    if known is None and word is None:
-                        return Asked(outlook, self._claim(mine, self._sampled(mine)))
-                if known is None and others:
-                    self._wait_for_one(others)
-                    continue
-                if known is None:
-                    self._storage.set_trial_user_attr(trial_id, ENDED, {"word": word, "budget": self._budget})
-                    self._ended_at = mine.number
-                else:
-                    word = known.user_attrs[ENDED]["word"]
-                    self._ended_at = known.number
-                self._close(trial_id, f"the search has ended: {word}")
-                return Asked(outlook, ended=word or "")
+        return self._with_a_ticket(lambda trial_id: self._asked(decide, trial_id))
+
+    def _asked(self, decide: Decide, trial_id: int) -> Asked:
+        while True:
+            with self._at_our_turn(trial_id) as (mine, others):
+                known = ending(self._study.trials(), self._began, mine.number, self._budget)
+                outlook, word = decide()
+                if known is None and word is None:
+                    return Asked(outlook, self._claim(mine, self._sampled(mine)))
+            if known is None and others:
+                self._wait_for_one(others)
+                continue
+            if known is None:
+                self._storage.set_trial_user_attr(trial_id, ENDED, {"word": word, "budget": self._budget})
+                self._ended_at = mine.number
+            else:
+                word = known.user_attrs[ENDED]["word"]
+                self._ended_at = known.number
+            self._close(trial_id, f"the search has ended: {word}")
+            return Asked(outlook, ended=word or "")
 
     def take(self, cell: str, size: int, repeats: int, more: Mapping[str, Any]) -> Claim:
         """A claim of a certain point, whatever the search thinks; `more` attributes for its trial."""
-        with self._ticket() as trial_id, self._at_our_turn(trial_id) as (mine, _):
-            for key, value in more.items():
-                self._storage.set_trial_user_attr(trial_id, key, value)
-            return self._claim(mine, {CELL: cell, SIZE_INDEX: self._space.sizes.index(size), REPEATS: repeats})
+
+        def taken(trial_id: int) -> Claim:
+            with self._at_our_turn(trial_id) as (mine, _):
+                for key, value in more.items():
+                    self._storage.set_trial_user_attr(trial_id, key, value)
+                return self._claim(mine, {CELL: cell, SIZE_INDEX: self._space.sizes.index(size), REPEATS: repeats})
+
+        return self._with_a_ticket(taken)
 
     def record(self, claim: Claim, result: PointResult) -> PointResult:
         """Keep the samples of a point. They are stored before the trial is completed: no moment loses them.
@@ -209,6 +216,18 @@ class StudyWorker:
             self._storage.set_trial_param(trial_id, name, distribution.to_internal_repr(values[name]), distribution)
         return Claim(trial_id, mine.number, cell, self._space.sizes[index], repeats, visit)
 
+    def _with_a_ticket(self, use: Callable[[int], _T]) -> _T:
+        """What `use` makes of a new trial; of another one where that was taken back before it came to anything.
+
+        So it goes with a process that was stopped for longer than the grace: nobody waits for its ticket any more.
+        """
+        while True:
+            try:
+                with self._ticket() as trial_id:
+                    return use(trial_id)
+            except UpdateFinishedTrialError:
+                logger.warning("this process was taken for dead before it had decided on a point; it asks again")
+
     @contextlib.contextmanager
     def _ticket(self) -> Iterator[int]:
         """A new trial of this process without a point: its id. One that comes to nothing is closed."""
@@ -223,6 +242,9 @@ class StudyWorker:
             self._hold(trial_id)
             try:
                 yield trial_id
+            except UpdateFinishedTrialError:
+                self._hold(None)  # it was taken back: there is nothing to close
+                raise
             except BaseException as problem:
                 with contextlib.suppress(Exception):  # what failed first is what the user must see
                     self._close(trial_id, f"{type(problem).__name__}: {problem}"[:500])

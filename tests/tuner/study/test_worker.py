@@ -5,17 +5,21 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
-from optuna.storages import InMemoryStorage
+from optuna.storages import BaseStorage, InMemoryStorage
 from optuna.trial import TrialState, create_trial
 
 from ccl_dispatch.runtime.table import Platform, Policy
 from ccl_dispatch.runtime.vocabulary import Cell
 from ccl_dispatch.tuner.samples import PointResult
 from ccl_dispatch.tuner.search import Outlook, RegretSampler, SearchSpace
-from ccl_dispatch.tuner.study import Node, Storage, StudyMeta, StudyWorker, SweepStudy
-from ccl_dispatch.tuner.study.claims import OWNER, VISIT, WHY, next_visit
+from ccl_dispatch.tuner.study import Node, Storage, StudyMeta, StudyWorker, SweepStudy, open_storage
+from ccl_dispatch.tuner.study.claims import COMMON, ENDED, OWNER, VISIT, WHY, next_visit
 from ccl_dispatch.tuner.study.keeper import BEAT, Watch
 from ccl_dispatch.tuner.study.owner import is_gone, this_process
 from ccl_dispatch.tuner.study.patience import PatientStorage
@@ -101,6 +105,70 @@ def test_a_silent_node_gives_its_point_back(study: SweepStudy) -> None:
     lost = study.trials()[number]
     assert lost.state == TrialState.FAIL
     assert "no sign of life for 1 s" in lost.user_attrs[WHY]
+
+
+class _Stopped(PatientStorage):
+    """A storage whose process was stopped once, right before it wrote this attribute; others did something then."""
+
+    def __init__(self, inner: BaseStorage, before: str, meanwhile: Callable[[], object]) -> None:
+        super().__init__(inner)
+        self._before = before
+        self._meanwhile = [meanwhile]
+
+    def set_trial_user_attr(self, trial_id: int, key: str, value: Any) -> None:
+        """Stop for a while, once, then write."""
+        if key == self._before and self._meanwhile:
+            self._meanwhile.pop()()
+        super().set_trial_user_attr(trial_id, key, value)
+
+
+@pytest.fixture
+def two_processes(tmp_path: Path) -> Iterator[tuple[SweepStudy, SweepStudy]]:
+    """A study as two processes see it: in an SQLite file that each has opened for itself."""
+    url = f"sqlite:///{tmp_path}/s.db"
+    with open_storage(url, write=True) as storage, open_storage(url, write=True) as other:
+        study = SweepStudy.create_or_continue(storage, META, RegretSampler(SPACE, ("fast",)))
+        yield study, SweepStudy.load(other, None)
+
+
+def _take_back_all(study: SweepStudy) -> None:
+    assert [study.settle(trial, "no sign of life") for trial in study.running()] == [False]
+
+
+@pytest.mark.parametrize(("common", "stopped_before"), [(True, COMMON), (True, VISIT), (False, VISIT)])
+def test_a_ticket_that_was_taken_back_is_taken_anew(
+    two_processes: tuple[SweepStudy, SweepStudy], common: bool, stopped_before: str
+) -> None:
+    """A node that is stopped between its ticket and its point, and loses the ticket, takes another one and goes on."""
+    study, other = two_processes
+    stopped = _Stopped(study.storage.optuna, stopped_before, lambda: _take_back_all(other))
+    seen = SweepStudy(study.study, META, replace(study.storage, optuna=stopped))
+    with StudyWorker(seen, SPACE, Node("here", grace=600)) as worker:
+        claim = worker.take(CELL.name, 2048, 4, {COMMON: 0}) if common else worker.ask(_go_on).claim
+        assert claim is not None
+        worker.record(claim, _result(claim.size))
+    lost, taken = other.trials()
+    assert lost.state == TrialState.FAIL
+    assert taken.number == claim.number
+    assert taken.state == TrialState.COMPLETE
+
+
+def test_a_ticket_that_was_taken_back_ends_nothing(two_processes: tuple[SweepStudy, SweepStudy]) -> None:
+    """A node that wakes up when it is about to end, without its ticket, looks again; then it ends as the other did."""
+    study, other = two_processes
+    begun = StudyWorker(other, SPACE, Node("other", grace=600))
+
+    def meanwhile() -> None:
+        _take_back_all(other)
+        with begun:
+            assert begun.ask(lambda: (Outlook(None, 0.0), "regret")).ended == "regret"
+
+    seen = SweepStudy(
+        study.study, META, replace(study.storage, optuna=_Stopped(study.storage.optuna, ENDED, meanwhile))
+    )
+    with StudyWorker(seen, SPACE, Node("here", grace=600)) as worker:
+        assert worker.ask(lambda: (Outlook(None, 0.0), "searched")).ended == "regret"
+    assert [ENDED in trial.user_attrs for trial in other.trials()] == [False, True, False]
 
 
 def test_a_beating_node_is_left_alone(study: SweepStudy) -> None:
