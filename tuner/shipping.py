@@ -81,7 +81,7 @@ def _samples_problems(table: Table, journal: Path) -> list[str]:
     try:
         with open_storage(str(journal), write=False) as storage:
             study = SweepStudy.load(storage, None)
-            found = evidence_of(study.meta, study.results())
+            found = evidence_of(study.meta, study.table_results())
     except (StorageError, UsageError) as problem:
         return [f"its samples can't be read: {problem}"]
     told = dict(table.evidence)

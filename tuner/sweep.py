@@ -269,6 +269,8 @@ def _measure_common(
     """Measure the points that every node measures, as far as this one has not."""
     for visit in still_to_do(plan, common_visits(plan, most), study.trials(), plan.node):
         claim = worker.take(visit.cell, visit.size, visit.repeats, {COMMON: visit.round})
+        if claim is None:
+            return
         with _given_up_on_failure(worker, claim):
             result = worker.record(claim, _measured(plan, claim, None, measurer, progress))
         spent.add(result)

@@ -22,7 +22,7 @@ from postgres import PostgresServer, missing, running_server
 from ccl_dispatch.runtime import Table, load_table
 from ccl_dispatch.tuner.search.base import CELL, SIZE_INDEX
 from ccl_dispatch.tuner.study import SweepStudy, open_storage
-from ccl_dispatch.tuner.study.claims import NODE, VISIT, WHY, counts, is_decided
+from ccl_dispatch.tuner.study.claims import LATE, NODE, VISIT, WHY, counts, is_decided
 
 # The first look at every cell and nothing more, always with as many repetitions: which points are visited then does not
 # depend on who measures which when, and the table must be the same to the byte, apart from its evidence.
@@ -93,6 +93,37 @@ def test_a_node_joins_late_and_one_wakes_up(tmp_path: Path, postgres_server: Pos
     points = load_table(tmp_path / "late.yaml").evidence["nodes"]
     assert min(points.values()) >= 2
     assert "first has given no sign of life for 1.5 s" in (tmp_path / "late.log").read_text()
+
+
+def test_a_node_that_wakes_up_after_the_end_changes_no_table(tmp_path: Path, postgres_server: PostgresServer) -> None:
+    """A node that was stopped in its common points wakes up when the other has ended: both have one table.
+
+    `build` and another run make the same one, to the byte, before and after it woke up; what it had measured is kept.
+    """
+    config = write_config(tmp_path, 2, f"{NOISE}, pace: 150", FIRST_LOOK + "sizes: {max: 32 KiB}\n")
+    url = postgres_server.database()
+    stopped = start_node(tmp_path, config, url, "stopped", "--grace", "1.5")
+    _wait_for(url, lambda study: bool(study.results()) and any(map(is_decided, study.running())))
+    stopped.send_signal(signal.SIGSTOP)
+    try:
+        wait_for(tmp_path, ["other"], [start_node(tmp_path, config, url, "other", "--grace", "1.5")], 60)
+        early = ccl_dispatch("build", "--storage", url, "--out", "early.yaml", folder=tmp_path)
+        with open_storage(url, write=False) as storage:
+            before = len(SweepStudy.load(storage, None).results())
+    finally:
+        stopped.send_signal(signal.SIGCONT)
+    wait_for(tmp_path, ["stopped"], [stopped], 60)
+    with open_storage(url, write=False) as storage:
+        study = SweepStudy.load(storage, None)
+        assert len(study.table_results()) == before
+        late = [trial for trial in study.trials() if LATE in trial.user_attrs]
+        assert len(study.results()) == before + len(late)
+    wait_for(tmp_path, ["again"], [start_node(tmp_path, config, url, "again")], 60)
+    built = ccl_dispatch("build", "--storage", url, "--out", "late.yaml", folder=tmp_path)
+    assert (early.returncode, built.returncode) == (0, 0), early.stderr + built.stderr
+    names = ("other", "early", "stopped", "again", "late")
+    assert len({(tmp_path / f"{name}.yaml").read_bytes() for name in names}) == 1
+    assert "nothing was measured now" in (tmp_path / "again.log").read_text()
 
 
 def _wait_for(url: str, reached: Callable[[SweepStudy], bool]) -> None:

@@ -28,7 +28,7 @@ def run(options: argparse.Namespace) -> int:
     check_writable(out, "--out")
     with open_storage(options.storage, write=False) as storage:
         study = SweepStudy.load(storage, options.study)
-        table = build_table(study.meta, study.results())
+        table = build_table(study.meta, study.table_results())
     write_table(table, out)
     print(f"{out}: {len(table.cells)} cells ({table.provenance}), {table.digest}")
     return 0

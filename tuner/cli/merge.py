@@ -88,11 +88,12 @@ def _merge_studies(options: argparse.Namespace) -> int:
         added = take_in(study, samples, one_config=one_config)
         study.describe(study.meta if one_config else meta)
         results = study.results()
+        of_table = study.table_results()
     print(
         f"{without_password(options.storage)}: study {name!r} with {len(results)} points, {added} of them new, "
         f"{len(samples) - added} there already"
     )
     if options.out:
-        table = write_table(build_table(study.meta, results), options.out)
+        table = write_table(build_table(study.meta, of_table), options.out)
         print(f"{options.out}: {len(table.cells)} cells ({table.provenance}), {table.digest}")
     return 0

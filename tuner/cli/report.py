@@ -37,7 +37,7 @@ def run(options: argparse.Namespace) -> int:
         check_writable(out, "--out")
     with open_storage(options.storage, write=False) as storage:
         study = SweepStudy.load(storage, options.study)
-        report = make_report(study.meta, study.results())
+        report = make_report(study.meta, study.table_results())
     try:
         if options.format == "html":
             write_in_one_step(str(out), page(report))

@@ -7,6 +7,7 @@ order of numbers, each knows all that were made before it, and no point is taken
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +23,8 @@ VISIT = "visit"
 COMMON = "common"
 ENDED = "ended"
 WHY = "why"
+# Of a visit whose trial was taken back while it was measured: the number of that trial.
+LATE = "late"
 
 _PARAMETERS = (CELL, SIZE_INDEX, REPEATS)
 
@@ -77,6 +80,27 @@ def next_visit(trials: Sequence[FrozenTrial], cell: str, size_index: int, before
     unnumbered = sum(VISIT not in trial.user_attrs for trial in there)
     taken = {trial.user_attrs.get(VISIT) for trial in there}
     return next(visit for visit in range(unnumbered, unnumbered + len(there) + 1) if visit not in taken)
+
+
+def table_before(trials: Sequence[FrozenTrial], until: float = math.inf) -> float:
+    """The number below which trials belong into the table of a study; infinite for all of them.
+
+    It is that of the first end of the search after the last point that was asked for. What comes behind such an end are
+    samples of processes that were stopped: they are kept, and would make each later table another one than those that
+    the nodes have written. Once the search goes on, whoever it is that goes on, they count like all others.
+
+    Args:
+        until: trials above are as if they were not there.
+    """
+    end = math.inf
+    for trial in trials:
+        if trial.number > until:
+            break
+        if ENDED in trial.user_attrs:
+            end = min(end, trial.number)
+        elif counts(trial) and LATE not in trial.user_attrs:
+            end = math.inf
+    return min(end, until)
 
 
 def ending(trials: Sequence[FrozenTrial], since: int, before: float, budget: Mapping[str, Any]) -> FrozenTrial | None:

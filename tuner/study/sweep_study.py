@@ -32,7 +32,7 @@ from ccl_dispatch.tuner.search.base import (
     encode,
 )
 from ccl_dispatch.tuner.statistics import Interval, median_interval, shared_confidence
-from ccl_dispatch.tuner.study.claims import WHY, counts
+from ccl_dispatch.tuner.study.claims import WHY, counts, table_before
 from ccl_dispatch.tuner.study.dashboard import describe_study, trial_attributes
 from ccl_dispatch.tuner.study.meta import StudyMeta
 from ccl_dispatch.tuner.study.platforms import beside, listed, platform_differences
@@ -199,6 +199,14 @@ class SweepStudy:
             for trial in self.trials()
             if trial.number < before and is_recorded(trial) and (not only or only in trial.user_attrs)
         ]
+
+    def table_results(self, until: float = math.inf) -> list[PointResult]:
+        """Those that a table is made of: the same for whoever builds it, until somebody measures again.
+
+        Args:
+            until: as they were when the trial of this number ended the search.
+        """
+        return self.results(before=table_before(self.trials(), until))
 
     def result_of(self, trial: FrozenTrial) -> PointResult:
         """The samples of one trial.

@@ -24,6 +24,7 @@ from ccl_dispatch.tuner.search.base import CELL, REPEATS, SIZE_INDEX, Outlook, S
 from ccl_dispatch.tuner.study.claims import (
     COMMON,
     ENDED,
+    LATE,
     NODE,
     OWNER,
     RANKS,
@@ -145,11 +146,18 @@ class StudyWorker:
             self._close(trial_id, f"the search has ended: {word}")
             return Asked(outlook, ended=word or "")
 
-    def take(self, cell: str, size: int, repeats: int, more: Mapping[str, Any]) -> Claim:
-        """A claim of a certain point, whatever the search thinks; `more` attributes for its trial."""
+    def take(self, cell: str, size: int, repeats: int, more: Mapping[str, Any]) -> Claim | None:
+        """A claim of a certain point, whatever the search thinks; `more` attributes for its trial.
 
-        def taken(trial_id: int) -> Claim:
+        None once the search has ended for others: their tables are written, and a point more would not be in them.
+        """
+
+        def taken(trial_id: int) -> Claim | None:
             with self._at_our_turn(trial_id) as (mine, _):
+                known = ending(self._study.trials(), self._began, mine.number, self._budget)
+                if known is not None:
+                    self._close(trial_id, f"the search has ended: {known.user_attrs[ENDED]['word']}")
+                    return None
                 for key, value in more.items():
                     self._storage.set_trial_user_attr(trial_id, key, value)
                 return self._claim(mine, {CELL: cell, SIZE_INDEX: self._space.sizes.index(size), REPEATS: repeats})
@@ -199,8 +207,11 @@ class StudyWorker:
         self._close(claim.trial_id, why)
 
     def results(self) -> list[PointResult]:
-        """What the search ended on: alike for all nodes that ended with it. Before its end all that is recorded."""
-        return self._study.results(before=self._ended_at)
+        """What the search ended on: alike for all nodes that ended with it. Before its end all that is recorded.
+
+        Samples that came after an end, of a process that was stopped, are in no table before the search goes on.
+        """
+        return self._study.table_results(self._ended_at)
 
     def _sampled(self, mine: FrozenTrial) -> dict[str, Any]:
         study = self._study.study
@@ -331,7 +342,7 @@ class StudyWorker:
             "trial %d was taken back while it was measured; its samples are kept as a visit more", claim.number
         )
         more = {key: trial.user_attrs[key] for key in (OWNER, NODE, RANKS, VISIT, COMMON) if key in trial.user_attrs}
-        self._study.add(self._space, result, more)
+        self._study.add(self._space, result, {**more, LATE: claim.number})
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:

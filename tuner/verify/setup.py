@@ -136,7 +136,7 @@ def _stored_study(table: Table, path: Path, options: VerifyOptions, notes: list[
     try:
         with open_storage(url, write=False) as storage:
             study = SweepStudy.load(storage, options.study)
-            found = _Study(study.meta, study.results(), url)
+            found = _Study(study.meta, study.table_results(), url)
     except CclDispatchError as problem:
         if options.storage is not None:
             raise

@@ -27,7 +27,9 @@ def test_trials_have_names_sizes_and_gains(tmp_path: Path) -> None:
             study.add(space, result)
         with StudyWorker(study, space, Node()) as worker:
             last = results[-1]
-            worker.record(worker.take(CELL.name, last.size, 12, {}), last)
+            claim = worker.take(CELL.name, last.size, 12, {})
+            assert claim is not None
+            worker.record(claim, last)
     read = optuna.load_study(study_name=meta.name, storage=url)
     assert read.metric_names == ["log(T base / T of the best candidate)"]
     system = read._storage.get_study_system_attrs(read._study_id)

@@ -218,6 +218,7 @@ def test_samples_of_a_trial_that_was_taken_back_are_kept(study: SweepStudy) -> N
         assert claim is not None
         study.settle(study.trials()[claim.number], "taken back")
         other = worker.take(claim.cell, claim.size, 4, {})
+        assert other is not None
         worker.record(other, _result(claim.size, 20.0))
         worker.record(claim, _result(claim.size))
         assert worker.ask(_go_on).claim is not None
@@ -278,6 +279,43 @@ def test_a_search_ends_for_all_on_the_same_samples(study: SweepStudy) -> None:
         assert later.ask(_go_on).claim is not None
 
 
+def test_what_comes_after_the_end_is_kept_and_changes_no_table(two_processes: tuple[SweepStudy, SweepStudy]) -> None:
+    """Samples of a node that wakes up after the end are in no table, of whoever builds it, until the search goes on."""
+    study, other = two_processes
+    with (
+        StudyWorker(study, SPACE, Node("stopped", grace=600)) as stopped,
+        StudyWorker(other, SPACE, Node("other", grace=600)) as worker,
+    ):
+        late = stopped.take(CELL.name, 1024, 4, {COMMON: 0})
+        assert late is not None
+        _take_back_all(other)
+        claim = worker.take(CELL.name, 2048, 4, {})
+        assert claim is not None
+        worker.record(claim, _result(claim.size, 20.0))
+        assert worker.ask(lambda: (Outlook(None, 0.0), "searched")).ended == "searched"
+        table = worker.results()
+        assert [result.node for result in table] == ["other"]
+
+        stopped.record(late, _result(1024))
+        assert stopped.take(CELL.name, 2048, 4, {COMMON: 0}) is None
+        assert stopped.ask(_go_on).ended == "searched"
+        assert stopped.results() == worker.results() == table
+    assert [result.node for result in study.results()] == ["other", "stopped"]
+    assert other.table_results() == table
+    # Somebody runs it again and finds nothing to do: that is an end more, and nothing else.
+    with StudyWorker(other, SPACE, Node("later", grace=600)) as later:
+        assert later.ask(lambda: (Outlook(None, 0.0), "searched")).ended == "searched"
+        assert later.results() == other.table_results() == table
+    # Now it goes on.
+    with StudyWorker(other, SPACE, Node("later", grace=600), {"regret": 0.01}) as later:
+        claim = later.take(CELL.name, 4096, 4, {})
+        assert claim is not None
+        later.record(claim, _result(4096))
+        assert later.ask(lambda: (Outlook(None, 0.0), "searched")).ended == "searched"
+        assert [result.node for result in later.results()] == ["other", "stopped", "later"]
+    assert study.table_results() == study.results() == other.results()
+
+
 def test_counters_are_watched_by_ones_own_clock() -> None:
     """Silence is what a process has seen of it without a break: one that was itself stopped begins anew."""
     clock = [0.0]
@@ -301,9 +339,12 @@ def test_visits_of_a_point_are_numbered_without_doubles(study: SweepStudy) -> No
     with StudyWorker(study, SPACE, Node("here")) as worker:
         claims = [worker.take(CELL.name, 2048, 1, {}) for _ in range(2)]
         claims += [worker.take(CELL.name, 4096, 1, {})]
-        assert [claim.visit for claim in claims] == [0, 1, 0]
+        assert [claim.visit for claim in claims if claim] == [0, 1, 0]
+        assert claims[0] is not None
         worker.give_up(claims[0], "lost")
-        assert worker.take(CELL.name, 2048, 1, {}).visit == 0
+        again = worker.take(CELL.name, 2048, 1, {})
+        assert again is not None
+        assert again.visit == 0
     study.add(SPACE, _result(8192))  # imported: without a number
     assert next_visit(study.trials(), CELL.name, SPACE.sizes.index(8192), 1 << 30) == 1
     assert study.trials()[0].user_attrs[VISIT] == 0
