@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import resource
 import shutil
+import sqlite3
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -118,9 +121,20 @@ def test_there_is_no_room_for_the_table(tmp_path: Path) -> None:
         assert load_table(out).cells
 
 
-def _wait_for_file(path: Path, process: subprocess.Popen[str]) -> None:
-    import time
+def _wait_for_point(database: Path, process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + 60
+    while process.poll() is None and time.monotonic() < deadline:
+        with (
+            contextlib.suppress(sqlite3.OperationalError),
+            contextlib.closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection,
+        ):
+            if connection.execute("SELECT count(*) FROM trials WHERE state = 'COMPLETE'").fetchone()[0]:
+                return
+        time.sleep(0.02)
+    raise AssertionError(f"no point came: {process.communicate()}")
 
+
+def _wait_for_file(path: Path, process: subprocess.Popen[str]) -> None:
     deadline = time.monotonic() + 30
     while not path.exists() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.01)
@@ -140,6 +154,53 @@ def test_a_read_only_folder_is_refused_before_anything_is_measured(tmp_path: Pat
         assert told.returncode == 3
         assert is_quoted(told.stderr, "the folder")
     assert list(place.iterdir()) == []
+
+
+def test_an_sqlite_file_that_takes_no_writes_is_refused_before_anything_is_measured(tmp_path: Path) -> None:
+    """On a read-only mount and on a full one: exit code 2, and one line with what SQLite says about it.
+
+    It is read there all the same.
+    """
+    write_config(tmp_path, "lite", BACKENDS, SHORT)
+    url = "sqlite:///place/s.db"
+    with _mounted(tmp_path / "place", "-t", "tmpfs", "-o", "size=2m", "none") as place:
+        done = sweep(tmp_path, "lite", "--storage", url, "--quiet")
+        assert done.returncode == 0, done.stderr
+        # The file itself has room left: what SQLite needs besides has none.
+        with (place / "filler").open("wb") as file:
+            _fill(file.fileno())
+        full = sweep(tmp_path, "lite", "--storage", url, "--quiet")
+        (place / "filler").unlink()
+        subprocess.run(["mount", "-o", "remount,ro", str(place)], check=True)
+        fixed = sweep(tmp_path, "lite", "--storage", url, "--quiet")
+        built = ccl_dispatch("build", "--storage", url, "--out", "built.yaml", folder=tmp_path)
+    for told, reason in ((full, "full"), (fixed, "attempt to write a readonly database")):
+        assert told.returncode == 2, told.stderr
+        assert "place/s.db can't be written: " in told.stderr
+        assert reason in told.stderr
+        assert told.stderr.count("\n") == 1
+    assert is_quoted(fixed.stderr, "the storage sqlite:///")
+    assert built.returncode == 0, built.stderr
+    assert (tmp_path / "built.yaml").read_bytes() == (tmp_path / "runs/lite/table.yaml").read_bytes()
+
+
+def test_the_disk_under_an_sqlite_file_fills_up(tmp_path: Path) -> None:
+    """The sweep ends with exit code 3 and SQLite's own reason, and with room again it goes on."""
+    write_config(tmp_path, "lite", BACKENDS, SHORT)
+    url = "sqlite:///place/s.db"
+    with _mounted(tmp_path / "place", "-t", "tmpfs", "-o", "size=2m", "none") as place:
+        with running(tmp_path, "lite", "--storage", url, "--quiet") as process:
+            _wait_for_point(place / "s.db", process)
+            with (place / "filler").open("wb") as file:
+                _fill(file.fileno())
+            _, errors = process.communicate(timeout=60)
+        assert process.returncode == 3, errors
+        assert "full" in errors.partition("takes no more samples: ")[2], errors
+        assert "exceeding max length" not in errors
+        assert "Traceback" not in errors
+        (place / "filler").unlink()
+        done = sweep(tmp_path, "lite", "--storage", url, "--quiet")
+        assert done.returncode == 0, done.stderr
 
 
 CLOCK = r"""

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import sqlite3
 import time
 import warnings
 from collections.abc import Callable
+from typing import cast
 
 import optuna
 
@@ -42,18 +44,19 @@ def without_password(text: str) -> str:
     return _PASSWORD_IN_QUERY.sub(r"\1***", _PASSWORD.sub(r"\1:***@", text))
 
 
-def open_shared(url: str) -> tuple[optuna.storages.BaseStorage, Callable[[], None]]:
+def open_shared(url: str, *, write: bool = True) -> tuple[optuna.storages.BaseStorage, Callable[[], None]]:
     """The storage behind the URL of a database (`postgresql://...`, `mysql://...`, `sqlite://...`) or `grpc://HOST:PORT`,
     and what closes its connections.
 
     Raises:
-        StorageError: it can't be opened, or the module that drives it is not installed.
+        StorageError: it can't be opened, it is an SQLite file that takes no writes though it is to be written, or the
+            module that drives it is not installed.
     """
     scheme, _, rest = url.partition("://")
     try:
         if scheme == _GRPC:
             return _proxy(rest)
-        return _database(_SAME_AS.get(scheme, scheme), rest)
+        database = _database(_SAME_AS.get(scheme, scheme), rest)
     except StorageError:
         raise
     except ImportError as problem:
@@ -69,9 +72,47 @@ def open_shared(url: str) -> tuple[optuna.storages.BaseStorage, Callable[[], Non
             "journal file, a database URL such as sqlite:///study.db or postgresql://user@host/name, or "
             "grpc://host:13000"
         ) from problem
+    if write and database.engine.dialect.name == "sqlite":
+        try:
+            _try_to_write(database)
+        except sqlite3.Error as problem:
+            database.engine.dispose()
+            raise StorageError(
+                f"the storage {url} can't be written: {problem}. Mend that, or give another --storage"
+            ) from problem
+    # Behind Optuna's cache, which reads finished trials once.
+    return optuna.storages.get_storage(database), database.engine.dispose
 
 
-def _database(scheme: str, rest: str) -> tuple[optuna.storages.BaseStorage, Callable[[], None]]:
+def _try_to_write(database: optuna.storages.RDBStorage) -> None:
+    """Change an SQLite file, and change it back. Opening one that can't be written does not fail: it is read, then.
+
+    Raises:
+        sqlite3.Error: it can't be changed.
+    """
+    pooled = database.engine.raw_connection()
+    try:
+        connection = cast("sqlite3.Connection", pooled.driver_connection)
+        before, connection.isolation_level = connection.isolation_level, None  # a transaction is begun here, not by it
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                # Something is written only now: on a full disk this is what fails.
+                connection.execute("CREATE TABLE ccl_dispatch_can_write (answer)")
+            finally:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+        finally:
+            connection.isolation_level = before
+    except sqlite3.OperationalError as problem:
+        # Somebody else writes: then it can be written.
+        if "locked" not in str(problem):
+            raise
+    finally:
+        pooled.close()
+
+
+def _database(scheme: str, rest: str) -> optuna.storages.RDBStorage:
     known = _DRIVERS.get(scheme)
     if known is not None:
         there = [name for module, name in known if importlib.util.find_spec(module) is not None]
@@ -86,9 +127,7 @@ def _database(scheme: str, rest: str) -> tuple[optuna.storages.BaseStorage, Call
         options["pool_pre_ping"] = True
     if scheme.startswith("postgresql"):
         options["connect_args"] = _LIBPQ if "options=" in rest else _LIBPQ | _END_OF_IDLE_TRANSACTIONS
-    database = _made(f"{scheme}://{rest}", options)
-    # Behind Optuna's cache, which reads finished trials once.
-    return optuna.storages.get_storage(database), database.engine.dispose
+    return _made(f"{scheme}://{rest}", options)
 
 
 def _made(url: str, options: dict[str, object]) -> optuna.storages.RDBStorage:

@@ -190,6 +190,21 @@ class PatientStorage(BaseStorage):
         self._inner.remove_session()
 
 
+def words_of(problem: BaseException) -> str:
+    """In one line why an operation failed: the driver's words, where there is one behind it.
+
+    Optuna's own error of a failed commit speaks of values that are too long, whatever the reason was.
+    """
+    from sqlalchemy import exc
+
+    seen: BaseException | None = problem
+    while seen is not None:
+        if isinstance(seen, exc.DBAPIError):
+            return without_password(_first_line(seen.orig or seen))
+        seen = seen.__cause__
+    return without_password((problem.strerror if isinstance(problem, OSError) else None) or _first_line(problem))
+
+
 def passing(problem: BaseException) -> str | None:
     """In one line why an operation failed for a reason that may pass by itself; None when it will not."""
     seen: BaseException | None = problem

@@ -10,10 +10,10 @@ from pathlib import Path
 import optuna
 from optuna.storages.journal import JournalFileBackend
 
-from ccl_dispatch.runtime.errors import StorageError, UsageError
+from ccl_dispatch.runtime.errors import StorageError, StorageWriteError, UsageError
 from ccl_dispatch.tuner.study import journal
 from ccl_dispatch.tuner.study.databases import open_shared, without_password
-from ccl_dispatch.tuner.study.patience import DEFAULT_PATIENCE, PatientStorage
+from ccl_dispatch.tuner.study.patience import DEFAULT_PATIENCE, PatientStorage, words_of
 
 _JOURNAL_SCHEME = "journal://"
 # Kept nowhere: for trying a search out on replayed figures, a thousand times over.
@@ -67,17 +67,24 @@ def open_storage(url: str, *, write: bool, patience: float = DEFAULT_PATIENCE) -
             storage must exist.
 
     Raises:
-        StorageError: it can't be opened, or another sweep holds it.
+        StorageError: it can't be opened, another sweep holds it, or it takes no writes though it is to be written.
+        StorageWriteError: a database failed while it was open, and not because it was away for a while.
     """
     if url == MEMORY:
         yield Storage(url, optuna.storages.InMemoryStorage(), exclusive=True)
         return
     path = journal_path(url)
     if path is None:
-        inner, disconnect = open_shared(url)
+        inner, disconnect = open_shared(url, write=write)
         shared = PatientStorage(inner, patience)
         try:
             yield Storage(without_password(url), shared)
+        except optuna.exceptions.StorageInternalError as problem:
+            # What fails while samples are kept has words of its own; this is about all the rest.
+            raise StorageWriteError(
+                f"the storage {without_password(url)} failed: {words_of(problem)}. What it holds is untouched; once it "
+                "is mended the same command continues"
+            ) from problem
         finally:
             shared.close()
             disconnect()

@@ -39,7 +39,7 @@ from ccl_dispatch.tuner.study.claims import (
 )
 from ccl_dispatch.tuner.study.keeper import BEAT, Keeper
 from ccl_dispatch.tuner.study.owner import Node, is_gone, this_process
-from ccl_dispatch.tuner.study.patience import PatientStorage
+from ccl_dispatch.tuner.study.patience import PatientStorage, words_of
 from ccl_dispatch.tuner.study.storage import open_storage
 from ccl_dispatch.tuner.study.sweep_study import RESULT, SweepStudy
 
@@ -349,10 +349,10 @@ class StudyWorker:
         try:
             yield
         except (OSError, optuna.exceptions.StorageInternalError) as problem:
-            text = (problem.strerror if isinstance(problem, OSError) else None) or str(problem).partition("\n")[0]
             raise StorageWriteError(
-                f"study {self._study.meta.name!r}: the storage takes no more samples: {text}. The points before this "
-                "one are kept; once it is mended (room on the disk, the database back) the same command continues"
+                f"study {self._study.meta.name!r}: the storage takes no more samples: {words_of(problem)}. "
+                "The points before this one are kept; once it is mended (room on the disk, the database back) the same "
+                "command continues"
             ) from problem
 
 

@@ -54,7 +54,7 @@ def test_what_will_not_pass_is_not_waited_for(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/s.db"
     with open_storage(url, write=True) as storage:
         optuna.create_study(storage=storage.optuna, study_name="s")
-    with open_storage(f"sqlite:///file:{tmp_path}/s.db?mode=ro&uri=true", write=True) as storage:
+    with open_storage(f"sqlite:///file:{tmp_path}/s.db?mode=ro&uri=true", write=False) as storage:
         study = optuna.load_study(storage=storage.optuna, study_name="s")
         began = time.monotonic()
         with pytest.raises(optuna.exceptions.StorageInternalError):
