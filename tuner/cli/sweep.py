@@ -110,6 +110,7 @@ def _sweep(options: argparse.Namespace, place: Launched | None, given: GivenRank
         raise UsageError(
             f"--grace {options.grace:g} --patience {options.patience:g}: expected at least {MIN_GRACE:g} and 0 seconds"
         )
+    node = Node(options.node, grace=options.grace)
     config = load_config(config_path(options.config))
     if options.dry_run:
         from ccl_dispatch.tuner.forecast import forecast, forecast_lines
@@ -153,7 +154,7 @@ def _sweep(options: argparse.Namespace, place: Launched | None, given: GivenRank
             logs,
             progress,
             given=given,
-            node=Node(options.node, grace=options.grace),
+            node=node,
             patience=options.patience,
             common=max(options.common, 0),
         )

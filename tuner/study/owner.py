@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from ccl_dispatch.runtime.errors import UsageError
+
 DEFAULT_GRACE = 60.0
 # Below, a process that a busy machine keeps waiting could be taken for dead.
 MIN_GRACE = 1.0
+# As long as Linux lets a host's name be. The characters are those that are harmless in a file's name and a terminal.
+MAX_NODE_NAME = 64
+_OTHER_CHARACTERS = re.compile(r"[^A-Za-z0-9._-]")
 
 
 @dataclass(frozen=True)
@@ -21,15 +27,27 @@ class Node:
         name: how trials and tables call it; empty for the host's name where the storage is shared, and none elsewhere.
         ranks: the most ranks that it measures with.
         grace: seconds without a sign of life after which another node's trial is taken back.
+
+    Raises:
+        UsageError: the name has other characters than letters, digits, `.`, `_` and `-`, or more than 64.
     """
 
     name: str = ""
     ranks: int = 0
     grace: float = DEFAULT_GRACE
 
+    def __post_init__(self) -> None:
+        if _OTHER_CHARACTERS.search(self.name) or len(self.name) > MAX_NODE_NAME:
+            shown = self.name if len(self.name) <= MAX_NODE_NAME else f"{self.name[:MAX_NODE_NAME]}..."
+            raise UsageError(
+                f"a node can't be called {shown!r}: expected at most {MAX_NODE_NAME} letters (A to Z), digits, "
+                "'.', '_' and '-', as its name goes into tables and names of files. Give another --node, such as "
+                "rack1-node7"
+            )
+
     def named(self) -> str:
-        """The name, or the host's."""
-        return self.name or socket.gethostname()
+        """The name, or the host's with `-` for what a node's must not have: nobody chose that one for us."""
+        return self.name or _OTHER_CHARACTERS.sub("-", socket.gethostname())[:MAX_NODE_NAME]
 
 
 def this_process() -> str:

@@ -18,7 +18,7 @@ import optuna
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from ccl_dispatch.runtime.errors import StorageGoneError, StorageWriteError
+from ccl_dispatch.runtime.errors import StorageError, StorageGoneError, StorageWriteError
 from ccl_dispatch.tuner.samples import PointResult
 from ccl_dispatch.tuner.search.base import CELL, REPEATS, SIZE_INDEX, Outlook, SearchSpace
 from ccl_dispatch.tuner.study.claims import (
@@ -191,13 +191,20 @@ class StudyWorker:
         return result
 
     def _rescued(self, claim: Claim, result: PointResult, folder: Path) -> str:
-        """Keep samples that the storage does not take in a journal of their own; where, and how they are brought in."""
+        """Keep samples that the storage does not take in a journal of their own; where, and how they are brought in.
+
+        Where that does not go either, it says so: what went first is what the user must see.
+        """
         study = self._study
         path = folder / f"rescued-{study.meta.name}-{self._node.name or os.getpid()}.journal"
         more = {OWNER: this_process(), NODE: self._node.name, RANKS: self._node.ranks, VISIT: claim.visit}
-        with open_storage(str(path), write=True) as storage:
-            kept = SweepStudy.create_or_continue(storage, study.meta, study.study.sampler)
-            kept.add(self._space, result, more)
+        try:
+            with open_storage(str(path), write=True) as storage:
+                kept = SweepStudy.create_or_continue(storage, study.meta, study.study.sampler)
+                kept.add(self._space, result, more)
+        except (OSError, StorageError) as problem:
+            reason = words_of(problem.__cause__ or problem)
+            return f"What was measured last is lost, as it could not be kept in {path} either: {reason}"
         where, name = shlex.quote(study.storage.url), shlex.quote(study.meta.name)
         again = f"ccl-dispatch merge {shlex.quote(str(path))} --storage {where} --study {name}"
         return f"What was measured last is kept in {path}; this brings it in: {again}"

@@ -14,6 +14,7 @@ import pytest
 from optuna.storages import BaseStorage, InMemoryStorage
 from optuna.trial import TrialState, create_trial
 
+from ccl_dispatch.runtime.errors import StorageGoneError
 from ccl_dispatch.runtime.table import Platform, Policy
 from ccl_dispatch.runtime.vocabulary import Cell
 from ccl_dispatch.tuner.samples import PointResult
@@ -23,6 +24,7 @@ from ccl_dispatch.tuner.study.claims import COMMON, ENDED, OWNER, VISIT, WHY, ne
 from ccl_dispatch.tuner.study.keeper import BEAT, Watch
 from ccl_dispatch.tuner.study.owner import is_gone, this_process
 from ccl_dispatch.tuner.study.patience import PatientStorage
+from ccl_dispatch.tuner.study.sweep_study import RESULT
 
 CELL = Cell("all_gather", "eager", "first", "bfloat16", 2)
 SPACE = SearchSpace({CELL.name: (1024, 2048, 4096, 8192)})
@@ -248,6 +250,24 @@ def test_samples_stored_before_the_trial_was_taken_back_count_once(study: SweepS
     assert study.trials()[claim.number].state == TrialState.FAIL
     assert [result.size for result in study.results()] == [claim.size]
     assert len(RegretSampler(SPACE, ("fast",)).observations(study.study)) == 1
+
+
+@pytest.mark.parametrize(("folder", "told"), [("", "this brings it in"), ("file", "is lost, .*: File exists")])
+def test_samples_that_no_storage_takes_are_told_of(study: SweepStudy, tmp_path: Path, folder: str, told: str) -> None:
+    """Where a storage is gone for good its last samples go into a journal; where that can't be, the error says so."""
+    (tmp_path / "file").touch()
+
+    def gone() -> None:
+        raise StorageGoneError("the storage has not answered")
+
+    seen = SweepStudy(study.study, META, replace(study.storage, optuna=_Stopped(study.storage.optuna, RESULT, gone)))
+    with StudyWorker(seen, SPACE, Node("here", grace=600), rescue=tmp_path / folder) as worker:
+        claim = worker.take(CELL.name, 2048, 4, {})
+        assert claim is not None
+        with pytest.raises(StorageGoneError, match=rf"has not answered\. .*{told}"):
+            worker.record(claim, _result(2048))
+    kept = sorted(path.name for path in tmp_path.glob("*.journal"))
+    assert kept == ([] if folder else ["rescued-s-here.journal"])
 
 
 def test_a_search_ends_for_all_on_the_same_samples(study: SweepStudy) -> None:
