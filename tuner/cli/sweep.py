@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import shlex
 import sys
@@ -106,10 +107,14 @@ def run(options: argparse.Namespace) -> int:
 
 def _sweep(options: argparse.Namespace, place: Launched | None, given: GivenRanks | None) -> int:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    if options.grace < MIN_GRACE or options.patience < 0:
+    # So that NaN, with which every comparison fails, is refused as well.
+    if not (MIN_GRACE <= options.grace < math.inf and 0 <= options.patience < math.inf):
         raise UsageError(
-            f"--grace {options.grace:g} --patience {options.patience:g}: expected at least {MIN_GRACE:g} and 0 seconds"
+            f"--grace {options.grace:g} --patience {options.patience:g}: expected at least {MIN_GRACE:g} and 0 "
+            "seconds, and not without end"
         )
+    if options.common < 0:
+        raise UsageError(f"--common {options.common}: expected 0, for none, or more points")
     node = Node(options.node, grace=options.grace)
     config = load_config(config_path(options.config))
     if options.dry_run:
@@ -156,7 +161,7 @@ def _sweep(options: argparse.Namespace, place: Launched | None, given: GivenRank
             given=given,
             node=node,
             patience=options.patience,
-            common=max(options.common, 0),
+            common=options.common,
         )
     except OutputError as found:
         problem = found

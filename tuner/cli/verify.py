@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 import time
 from pathlib import Path
@@ -64,8 +65,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Print the verdict; 0 still right, 1 drifted or wrong, 3 not sure (2 and 3 as for every verb besides)."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    if options.seconds <= 0 or options.seen <= 0:
-        raise UsageError("--seconds and --seen must be above 0")
+    # So that NaN, with which every comparison fails, is refused as well.
+    if not (0 < options.seconds < math.inf and 0 < options.seen < math.inf):
+        raise UsageError(
+            f"--seconds {options.seconds:g} --seen {options.seen:g}: expected numbers above 0, and not without end"
+        )
     path = Path(options.table)
     out = Path(options.out) if options.out else update_path(path)
     if options.update:
