@@ -14,6 +14,7 @@ from typing import Any
 
 from threadpoolctl import threadpool_limits
 
+from ccl_dispatch.runtime.errors import UsageError
 from ccl_dispatch.runtime.table import Platform, Table
 from ccl_dispatch.runtime.units import format_size
 from ccl_dispatch.tuner.build import build_table, executions
@@ -100,7 +101,8 @@ def run_sweep(
         common: how many points each node of a shared storage measures first, so that nodes can be compared.
 
     Raises:
-        StorageError, UsageError, MeasuringError, OutputError: see there; all completed points are in the storage.
+        UsageError: among others where the budget has no room for a single point.
+        StorageError, MeasuringError, OutputError: see there; all completed points are in the storage.
         KeyboardInterrupt: as it came; likewise.
     """
     began = time.perf_counter()
@@ -144,6 +146,9 @@ def run_sweep(
 
         stopped_by, worker_seconds = "searched", 0.0
         outlook = sampler.outlook(study.study)
+        if not known and not study.running() and outlook.exhausted:
+            # Before workers are started for nothing.
+            raise UsageError(no_room(plan, outlook.exhausted))
         if outlook.proposal is not None or study.running():
             source.remember(known)
             source.start()
@@ -155,6 +160,8 @@ def run_sweep(
             worker_seconds = time.perf_counter() - ready
         progress.stopped(stopped_by, outlook)
         results = worker.results()
+        if not results and stopped_by in ("executions", "seconds"):
+            raise UsageError(no_room(plan, stopped_by))
         table = build_table(study.meta, results)
         write_table(table, out)
     return SweepOutcome(table, out, tuple(results), stopped_by, time.perf_counter() - began, worker_seconds)
@@ -202,11 +209,7 @@ def study_meta(plan: Plan) -> StudyMeta:
 def make_sampler(plan: Plan) -> RegretSampler:
     """The search of a plan, with the plan's budget."""
     config = plan.config
-    backends = len(plan.settings.backends)
-    # A measured visit also checks every output before and after. What a visit really takes is learned from the first
-    # ones (a captured graph runs its calls all at once).
-    warm_up = backends * max(1, plan.settings.warmup)
-    fixed = warm_up + (0 if config.replay else 2 * backends)
+    warm_up, checks = _besides(plan)
     return RegretSampler(
         plan.space,
         config.candidates,
@@ -216,12 +219,41 @@ def make_sampler(plan: Plan) -> RegretSampler:
             executions=config.budget.executions,
             seconds=config.budget.seconds,
             regret=config.budget.regret,
-            fixed_executions=fixed,
+            fixed_executions=warm_up + checks,
             warm_up_executions=warm_up,
-            repeat_executions=backends,
+            repeat_executions=len(plan.settings.backends),
         ),
         repeats=(plan.settings.rule.min_samples, plan.settings.rule.max_samples),
         warm_up=_always_warms_up(plan),
+    )
+
+
+def _besides(plan: Plan) -> tuple[int, int]:
+    """How many executions a visit takes besides its repetitions, all backends together: for warm-up, for checks.
+
+    A measured visit also checks every output before and after. What a visit really takes is learned from the first ones
+    (a captured graph runs its calls all at once).
+    """
+    backends = len(plan.settings.backends)
+    return backends * max(1, plan.settings.warmup), 0 if plan.config.replay else 2 * backends
+
+
+def no_room(plan: Plan, budget: str) -> str:
+    """Why the budget of that name, `executions` or `seconds`, ended a sweep before its first point; what to do."""
+    given = plan.config.budget
+    if budget == "seconds":
+        return (
+            f"`budget.seconds` is {given.seconds:g} and was over before a single point was measured; starting the "
+            "workers counts as well. Raise it: nothing was measured, and there is nothing to build a table from"
+        )
+    backends, repeats = len(plan.settings.backends), plan.settings.rule.min_samples
+    warm_up, checks = _besides(plan)
+    checked = f"{checks} to check outputs, " if checks else ""
+    return (
+        f"`budget.executions` is {given.executions} and has no room for a single visit of a point, which takes at "
+        f"least {warm_up + checks + repeats * backends}: {warm_up} to warm up, {checked}and {backends} in each "
+        f"repetition (`measure.min_samples`: {repeats}). Raise it: nothing was measured, and there is nothing to build "
+        "a table from"
     )
 
 

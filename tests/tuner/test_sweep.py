@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -23,6 +24,15 @@ DATA = Path(__file__).parent.parent / "data" / "measurements"
 MI300X = DATA / "mi300x-all_reduce-rccl-quickreduce.csv"
 MARENOSTRUM = "CPU (MareNostrum5) 32 nodes x 1 [2025_04_12___14_04_47#0]"
 MIB = 1 << 20
+# Quickly measured on any machine.
+REAL = """\
+baseline: gloo
+candidates: [shm]
+collective: all_gather
+world_sizes: [2]
+dtypes: [bfloat16]
+sizes: {min: 64 B, max: 1 KiB}
+"""
 
 
 def _config(folder: Path, name: str, baseline: str, candidate: str, replay: str, more: str = "") -> str:
@@ -93,6 +103,43 @@ def test_a_budget_ends_the_sweep(tmp_path: Path, budget: str, word: str) -> None
     config = _config(tmp_path, "short", "rccl", "quickreduce", replay, f"budget: {{{budget}}}\n")
     _, summary = _swept(tmp_path, config)
     assert summary["stopped_by"] == word
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        f"baseline: rccl\ncandidates: [quickreduce]\nreplay: {{file: {MI300X}}}\nmeasure: {{min_samples: 3}}\n",
+        REAL,
+    ],
+    ids=["replayed", "measured"],
+)
+def test_a_budget_without_room_for_a_point_is_named(tmp_path: Path, how: str) -> None:
+    """Exit code 2 before any worker is started, and the words how much a visit takes: with just as much it goes."""
+
+    def run(executions: int) -> subprocess.CompletedProcess[str]:
+        (tmp_path / "b.yaml").write_text(f"name: b\n{how}budget: {{executions: {executions}}}\n")
+        return ccl_dispatch("sweep", "b.yaml", "--quiet", folder=tmp_path)
+
+    done = run(1)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    told = re.search(r"`budget.executions` is 1 and has no room .* takes at least (\d+): .* Raise it", done.stderr)
+    assert told, done.stderr
+    assert not (tmp_path / "runs/b/logs/rank0.log").exists()
+    least = int(told[1])
+    assert run(least - 1).returncode == 2
+    done = run(least)
+    assert done.returncode == 0, done.stderr
+    assert load_table(tmp_path / "runs/b/table.yaml").evidence["trials"] == 1
+
+
+def test_seconds_that_are_over_before_the_first_point_are_named(tmp_path: Path) -> None:
+    """A budget that starting the workers has used up ends with exit code 2 and its name."""
+    (tmp_path / "b.yaml").write_text(f"name: b\n{REAL}budget: {{seconds: 0.001}}\n")
+    done = ccl_dispatch("sweep", "b.yaml", "--quiet", folder=tmp_path)
+    assert done.returncode == 2
+    assert "`budget.seconds` is 0.001 and was over before a single point" in done.stderr
+    assert done.stderr.count("\n") == 1
 
 
 def test_twenty_interruptions_lose_nothing(tmp_path: Path) -> None:
