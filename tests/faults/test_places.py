@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import resource
 import shutil
 import sqlite3
@@ -201,6 +202,53 @@ def test_the_disk_under_an_sqlite_file_fills_up(tmp_path: Path) -> None:
         (place / "filler").unlink()
         done = sweep(tmp_path, "lite", "--storage", url, "--quiet")
         assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("how", ["removed", "replaced"])
+def test_a_journal_that_is_taken_away_is_kept(tmp_path: Path, how: str) -> None:
+    """The sweep ends with exit code 3 and names the file with all points; moved back, the same command goes on."""
+    write_config(tmp_path, "away", BACKENDS, SHORT)
+    journal = tmp_path / "runs/away/study.journal"
+    with running(tmp_path, "away", "--quiet") as process:
+        wait_for_points(tmp_path, "away", 2, process)
+        before = journal.read_bytes()
+        if how == "replaced":
+            (tmp_path / "other").write_bytes(b"")
+            (tmp_path / "other").rename(journal)
+        else:
+            journal.unlink()
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 3, errors
+    assert "Traceback" not in errors
+    assert f"was {how}" in errors
+    if how == "removed":
+        assert is_quoted(errors, "the journal ... was removed")
+    (kept,) = journal.parent.glob("study.journal.rescued-*")
+    assert f"is kept in {kept.relative_to(tmp_path)}" in errors
+    assert kept.read_bytes().startswith(before[: before.rfind(b"\n")])
+    kept.rename(journal)
+    points = stored(journal)
+    assert len(points) >= 2
+    done = sweep(tmp_path, "away", "--quiet")
+    assert done.returncode == 0, done.stderr
+    found = stored(journal)
+    assert {number: found.get(number) for number in points} == points
+
+
+@pytest.mark.parametrize("left", [0, 1000])
+def test_a_journal_that_is_cut_is_told_of(tmp_path: Path, left: int) -> None:
+    """The sweep ends with exit code 3 and says what was done to the file; with what is left it can be run again."""
+    write_config(tmp_path, "cut", BACKENDS, SHORT)
+    journal = tmp_path / "runs/cut/study.journal"
+    with running(tmp_path, "cut", "--quiet") as process:
+        wait_for_points(tmp_path, "cut", 1, process)
+        os.truncate(journal, left)
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 3, errors
+    assert "Traceback" not in errors
+    assert re.search(r"study.journal was cut from \d+ to \d+ bytes by somebody else", errors)
+    done = sweep(tmp_path, "cut", "--quiet")
+    assert done.returncode == 0, done.stderr
 
 
 CLOCK = r"""

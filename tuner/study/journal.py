@@ -6,10 +6,14 @@ import contextlib
 import fcntl
 import json
 import os
-from collections.abc import Iterator
+import shutil
+from collections.abc import Generator, Iterator
 from pathlib import Path
+from typing import Any
 
-from ccl_dispatch.runtime.errors import StorageError
+from optuna.storages.journal import JournalFileBackend
+
+from ccl_dispatch.runtime.errors import StorageError, StorageGoneError
 
 # How Optuna begins every line of a journal.
 _OPENING = b'{"op_code":'
@@ -74,6 +78,89 @@ def mend(journal: Path) -> int:
         file.truncate(good)
         os.fsync(file.fileno())
     return len(data) - good
+
+
+class OwnJournal(JournalFileBackend):
+    """The journal of one sweep, which nobody else may change: each operation looks whether it is still what it was.
+
+    The file is held open until `close`: also when its name is gone, what was in it can still be read.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(str(path))
+        self._path = path
+        self._file = path.open("rb")
+        self._length = os.fstat(self._file.fileno()).st_size
+        self._gone = ""
+
+    def close(self) -> None:
+        """Hold the file no longer."""
+        self._file.close()
+
+    def read_logs(self, log_number_from: int) -> Generator[dict[str, Any], None, None]:
+        """See JournalFileBackend.
+
+        Raises:
+            StorageGoneError: the file was removed, replaced, cut or written over.
+        """
+        self._look()
+        try:
+            yield from super().read_logs(log_number_from)
+        except ValueError as problem:
+            if log_number_from == 0:  # it is being opened: whoever opens it says what is wrong with it
+                raise
+            raise StorageGoneError(
+                f"the journal {self._path} was written over by somebody else while the sweep used it ({problem}). Take "
+                "it back from a copy, or move it away to start anew"
+            ) from problem
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        """See JournalFileBackend.
+
+        Raises:
+            StorageGoneError: the file was removed, replaced or cut.
+        """
+        self._look()
+        super().append_logs(logs)
+        # It may have been cut between the look and the write: then the next look sees that.
+        self._length = max(self._length, os.fstat(self._file.fileno()).st_size)
+
+    def _look(self) -> None:
+        if not self._gone:
+            self._gone = self._what_happened()
+        if self._gone:
+            raise StorageGoneError(self._gone)
+
+    def _what_happened(self) -> str:
+        """What somebody else did to the file, and what is left of it; empty when it is as it was."""
+        mine = os.fstat(self._file.fileno())
+        try:
+            there = os.stat(self._path)
+        except OSError:
+            return f"the journal {self._path} was removed while the sweep used it. {self._put_aside()}"
+        if (there.st_dev, there.st_ino) != (mine.st_dev, mine.st_ino):
+            return f"the journal {self._path} was replaced by another file while the sweep used it. {self._put_aside()}"
+        if there.st_size < self._length:
+            return (
+                f"the journal {self._path} was cut from {self._length} to {there.st_size} bytes by somebody else while "
+                "the sweep used it; the samples in what was cut off are gone. Take it back from a copy, if there is "
+                "one; then, or with what is left, the same command continues"
+            )
+        return ""
+
+    def _put_aside(self) -> str:
+        """Copy the file, of which nothing but our handle is left, to a place beside it; where that is."""
+        copy = self._path.with_name(f"{self._path.name}.rescued-{os.getpid()}")
+        try:
+            with copy.open("xb") as target:
+                self._file.seek(0)
+                shutil.copyfileobj(self._file, target)
+        except OSError as problem:
+            return f"Its samples are lost, as they could not be kept in {copy} either: {problem.strerror}"
+        return (
+            f"What was in it, all points before this one, is kept in {copy}: move that to {self._path}, and the same "
+            "command continues"
+        )
 
 
 def _is_json(line: bytes) -> bool:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import optuna
-from optuna.storages.journal import JournalFileBackend
+from optuna.storages.journal import BaseJournalBackend, JournalFileBackend
 
 from ccl_dispatch.runtime.errors import StorageError, StorageWriteError, UsageError
 from ccl_dispatch.tuner.study import journal
@@ -68,6 +68,7 @@ def open_storage(url: str, *, write: bool, patience: float = DEFAULT_PATIENCE) -
 
     Raises:
         StorageError: it can't be opened, another sweep holds it, or it takes no writes though it is to be written.
+        StorageGoneError: while a journal was open somebody else removed, replaced or cut it.
         StorageWriteError: a database failed while it was open, and not because it was away for a while.
     """
     if url == MEMORY:
@@ -92,7 +93,7 @@ def open_storage(url: str, *, write: bool, patience: float = DEFAULT_PATIENCE) -
     if not write:
         if not path.is_file():
             raise StorageError(f"there is no study at {path}. Give the --storage that the sweep was given")
-        yield Storage(url, _journal(path))
+        yield Storage(url, _journal(path, JournalFileBackend(str(path))))
         return
     with contextlib.ExitStack() as stack:
         # Only opening is inside: what fails later, while the storage is used, has its own words.
@@ -100,17 +101,18 @@ def open_storage(url: str, *, write: bool, patience: float = DEFAULT_PATIENCE) -
             path.parent.mkdir(parents=True, exist_ok=True)
             stack.enter_context(journal.exclusive(path))
             cut = journal.mend(path)
+            own = stack.enter_context(contextlib.closing(journal.OwnJournal(path)))
         except OSError as problem:
             raise StorageError(
                 f"the journal {path} can't be opened for writing: {problem.strerror}. "
                 "Mend that, or give another --storage"
             ) from problem
-        yield Storage(url, _journal(path), exclusive=True, mended_bytes=cut)
+        yield Storage(url, _journal(path, own), exclusive=True, mended_bytes=cut)
 
 
-def _journal(path: Path) -> optuna.storages.BaseStorage:
+def _journal(path: Path, backend: BaseJournalBackend) -> optuna.storages.BaseStorage:
     try:
-        return optuna.storages.JournalStorage(JournalFileBackend(str(path)))
+        return optuna.storages.JournalStorage(backend)
     except (OSError, ValueError, KeyError) as problem:
         raise StorageError(
             f"{path} is not a journal of Optuna: {type(problem).__name__}: {problem}. "
