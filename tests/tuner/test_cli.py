@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import resource
 import subprocess
 from pathlib import Path
@@ -238,6 +239,25 @@ def test_a_file_that_is_no_journal_is_left_as_it_is(tmp_path: Path) -> None:
         assert done.returncode == 2, done.stderr
         assert "not a journal of Optuna" in done.stderr
         assert (tmp_path / "s.journal").read_bytes() == content
+
+
+def test_what_is_refused_leaves_nothing_behind(tmp_path: Path) -> None:
+    """A folder, a pipe or another file as --storage, and a database to read that is not there: 2, and no file more."""
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "some.csv").write_text("a,b\n1,2\n")
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "c.yaml").touch()
+    before = sorted(tmp_path.rglob("*"))
+    for storage, reason in (("folder", "is a folder"), ("pipe", "no plain file"), ("some.csv", "not a journal")):
+        done = _replay(tmp_path, "--storage", storage, "--out", "t.yaml")
+        assert done.returncode == 2, done.stderr
+        assert reason in done.stderr
+        assert len(done.stderr.splitlines()) == 1
+    for verb in (("fleet",), ("build", "--out", "t.yaml"), ("export", "--out", "t.csv")):
+        done = ccl_dispatch(*verb, "--storage", "sqlite:///no.db", folder=tmp_path)
+        assert done.returncode == 2
+        assert "there is no study at no.db" in done.stderr
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_a_storage_or_table_in_an_impossible_place_is_told_before_measuring(tmp_path: Path) -> None:

@@ -106,6 +106,18 @@ def test_what_does_not_belong_together_is_refused(change: dict[str, object], rea
     assert reason in str(caught.value)
 
 
+def test_a_refused_merge_leaves_no_storage_behind(tmp_path: Path) -> None:
+    """Studies that don't belong together end with 2, and the storage they were to be joined in is not made."""
+    first = _store(tmp_path / "a.journal", RESULTS[:4])
+    second = _store(tmp_path / "b.journal", RESULTS[4:], replace(META, baseline="odd", candidates=("base", "fast")))
+    before = sorted(tmp_path.iterdir())
+    for url in ("joined.journal", "sqlite:///joined.db"):
+        done = ccl_dispatch("merge", first, second, "--storage", url, folder=tmp_path)
+        assert done.returncode == 2
+        assert "baseline: base against odd" in done.stderr
+    assert sorted(tmp_path.iterdir()) == before
+
+
 def test_tables_are_united_only_where_their_cells_differ(tmp_path: Path) -> None:
     """Tables with different cells become one, with the evidence of both; a cell that both have needs samples."""
     tables = {}

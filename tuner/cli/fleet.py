@@ -14,6 +14,7 @@ from ccl_dispatch.tuner.cli.options import add_json, add_storage, print_json
 from ccl_dispatch.tuner.nodes import DEFAULT_CONFIDENCE, Difference, FleetVerdict, compare_nodes
 from ccl_dispatch.tuner.study import SweepStudy, open_storage
 from ccl_dispatch.tuner.study.claims import COMMON
+from ccl_dispatch.tuner.study.storage import lies_on_one_machine
 
 EXAMPLE = "ccl-dispatch fleet --storage postgresql://tuner@head-node/tuning"
 NO = "a node is otherwise than the others"
@@ -43,9 +44,15 @@ def run(options: argparse.Namespace) -> int:
         results = study.results(only=COMMON) or study.results()
     verdict = compare_nodes(results, options.confidence)
     if len(verdict.nodes) < 2:
+        advice = "Run the same sweep with this --storage on another node"
+        if lies_on_one_machine(storage.url):
+            advice = (
+                "This storage lies on one machine, where a sweep measures no points for comparing: run the sweep on "
+                "every node with one --storage that all of them reach, such as postgresql://user@host/name"
+            )
         raise UsageError(
             f"study {study.meta.name!r} in {storage.url}: no point was measured by two nodes, so there is nothing to "
-            "compare. Run the same sweep with this --storage on another node"
+            f"compare. {advice}"
         )
     if options.json:
         print_json(_json(verdict, study.meta.name, study.meta.provenance, options.confidence))

@@ -76,13 +76,14 @@ def _merge_studies(options: argparse.Namespace) -> int:
     if not samples:
         raise StorageError(f"{', '.join(metas)}: no measured points, so there is nothing to merge")
     name = options.study or next(iter(metas.values())).name
+    # Before a storage is made for what does not belong together.
+    meta = merged_meta(name, metas)
     with open_storage(options.storage, write=True) as storage:
         if name in optuna.get_all_study_names(storage.optuna):
             study = SweepStudy.load(storage, name)
             # Its samples stay, and count once wherever they also are.
             meta = merged_meta(name, {f"study {name!r} in {storage.url}": study.meta} | metas)
         else:
-            meta = merged_meta(name, metas)
             study = SweepStudy.create_or_continue(storage, meta, optuna.samplers.RandomSampler(seed=0))
         one_config = {study.meta.digest} == {found.digest for found in metas.values()}
         added = take_in(study, samples, one_config=one_config)

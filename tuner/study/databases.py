@@ -8,6 +8,7 @@ import sqlite3
 import time
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import cast
 
 import optuna
@@ -82,6 +83,20 @@ def open_shared(url: str, *, write: bool = True) -> tuple[optuna.storages.BaseSt
             ) from problem
     # Behind Optuna's cache, which reads finished trials once.
     return optuna.storages.get_storage(database), database.engine.dispose
+
+
+def sqlite_path(url: str) -> Path | None:
+    """The file behind the URL of an SQLite database; None for another database, one in memory, or SQLite's own URIs."""
+    if not url.startswith("sqlite"):
+        return None
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import ArgumentError
+
+    try:
+        name = make_url(url).database or ""
+    except ArgumentError:  # opening it says what is wrong
+        return None
+    return None if name in ("", ":memory:") or name.startswith("file:") else Path(name)
 
 
 def _try_to_write(database: optuna.storages.RDBStorage) -> None:

@@ -17,6 +17,7 @@ from ccl_dispatch.runtime.errors import StorageError, StorageGoneError
 
 # How Optuna begins every line of a journal.
 _OPENING = b'{"op_code":'
+_LONGEST_FIRST_LINE = 1 << 20
 
 
 @contextlib.contextmanager
@@ -43,6 +44,26 @@ def exclusive(journal: Path) -> Iterator[None]:
         yield
 
 
+def check(journal: Path) -> None:
+    """Refuse what is no journal, before a file is put beside it for `exclusive`.
+
+    Raises:
+        StorageError: it is no file, or its first line is not one of a journal's.
+    """
+    if journal.is_file():
+        with journal.open("rb") as file:
+            first = file.readline(_LONGEST_FIRST_LINE)
+        whole = first.endswith(b"\n")
+        if not first.startswith(_OPENING[: len(first)]) or (whole and not _is_json(first)):
+            raise StorageError(
+                f"{journal} is not a journal of Optuna: it begins with {first[:24]!r}. "
+                "Give another --storage, or move the file away to start anew"
+            )
+    elif journal.exists():
+        what = "a folder" if journal.is_dir() else "no plain file"
+        raise StorageError(f"{journal} is {what}, and no journal. Give --storage the name of a file")
+
+
 def mend(journal: Path) -> int:
     """Cut off a torn last line, which no reader could get past after the next append; the bytes cut off.
 
@@ -57,13 +78,8 @@ def mend(journal: Path) -> int:
         journal.with_name(journal.name + ".lock").unlink()
     if not journal.exists():
         return 0
+    check(journal)
     data = journal.read_bytes()
-    first, whole, _ = data.partition(b"\n")
-    if not first.startswith(_OPENING[: len(first)]) or (whole and not _is_json(first)):
-        raise StorageError(
-            f"{journal} is not a journal of Optuna: it begins with {data[:24]!r}. "
-            "Give another --storage, or move the file away to start anew"
-        )
     body, newline, tail = data.rpartition(b"\n")
     good = len(data) - len(tail)
     # The last whole line can be torn as well, when a disk filled up and the next append followed.

@@ -12,7 +12,7 @@ from optuna.storages.journal import BaseJournalBackend, JournalFileBackend
 
 from ccl_dispatch.runtime.errors import StorageError, StorageWriteError, UsageError
 from ccl_dispatch.tuner.study import journal
-from ccl_dispatch.tuner.study.databases import open_shared, without_password
+from ccl_dispatch.tuner.study.databases import open_shared, sqlite_path, without_password
 from ccl_dispatch.tuner.study.patience import DEFAULT_PATIENCE, PatientStorage, words_of
 
 _JOURNAL_SCHEME = "journal://"
@@ -43,13 +43,18 @@ def journal_path(url: str) -> Path | None:
     return None if "://" in url else Path(url)
 
 
+def lies_on_one_machine(url: str) -> bool:
+    """Whether no other machine reaches this storage: a file, or memory."""
+    return url == MEMORY or url.startswith("sqlite") or journal_path(url) is not None
+
+
 def check_shared(url: str, nodes: int) -> None:
     """Refuse a storage that lies on one machine where several nodes share the work.
 
     Raises:
         UsageError: it does.
     """
-    if url == MEMORY or url.startswith("sqlite") or journal_path(url) is not None:
+    if lies_on_one_machine(url):
         raise UsageError(
             f"{nodes} nodes can't share the storage {url}, which is for one machine. Give all of them one that they "
             "reach over the network, such as --storage postgresql://user@host/name, mysql://... or grpc://host:13000"
@@ -76,6 +81,10 @@ def open_storage(url: str, *, write: bool, patience: float = DEFAULT_PATIENCE) -
         return
     path = journal_path(url)
     if path is None:
+        file = None if write else sqlite_path(url)
+        if file is not None and not file.is_file():
+            # To open it would make it.
+            raise StorageError(f"there is no study at {file}. Give the --storage that the sweep was given")
         inner, disconnect = open_shared(url, write=write)
         shared = PatientStorage(inner, patience)
         try:
@@ -98,6 +107,7 @@ def open_storage(url: str, *, write: bool, patience: float = DEFAULT_PATIENCE) -
     with contextlib.ExitStack() as stack:
         # Only opening is inside: what fails later, while the storage is used, has its own words.
         try:
+            journal.check(path)
             path.parent.mkdir(parents=True, exist_ok=True)
             stack.enter_context(journal.exclusive(path))
             cut = journal.mend(path)
