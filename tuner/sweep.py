@@ -34,7 +34,7 @@ from ccl_dispatch.tuner.search import Budget, Outlook, RegretSampler
 from ccl_dispatch.tuner.search.base import Observation
 from ccl_dispatch.tuner.study import Node, StudyMeta, StudyWorker, SweepStudy, open_storage
 from ccl_dispatch.tuner.study.claims import COMMON, Claim
-from ccl_dispatch.tuner.study.patience import DEFAULT_PATIENCE
+from ccl_dispatch.tuner.study.patience import DEFAULT_PATIENCE, words_of
 from ccl_dispatch.tuner.study.platforms import own_path
 
 logger = logging.getLogger(__name__)
@@ -331,7 +331,9 @@ def _given_up_on_failure(worker: StudyWorker, claim: Claim) -> Iterator[None]:
         try:
             worker.give_up(claim, f"{type(problem).__name__}: {problem}"[:500])
         except Exception as second:  # noqa: BLE001 - what failed first is what the user must see
-            logger.warning("trial %d could not be closed (%s); the next sweep takes care of it", claim.number, second)
+            if str(second) != str(problem):
+                told = words_of(second)
+                logger.warning("trial %d could not be closed (%s); the next sweep takes care of it", claim.number, told)
         raise
 
 

@@ -150,7 +150,7 @@ def test_a_read_only_folder_is_refused_before_anything_is_measured(tmp_path: Pat
         subprocess.run(["mount", "-o", "remount,bind,ro", str(place)], check=True)
         told = sweep(tmp_path, "fixed", "--storage", "place/study.journal", "--out", "table.yaml")
         assert told.returncode == 2
-        assert is_quoted(told.stderr, "the journal")
+        assert is_quoted(told.stderr, "the journal ... can't be opened")
         told = sweep(tmp_path, "fixed", "--out", "place/table.yaml")
         assert told.returncode == 3
         assert is_quoted(told.stderr, "the folder")

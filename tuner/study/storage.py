@@ -82,7 +82,7 @@ def open_storage(url: str, *, write: bool, patience: float = DEFAULT_PATIENCE) -
     path = journal_path(url)
     if path is None:
         file = None if write else sqlite_path(url)
-        if file is not None and not file.is_file():
+        if file is not None and file.parent.is_dir() and not file.exists():
             # To open it would make it.
             raise StorageError(f"there is no study at {file}. Give the --storage that the sweep was given")
         inner, disconnect = open_shared(url, write=write)
