@@ -113,11 +113,11 @@ def run_sweep(
         # Before there is a study: one that was begun on the wrong machine could never be continued.
         source = stack.enter_context(measurer(plan, log_folder))
         meta = study_meta(plan)
-        sampler = make_sampler(plan)
         storage = stack.enter_context(open_storage(storage_url, write=True, patience=patience))
         if storage.mended_bytes:
             logger.warning("%s ended in a torn line; %d bytes were set aside", storage_url, storage.mended_bytes)
         remove_parts(str(out))
+        sampler = make_sampler(plan, alone=storage.exclusive)
         study = SweepStudy.create_or_continue(storage, meta, sampler)
         if not storage.exclusive:
             node = replace(node, name=node.named())
@@ -206,8 +206,13 @@ def study_meta(plan: Plan) -> StudyMeta:
     )
 
 
-def make_sampler(plan: Plan) -> RegretSampler:
-    """The search of a plan, with the plan's budget."""
+def make_sampler(plan: Plan, *, alone: bool = True) -> RegretSampler:
+    """The search of a plan, with the plan's budget.
+
+    Args:
+        alone: no other process takes part. Where some may, what a visit is must not hang on who ends first: each has
+            its warm-up.
+    """
     config = plan.config
     warm_up, checks = _besides(plan)
     return RegretSampler(
@@ -224,7 +229,7 @@ def make_sampler(plan: Plan) -> RegretSampler:
             repeat_executions=len(plan.settings.backends),
         ),
         repeats=(plan.settings.rule.min_samples, plan.settings.rule.max_samples),
-        warm_up=_always_warms_up(plan),
+        warm_up=not alone or _always_warms_up(plan),
     )
 
 

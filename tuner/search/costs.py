@@ -17,8 +17,14 @@ Array = NDArray[np.float64]
 # What one repetition, and a visit beside its repetitions, are taken to cost before anything was measured.
 _REPEAT_SECONDS = 1e-4
 _VISIT_SECONDS = 1e-3
+LONG_VISIT = 8
 # From that growth on (of log time over log bytes) a collective is bound by bandwidth, or soon will be.
 _STEEP = 0.6
+
+
+def is_long(repeats: Array) -> NDArray[np.bool_]:
+    """Which numbers of repetitions make a long visit: it may end early, and its warm-up is a small part of it."""
+    return np.asarray(repeats >= LONG_VISIT)
 
 
 @dataclass(frozen=True)
@@ -46,7 +52,7 @@ class CostModel:
     """The cost of a visit in one cell by size, from the visits of that cell, or of all cells where it has none.
 
     Args:
-        warm_up: of visits with a warm-up, or of those without one.
+        warm_up: of visits with a warm-up, or of those that have one only if they are long.
     """
 
     def __init__(
@@ -70,10 +76,8 @@ class CostModel:
         warmed = [visit for _, visit in _timed(mine, warmed=True) or _timed(everyone, warmed=True)]
         fixed = [visit.executions - visit.repeats * visit.repeat_executions for visit in warmed]
         self._fixed_executions = float(median(fixed)) if fixed else float(budget.fixed_executions)
-        if not warm_up:
-            self._fixed_executions = max(0.0, self._fixed_executions - budget.warm_up_executions)
-        # Warm-up and checks run the collective as well: as long as so many repetitions. The rest is book-keeping.
-        self._fixed_repeats = self._fixed_executions / max(self._repeat_executions, 1.0)
+        # What a visit without a warm-up saves.
+        self._spared_executions = 0.0 if warm_up else min(self._fixed_executions, budget.warm_up_executions)
         extra = [
             visit.seconds - visit.executions / max(self._repeat_executions, 1.0) * visit.repeat_seconds
             for _, visit in timed
@@ -82,7 +86,8 @@ class CostModel:
 
     def executions(self, repeats: Array) -> Array:
         """Executions of a visit of so many repetitions."""
-        return np.asarray(self._fixed_executions + repeats * self._repeat_executions)
+        spared = np.where(is_long(repeats), 0.0, self._spared_executions)
+        return np.asarray(self._fixed_executions - spared + repeats * self._repeat_executions)
 
     def seconds(self, x: Array, repeats: Array) -> Array:
         """Seconds of a visit at log2 sizes `x` (columns) with so many repetitions (rows)."""
@@ -93,7 +98,9 @@ class CostModel:
             # Where it nearly does so already, it will not do much more.
             beyond = np.maximum(x - self._x[-1], 0.0)
             each = each * np.exp2(self._slope * beyond)
-        return np.asarray(self._visit_seconds + (repeats + self._fixed_repeats)[:, None] * each[None, :])
+        # Warm-up and checks run the collective as well: as long as so many repetitions. The rest is book-keeping.
+        runs = self.executions(repeats) / max(self._repeat_executions, 1.0)
+        return np.asarray(self._visit_seconds + runs[:, None] * each[None, :])
 
     def shares(self, x: Array, repeats: Array) -> Array:
         """The part of the whole budget that a visit takes: of executions and of seconds, added up.

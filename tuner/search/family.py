@@ -22,6 +22,7 @@ from ccl_dispatch.tuner.curves import (
 from ccl_dispatch.tuner.curves.model import SURPRISE_SHARE, Points
 from ccl_dispatch.tuner.curves.noise import VISIT_VARIANCE
 from ccl_dispatch.tuner.search.base import Observation, joined_samples
+from ccl_dispatch.tuner.search.costs import is_long
 
 Array = NDArray[np.float64]
 
@@ -98,7 +99,7 @@ class Family:
     ) -> CellView:
         """What `observations` of the family, in the order of their trials, say about the cell at `place`.
 
-        `warm_up`: whether the next visit has one.
+        `warm_up`: whether the next visit has one even if it is not a long one.
         """
         if noise != self._noise:
             self._noise = noise
@@ -165,7 +166,8 @@ class Family:
             others = [utility for other, utility in utilities.items() if other != name]
             offsets[name] = self._threshold + np.maximum.reduce([np.zeros(len(grid.sizes)), *others])
             weights = np.where(forbidden[name], 0.0, grid.weights)
-            samples = self._choices + (1 if warm_up and self._noise[name].first.usable else 0)
+            first = self._noise[name].first.usable & (warm_up | is_long(self._choices))
+            samples = self._choices + first
             variances = self._noise[name].scale ** 2 / samples + VISIT_VARIANCE
             noise = np.repeat(variances[:, None], len(grid.sizes), axis=1)
             for share, curve in zip((1 - SURPRISE_SHARE, SURPRISE_SHARE), both, strict=True):

@@ -19,7 +19,7 @@ from ccl_dispatch.tuner.search.base import (
     SearchSpace,
     joined_samples,
 )
-from ccl_dispatch.tuner.search.costs import Budget, CostModel
+from ccl_dispatch.tuner.search.costs import LONG_VISIT, Budget, CostModel
 from ccl_dispatch.tuner.search.family import CellView, Family, checkpoint, make_grid
 from ccl_dispatch.tuner.search.index import FamilyPoints, Index, Known
 from ccl_dispatch.tuner.search.proof import Proof, missing_proofs
@@ -36,8 +36,7 @@ _LOOKS_OF_OTHERS = 2
 _ENOUGH = 3e-4
 _NOTHING = 1e-7
 _SLIGHT = 0.01
-# A visit of so many repetitions may end early, when doubt has fallen to a fiftieth.
-_LONG_VISIT = 8
+# A long visit may end early, when doubt has fallen to a fiftieth.
 _DOUBT_LEFT = 0.02
 # A new estimate of the noise has every curve of the study fitted anew: only when twice as much is known.
 _NOISE_GROWTH = 2.0
@@ -92,7 +91,8 @@ class RegretSampler(PointSampler):
         confidence: of a proof.
         budget: what may be spent, and what is enough.
         repeats: the least and the most repetitions of a visit.
-        warm_up: whether every visit needs a warm-up, or only those until first calls have shown to be like all others.
+        warm_up: whether every visit needs a warm-up, or only long ones and all until first calls have shown to be like
+            the others.
     """
 
     def __init__(
@@ -150,7 +150,8 @@ class RegretSampler(PointSampler):
             if uses[0] > left:
                 return Outlook(None, math.inf, len(waiting), exhausted="executions")
             doubts = self._first_doubts(finished) if uses[0] < left else {}
-            first = Proposal(name, size, int(self._choices[0]), doubts, warm_up)
+            repeats = int(self._choices[0])
+            first = Proposal(name, size, repeats, doubts, warm_up or repeats >= LONG_VISIT)
             return Outlook(first, math.inf, len(waiting))
         states = [
             state
@@ -170,10 +171,12 @@ class RegretSampler(PointSampler):
         # Without a limit a visit that wins next to nothing is not worth waiting for.
         least = _SLIGHT * enough if unlimited else _NOTHING
         proposal = self._best(states, left, seconds, noise, least)
-        return Outlook(None if proposal is None else proposal._replace(warm_up=warm_up), regret)
+        if proposal is not None:
+            proposal = proposal._replace(warm_up=warm_up or proposal.repeats >= LONG_VISIT)
+        return Outlook(proposal, regret)
 
     def _warms_up(self, noise: Mapping[str, Noise], finished: Sequence[Observation]) -> bool:
-        """Whether the next visit has a warm-up: until first calls are known well enough, and then now and again."""
+        """Whether also a short visit has a warm-up: until first calls are known well enough, and then now and again."""
         return (
             self._always_warm_up
             or len(finished) % _WARM_UP_EVERY == 0
@@ -364,7 +367,7 @@ def _doubts(view: CellView, place: int, repeats: int, noise: Mapping[str, Noise]
         if np.isfinite(mean):
             loss = float(expected_loss(np.array([mean]), np.array([math.sqrt(variance)]))[0])
             offset = float(view.offsets[name][place])
-            least = _DOUBT_LEFT * loss if repeats >= _LONG_VISIT else -1.0
+            least = _DOUBT_LEFT * loss if repeats >= LONG_VISIT else -1.0
             doubts[name] = Doubt(offset, float(mean), variance, noise[name].scale, least, noise[name].first.usable)
     return doubts
 
