@@ -265,11 +265,10 @@ def no_room(plan: Plan, budget: str) -> str:
 def _always_warms_up(plan: Plan) -> bool:
     """Whether also visits have a warm-up whose first call has shown to be like all others.
 
-    Who asks for more than one call knows why. And where a visit takes many calls anyway a warm-up costs nothing, and
-    says how many of them a sample has to average over.
+    On a machine each has: it wakes the ranks, and says how many calls a sample has to average over. Who asks for more
+    than one call knows why.
     """
-    goes_on = plan.config.replay is None and plan.settings.min_seconds > 0
-    return goes_on or plan.settings.warmup > 1 or plan.settings.timing != "isolated"
+    return plan.config.replay is None or plan.settings.warmup > 1 or plan.settings.timing != "isolated"
 
 
 def _measure_all(
