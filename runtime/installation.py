@@ -245,10 +245,9 @@ def _words(problem: Exception) -> str:
 
 
 def _table(source: Table | str | os.PathLike[str] | None, switch: Switch, environ: Mapping[str, str] | None) -> Table:
-    edited = "refuse" if switch.state == "strict" else switch.edited
     if source is None:
-        return find_table(environ, edited=edited)
-    return source if isinstance(source, Table) else load_table(source, edited=edited)
+        return find_table(environ, edited=switch.served_edited)
+    return source if isinstance(source, Table) else load_table(source, edited=switch.served_edited)
 
 
 def _settings(switch: Switch, modes: Modes) -> dict[str, str]:

@@ -38,6 +38,11 @@ class Switch(NamedTuple):
     timeout: float
     folder: str
 
+    @property
+    def served_edited(self) -> str:
+        """`edited` as it holds for what is served: `strict` refuses, whatever it says."""
+        return "refuse" if self.state == "strict" else self.edited
+
 
 def read_switch(environ: Mapping[str, str] | None = None) -> Switch:
     """The switch of this process. A value that can't be understood means what changes least, with a warning."""

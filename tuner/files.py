@@ -53,7 +53,7 @@ def write_in_one_step(target: str, text: str) -> None:
 
 def remove_parts(target: str) -> None:
     """Remove what writers of `target` left behind that were killed; those that still write keep theirs."""
-    folder, name = os.path.split(os.path.abspath(target))
+    folder, name = os.path.split(os.path.realpath(target))
     for path in glob.glob(os.path.join(glob.escape(folder), f".{glob.escape(name)}.*{_SUFFIX}")):
         with contextlib.suppress(OSError):
             handle = os.open(path, os.O_RDWR)

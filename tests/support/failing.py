@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import contextlib
 import os
 import random
@@ -25,9 +26,9 @@ class _FailingRank(GlooBackend):
 
     failing_rank = 1
 
+    @abc.abstractmethod
     def fail(self) -> None:
         """What the failing rank does before it gathers."""
-        raise NotImplementedError
 
     def prepare(self, point: Point, source: torch.Tensor, target: torch.Tensor) -> Call:
         """Fail on the failing rank, gather on the others."""
@@ -183,9 +184,9 @@ class Flipping(GlooBackend):
 class _Timed(GlooBackend):
     """Gathers and then waits, so that its time is known and costs no core."""
 
+    @abc.abstractmethod
     def seconds(self, size: int) -> float:
         """Seconds to wait at `size` bytes, on this rank."""
-        raise NotImplementedError
 
     def prepare(self, point: Point, source: torch.Tensor, target: torch.Tensor) -> Call:
         """Gather and wait."""

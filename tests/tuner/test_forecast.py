@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from command import ccl_dispatch
+from fleets import write_config
 
 REPOSITORY = Path(__file__).parents[2]
 MI300X = REPOSITORY / "configs" / "mi300x.yaml"
@@ -97,14 +98,10 @@ def test_what_does_not_go_together_is_refused(tmp_path: Path, more: str, words: 
 
 def test_a_replay_has_a_plan_too(tmp_path: Path) -> None:
     """Its backends are names in a file: points are counted, memory is not."""
-    (tmp_path / "m.csv").write_text(
-        "collective,mode,dtype,world_size,shape,bytes,backend,latency_us\n"
-        + "".join(f"all_gather,eager,bfloat16,2,,{size},{name},5\n" for size in (64, 128, 256) for name in ("b", "f"))
-    )
-    (tmp_path / "c.yaml").write_text("name: c\nbaseline: b\ncandidates: [f]\nreplay: {file: m.csv}\n")
+    write_config(tmp_path, 1, name="c")
     done = ccl_dispatch("sweep", "--dry-run", "c.yaml", folder=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "c: all_gather, f against b, on replay" in done.stdout
+    assert "c: all_gather, fast against base, on replay" in done.stdout
     assert "memory" not in done.stdout
     facts = json.loads(ccl_dispatch("sweep", "--dry-run", "--json", "c.yaml", folder=tmp_path).stdout)
     assert (facts["memory_per_rank"], facts["minutes"]) == (0, [0.0, 0.0])

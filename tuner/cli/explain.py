@@ -57,7 +57,7 @@ def _taken(options: argparse.Namespace) -> int:
     """Why a table is or is not taken on this machine: the named one, or all that serving would look at."""
     if options.table is None:
         switch = read_switch()
-        found = search(edited="refuse" if switch.state == "strict" else switch.edited)
+        found = search(edited=switch.served_edited)
         considered, taken = found.considered, found.table
         lines = [f"looked in {', '.join(found.folders)}"] if found.folders else [f"${VARIABLE} names the table"]
         if switch.state in _IDLE:

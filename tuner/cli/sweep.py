@@ -27,7 +27,7 @@ from ccl_dispatch.tuner.study import Node
 from ccl_dispatch.tuner.study.databases import without_password
 from ccl_dispatch.tuner.study.owner import DEFAULT_GRACE, MIN_GRACE
 from ccl_dispatch.tuner.study.patience import DEFAULT_PATIENCE
-from ccl_dispatch.tuner.study.storage import MEMORY, check_shared, journal_path
+from ccl_dispatch.tuner.study.storage import check_shared, journal_path
 from ccl_dispatch.tuner.sweep import SweepOutcome, run_sweep
 
 EXAMPLE = "ccl-dispatch sweep configs/cpu.yaml --out table.yaml --summary summary.json"
@@ -195,7 +195,7 @@ def _sweep(options: argparse.Namespace, place: Launched | None, given: GivenRank
 def _table_of(storage: str, folder: Path) -> Path:
     """Where the table goes that nobody named: beside its samples, so that those of two sweeps never share one."""
     journal = journal_path(storage)
-    if journal is None or storage == MEMORY or journal == folder / "study.journal":
+    if journal is None or journal == folder / "study.journal":
         return folder / "table.yaml"
     return journal.with_suffix(".yaml")
 

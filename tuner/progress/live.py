@@ -61,7 +61,6 @@ class LiveProgress(SilentProgress):
         coloured = self._console.color_system is not None and not self._console.no_color
         unicode = self._console.encoding.lower().replace("-", "").startswith("utf")
         self._scene = _Scene(plan, results, coloured=coloured and unicode)
-        self._plain = sys.stderr
         self._live.start()
         # What is logged meanwhile goes above the picture, through rich's stand-in for standard error.
         self._handlers = [

@@ -17,14 +17,10 @@ Array = NDArray[np.float64]
 # What one repetition, and a visit beside its repetitions, are taken to cost before anything was measured.
 _REPEAT_SECONDS = 1e-4
 _VISIT_SECONDS = 1e-3
+# From so many repetitions on a visit is long: it may end early, and its warm-up is a small part of it.
 LONG_VISIT = 8
 # From that growth on (of log time over log bytes) a collective is bound by bandwidth, or soon will be.
 _STEEP = 0.6
-
-
-def is_long(repeats: Array) -> NDArray[np.bool_]:
-    """Which numbers of repetitions make a long visit: it may end early, and its warm-up is a small part of it."""
-    return np.asarray(repeats >= LONG_VISIT)
 
 
 @dataclass(frozen=True)
@@ -86,7 +82,7 @@ class CostModel:
 
     def executions(self, repeats: Array) -> Array:
         """Executions of a visit of so many repetitions."""
-        spared = np.where(is_long(repeats), 0.0, self._spared_executions)
+        spared = np.where(repeats >= LONG_VISIT, 0.0, self._spared_executions)
         return np.asarray(self._fixed_executions - spared + repeats * self._repeat_executions)
 
     def seconds(self, x: Array, repeats: Array) -> Array:

@@ -22,7 +22,7 @@ from ccl_dispatch.tuner.curves import (
 from ccl_dispatch.tuner.curves.model import SURPRISE_SHARE, Points
 from ccl_dispatch.tuner.curves.noise import VISIT_VARIANCE
 from ccl_dispatch.tuner.search.base import Observation, joined_samples
-from ccl_dispatch.tuner.search.costs import is_long
+from ccl_dispatch.tuner.search.costs import LONG_VISIT
 
 Array = NDArray[np.float64]
 
@@ -166,7 +166,7 @@ class Family:
             others = [utility for other, utility in utilities.items() if other != name]
             offsets[name] = self._threshold + np.maximum.reduce([np.zeros(len(grid.sizes)), *others])
             weights = np.where(forbidden[name], 0.0, grid.weights)
-            first = self._noise[name].first.usable & (warm_up | is_long(self._choices))
+            first = self._noise[name].first.usable & (warm_up | (self._choices >= LONG_VISIT))
             samples = self._choices + first
             variances = self._noise[name].scale ** 2 / samples + VISIT_VARIANCE
             noise = np.repeat(variances[:, None], len(grid.sizes), axis=1)

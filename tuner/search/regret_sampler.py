@@ -150,9 +150,8 @@ class RegretSampler(PointSampler):
             if uses[0] > left:
                 return Outlook(None, math.inf, len(waiting), exhausted="executions")
             doubts = self._first_doubts(finished) if uses[0] < left else {}
-            repeats = int(self._choices[0])
-            first = Proposal(name, size, repeats, doubts, warm_up or repeats >= LONG_VISIT)
-            return Outlook(first, math.inf, len(waiting))
+            first = Proposal(name, size, int(self._choices[0]), doubts)
+            return Outlook(_with_warm_up(first, short=warm_up), math.inf, len(waiting))
         states = [
             state
             for place, own in enumerate(known.families)
@@ -171,9 +170,7 @@ class RegretSampler(PointSampler):
         # Without a limit a visit that wins next to nothing is not worth waiting for.
         least = _SLIGHT * enough if unlimited else _NOTHING
         proposal = self._best(states, left, seconds, noise, least)
-        if proposal is not None:
-            proposal = proposal._replace(warm_up=warm_up or proposal.repeats >= LONG_VISIT)
-        return Outlook(proposal, regret)
+        return Outlook(None if proposal is None else _with_warm_up(proposal, short=warm_up), regret)
 
     def _warms_up(self, noise: Mapping[str, Noise], finished: Sequence[Observation]) -> bool:
         """Whether also a short visit has a warm-up: until first calls are known well enough, and then now and again."""
@@ -353,6 +350,11 @@ class RegretSampler(PointSampler):
         repeats = int(self._choices[best.row])
         doubts = _doubts(state.view, best.place, repeats, noise) if state.uses[best.row] < left else {}
         return Proposal(state.view.grid.name, state.view.grid.sizes[best.place], repeats, doubts)
+
+
+def _with_warm_up(proposal: Proposal, *, short: bool) -> Proposal:
+    """The proposal, with a warm-up if it is long, or if short ones have one."""
+    return proposal._replace(warm_up=short or proposal.repeats >= LONG_VISIT)
 
 
 def _argmax(rates: Array) -> tuple[int, int]:

@@ -130,7 +130,7 @@ class StudyWorker:
     def _asked(self, decide: Decide, trial_id: int) -> Asked:
         while True:
             with self._at_our_turn(trial_id) as (mine, others):
-                known = ending(self._study.trials(), self._began, mine.number, self._budget)
+                known = self._end_before(mine)
                 outlook, word = decide()
                 if known is None and word is None:
                     return Asked(outlook, self._claim(mine, self._sampled(mine)))
@@ -146,6 +146,10 @@ class StudyWorker:
             self._close(trial_id, f"the search has ended: {word}")
             return Asked(outlook, ended=word or "")
 
+    def _end_before(self, mine: FrozenTrial) -> FrozenTrial | None:
+        """The trial that ended the search for a process like this one, before ours; None while it goes on."""
+        return ending(self._study.trials(), self._began, mine.number, self._budget)
+
     def take(self, cell: str, size: int, repeats: int, more: Mapping[str, Any]) -> Claim | None:
         """A claim of a certain point, whatever the search thinks; `more` attributes for its trial.
 
@@ -154,7 +158,7 @@ class StudyWorker:
 
         def taken(trial_id: int) -> Claim | None:
             with self._at_our_turn(trial_id) as (mine, _):
-                known = ending(self._study.trials(), self._began, mine.number, self._budget)
+                known = self._end_before(mine)
                 if known is not None:
                     self._close(trial_id, f"the search has ended: {known.user_attrs[ENDED]['word']}")
                     return None

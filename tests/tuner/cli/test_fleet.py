@@ -1,3 +1,5 @@
+"""`fleet` where there is nothing to compare."""
+
 from __future__ import annotations
 
 from pathlib import Path

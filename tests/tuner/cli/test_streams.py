@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from command import COMMAND
+from fleets import write_config
 from made_tables import make_cell, make_table
 
 from ccl_dispatch.runtime.vocabulary import Cell
@@ -28,17 +29,7 @@ def folder(tmp_path: Path) -> Path:
     """Two tables that differ, and a config that is replayed."""
     for name, edge in (("a.yaml", 65536), ("b.yaml", 131072)):
         write_table(make_table((make_cell(CELL, 16, [edge, 1 << 20], ["aiter", "rccl"]),)), tmp_path / name)
-    (tmp_path / "m.csv").write_text(
-        "collective,mode,dtype,world_size,shape,bytes,backend,latency_us\n"
-        + "".join(
-            f"all_gather,eager,bfloat16,2,,{1 << power},{name},{10 + factor * 2**power / 1e4:.3f}\n"
-            for power in range(6, 21)
-            for name, factor in (("base", 1.0), ("fast", 0.7))
-        )
-    )
-    (tmp_path / "c.yaml").write_text(
-        "name: c\nbaseline: base\ncandidates: [fast]\nreplay: {file: m.csv, noise: 0.05}\n"
-    )
+    write_config(tmp_path, 1, name="c")
     return tmp_path
 
 

@@ -1,3 +1,5 @@
+"""What a node may be called."""
+
 from __future__ import annotations
 
 import re
