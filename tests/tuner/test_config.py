@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from made_configs import DATA, FULL, REPLAY, REPOSITORY, full, refusal, replayed, written
 
 from ccl_dispatch.runtime.errors import ConfigError
 from ccl_dispatch.runtime.vocabulary import Cell
@@ -30,67 +30,6 @@ from ccl_dispatch.tuner.config import (
     parse_config,
 )
 from ccl_dispatch.tuner.plan import make_plan
-
-REPOSITORY = Path(__file__).parents[2]
-DATA = REPOSITORY / "tests" / "data" / "measurements"
-
-FULL: dict[str, Any] = {
-    "name": "full",
-    "collective": "all_gather",
-    "baseline": "gloo",
-    "candidates": ["shm"],
-    "device": "cpu",
-    "share_devices": False,
-    "machine": {"architecture": "gfx942", "devices": 2, "memory": "4 GiB"},
-    "world_sizes": [2, 4],
-    "dtypes": ["bfloat16", "float32"],
-    "modes": ["eager", "graph"],
-    "dims": ["first", "last"],
-    "timing": "back_to_back",
-    "sizes": {"min": "16 B", "max": 65536, "per_octave": 2},
-    "workload": [
-        {"shape": [4, 320], "dtype": "bfloat16", "weight": 2.0, "world_size": 4, "mode": "graph", "dim": "last"},
-        {"shape": [4, 320], "dtype": "bfloat16"},
-    ],
-    "measure": {
-        "min_samples": 5,
-        "max_samples": 50,
-        "min_seconds": 0.0,
-        "max_seconds": 1.0,
-        "warmup": 0,
-        "timeout": 5,
-        "cache": "cold",
-        "graph_calls": 4,
-        "host_graphs": True,
-    },
-    "policy": {"min_gain": 0.05, "confidence": 0.9},
-    "budget": {"regret": 0.01, "seconds": 60, "executions": 1000},
-    "backends": {"shm": {"max_size": "64 MiB"}},
-    "seed": 7,
-}
-REPLAY: dict[str, Any] = {
-    "baseline": "rccl",
-    "candidates": ["quickreduce"],
-    "replay": {"file": "mi300x-all_reduce-rccl-quickreduce.csv", "noise": 0.05, "outliers": 0.01, "seed": 3},
-}
-
-
-def written(data: dict[str, Any]) -> str:
-    return yaml.safe_dump(data, sort_keys=False)
-
-
-def full(**changes: Any) -> SweepConfig:
-    return parse_config(written({**FULL, **changes}), "c.yaml")
-
-
-def replayed(**changes: Any) -> SweepConfig:
-    return parse_config(written({**REPLAY, **changes}), str(DATA / "c.yaml"))
-
-
-def refusal(text: str, source: str = "c.yaml") -> ConfigError:
-    with pytest.raises(ConfigError) as caught:
-        parse_config(text, source)
-    return caught.value
 
 
 def test_every_key_is_read() -> None:
@@ -333,93 +272,6 @@ def test_the_default_config_is_the_one_of_the_issue() -> None:
     assert (config.world_sizes, config.dtypes, config.modes) == ((2, 4), ("bfloat16", "float32"), ("eager",))
     assert config.sizes == SizeRange(16, 4 * 1024**2, 4)
     assert (4, 32320) in {entry.shape for entry in config.workload}
-
-
-def test_a_replay_takes_what_the_file_has() -> None:
-    """With nothing but names and a file, the cells and sizes are those at which both were measured."""
-    config = replayed()
-    assert (config.collective, config.world_sizes, config.dtypes, config.modes, config.dims) == (
-        "all_reduce",
-        (2, 4, 8),
-        ("float16",),
-        ("eager",),
-        ("first",),
-    )
-    assert config.sizes == SizeRange(32768, 64 * 1024**2, 4)
-    assert config.replay is not None
-    assert (config.replay.noise, config.replay.outliers, config.replay.seed) == (0.05, 0.01, 3)
-
-
-def test_a_replay_keeps_to_what_is_asked_for() -> None:
-    """Given sizes and world sizes bound what the file has, and nothing beyond the file is promised."""
-    config = replayed(world_sizes=[8], sizes={"min": "1 MiB", "max": "1 GiB", "per_octave": 1})
-    (cell,) = config.cells()
-    assert (cell.world_size, config.sizes) == (8, SizeRange(1024**2, 64 * 1024**2, 1))
-    assert config.grid(cell) == tuple(2**power for power in range(20, 27))
-
-
-def test_a_replay_leaves_out_cells_without_a_pair() -> None:
-    """A cell that has no baseline can't be tuned and is no cell of the sweep."""
-    config = replayed(
-        baseline="custom", candidates=["quickreduce"], replay={"file": "mi300-all_reduce-custom-quickreduce.csv"}
-    )
-    assert [cell.dtype for cell in config.cells()] == ["float16"]
-
-
-def test_a_cell_has_the_sizes_common_to_its_pair(tmp_path: Path) -> None:
-    """A cell reaches as far as the baseline and some candidate overlap, and no grid leaves that."""
-    lines = ["collective,mode,dtype,world_size,shape,bytes,backend,latency_us"]
-    for name, low, high in (("base", 16, 4096), ("a", 64, 512), ("b", 256, 8192)):
-        lines += [f"all_gather,,int8,2,,{size},{name},5" for size in (low, high)]
-    lines += [f"all_gather,,int8,4,,{size},{name},5" for name in ("base", "b") for size in (8, 15)]
-    for name, low, high in (("base", 16, 4096), ("a", 64, 512), ("b", 8192, 16384)):
-        lines += [f"all_gather,,int8,8,,{size},{name},5" for size in (low, high)]
-    (tmp_path / "m.csv").write_text("\n".join(lines))
-    text = written({"baseline": "base", "candidates": ["a", "b"], "replay": {"file": "m.csv"}})
-    config = parse_config(text, str(tmp_path / "c.yaml"))
-    assert [cell.world_size for cell in config.cells()] == [2, 8], "no multiple of 16 lies in the cell of four ranks"
-    assert [(config.grid(cell)[0], config.grid(cell)[-1]) for cell in config.cells()] == [(64, 4096), (64, 512)]
-
-
-@pytest.mark.parametrize(
-    ("changes", "key", "words"),
-    [
-        ({"candidates": ["quickreduse"]}, "candidates[0]", "Did you mean 'quickreduce'?"),
-        ({"collective": "all_gather"}, "collective", "expected one of all_reduce"),
-        ({"world_sizes": [6]}, "world_sizes[0]", "There are 2, 4, 8"),
-        ({"sizes": {"min": "128 MiB", "max": "1 GiB"}}, "replay", "rccl from 32 KiB to 64 MiB"),
-        ({"replay": {"file": "x.csv", "noise": -1}}, "replay.file", "there is no file"),
-        ({"replay": {**REPLAY["replay"], "noise": -1}}, "replay.noise", "found -1, expected at least 0"),
-        ({"replay": {**REPLAY["replay"], "outliers": 1}}, "replay.outliers", "expected a share below 1"),
-        ({"replay": {**REPLAY["replay"], "where": {"platform": ["a"]}}}, "replay.where.platform", "found a list"),
-        ({"replay": {"noise": 0}}, "replay.file", "missing"),
-    ],
-)
-def test_a_replay_that_cannot_be_served_is_refused(changes: dict[str, Any], key: str, words: str) -> None:
-    """What the file does not have is an error at the key that asks for it, with what the file does have."""
-    error = refusal(written({**REPLAY, **changes}), str(DATA / "c.yaml"))
-    assert words in str(error)
-    assert error.key == key
-
-
-def test_a_replayed_file_is_looked_for_in_two_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Beside the config first, then in the working directory; an absent file is named in both."""
-    config, work = tmp_path / "configs", tmp_path / "work"
-    config.mkdir()
-    work.mkdir()
-    monkeypatch.chdir(work)
-    name = "mi300x-all_reduce-rccl-quickreduce.csv"
-    text = written({**REPLAY, "replay": {"file": name}})
-    error = refusal(text, str(config / "c.yaml"))
-    assert f"there is no file {config / name} nor {name}" in str(error)
-    (work / name).write_bytes((DATA / name).read_bytes())
-    found = parse_config(text, str(config / "c.yaml")).replay
-    assert found is not None
-    assert found.file == name
-    (config / name).write_bytes((DATA / name).read_bytes())
-    found = parse_config(text, str(config / "c.yaml")).replay
-    assert found is not None
-    assert found.file == str(config / name)
 
 
 NAMES = ("mi300x", "mi325x", "mi355x", "h200")
