@@ -34,7 +34,8 @@ _LOOKS = (3, 9)
 _LOOKS_OF_OTHERS = 2
 # A sweep that no budget ends is over when so little may be left to win; one with a budget, at nothing.
 _ENOUGH = 3e-4
-_NOTHING = 1e-7
+_NOTHING = 1e-12
+_LB, _LS = 2, 1.1
 _SLIGHT = 0.01
 # A long visit may end early, when doubt has fallen to a fiftieth.
 _DOUBT_LEFT = 0.02
@@ -236,7 +237,7 @@ class RegretSampler(PointSampler):
         if budget.executions is not None:
             visits = self._visits(budget.executions) / len(self._grids)
             # Half of a small budget, less than a tenth of a large one: 5 sizes of 7 visits, 6 of 13, 9 of 60.
-            count = min(high, max(low, round(2 + 1.1 * math.log2(max(visits, 1.0)))))
+            count = min(high, max(low, round(_LB + _LS * math.log2(max(visits, 1.0)))))
         waves: list[list[tuple[str, int]]] = []
         for family in self.space.all_families:
             for place, name in enumerate(family):
