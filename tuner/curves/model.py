@@ -15,7 +15,7 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -107,20 +107,31 @@ class _Hypothesis(NamedTuple):
     weight: float
 
 
-def _kernel(first: Array, second: Array, shape: Shape) -> Array:
-    distance = np.abs(first[:, None] - second[None, :])
-    scaled = (math.sqrt(3) / shape.octaves) * distance
-    covariance = _OFFSET**2 + shape.rough**2 * np.exp(-distance / _ROUGH_OCTAVES)
-    if shape.smooth:
-        covariance += shape.smooth**2 * (1 + scaled) * np.exp(-scaled)
-    return np.asarray(covariance)
+class _Parts:
+    """What every kernel between the same two rows of sizes is made of: exponentials are dear, sums are not."""
+
+    def __init__(self, first: Array, second: Array) -> None:
+        self._distance = np.abs(first[:, None] - second[None, :])
+        self._rough = np.exp(-self._distance / _ROUGH_OCTAVES)
+        self._smooth: dict[float, Array] = {}
+
+    def kernel(self, shape: Shape) -> Array:
+        """The kernel of that shape; a new array."""
+        covariance = shape.rough**2 * self._rough
+        covariance += _OFFSET**2
+        if shape.smooth:
+            if shape.octaves not in self._smooth:
+                scaled = (math.sqrt(3) / shape.octaves) * self._distance
+                self._smooth[shape.octaves] = (1 + scaled) * np.exp(-scaled)
+            covariance += shape.smooth**2 * self._smooth[shape.octaves]
+        return np.asarray(covariance)
 
 
 @lru_cache(maxsize=1024)
 def _own_kernel(sizes: bytes, shape: Shape) -> Array:
     """The kernel of a grid of sizes with itself, which is asked for again and again; not to be changed."""
     x = np.frombuffer(sizes)
-    return _kernel(x, x, shape)
+    return _Parts(x, x).kernel(shape)
 
 
 class CurveModel:
@@ -225,18 +236,23 @@ class CurveModel:
 
     def posterior(self, cells: Sequence[Points], wanted: Sequence[tuple[int, Array]]) -> list[Posterior]:
         """For each wanted (index of a cell, log2 sizes) what the points of all cells say about its curve there."""
-        joined = _join(cells)
+        together = _join(cells)
+        alone = [_join([cells[cell]]) for cell, _ in wanted]
+        from_all = [_Parts(x, together.x) for _, x in wanted] if self.likeness else []
+        from_own = [_Parts(x, own.x) for (_, x), own in zip(wanted, alone, strict=True)]
         parts: list[list[tuple[float, Array, Array]]] = [[] for _ in wanted]
         for shape, likeness, weight in self._hypotheses:
-            inverse = np.linalg.inv(_covariance(joined, shape, likeness, self._unit)) if len(joined.x) else None
+            inverse = np.linalg.inv(_covariance(together, shape, likeness, self._unit)) if likeness else None
             for place, (cell, x) in enumerate(wanted):
                 prior = _own_kernel(x.tobytes(), shape) * self._unit**2
                 if inverse is None:
-                    parts[place].append((weight, np.zeros(len(x)), prior))
-                    continue
-                cross = _kernel(x, joined.x, shape) * self._unit**2
-                cross *= np.where(joined.cell == cell, 1.0, likeness)[None, :]
-                solved = cross @ inverse
+                    # Where no cell is like another, the others' points say nothing.
+                    joined, cross = alone[place], from_own[place].kernel(shape) * self._unit**2
+                    solved = cross @ np.linalg.inv(_covariance(joined, shape, likeness, self._unit))
+                else:
+                    joined, cross = together, from_all[place].kernel(shape) * self._unit**2
+                    cross *= np.where(joined.cell == cell, 1.0, likeness)[None, :]
+                    solved = cross @ inverse
                 parts[place].append((weight, solved @ joined.values, prior - solved @ cross.T))
         return [_mixture(part) for part in parts]
 
@@ -266,11 +282,19 @@ def _falling(item: tuple[Any, ...]) -> float:
     return -float(item[0])
 
 
-class _Joined(NamedTuple):
+@dataclass(frozen=True)
+class _Joined:
+    """The points of several cells in one row."""
+
     x: Array
     values: Array
     variances: Array
     cell: NDArray[np.intp]
+
+    @cached_property
+    def parts(self) -> _Parts:
+        """Of the kernels of the points with each other."""
+        return _Parts(self.x, self.x)
 
 
 def _join(cells: Sequence[Points]) -> _Joined:
@@ -284,13 +308,14 @@ def _join(cells: Sequence[Points]) -> _Joined:
 
 def _covariance(joined: _Joined, shape: Shape, likeness: float, unit: float) -> Array:
     alike = np.where(joined.cell[:, None] == joined.cell[None, :], 1.0, likeness)
-    return np.asarray(unit**2 * _kernel(joined.x, joined.x, shape) * alike + np.diag(joined.variances + _JITTER))
+    return np.asarray(unit**2 * joined.parts.kernel(shape) * alike + np.diag(joined.variances + _JITTER))
 
 
 def _likelihoods(points: Points, shapes: Sequence[Shape], unit: float) -> Array:
     """Log marginal likelihood of the points under each shape, but for a constant."""
     noise = np.diag(points.variances + _JITTER)
-    stack = np.stack([unit**2 * _kernel(points.x, points.x, shape) + noise for shape in shapes])
+    parts = _Parts(points.x, points.x)
+    stack = np.stack([unit**2 * parts.kernel(shape) + noise for shape in shapes])
     return _score(stack, points.values)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ _VISIT_SECONDS = 1e-3
 LONG_VISIT = 8
 # From that growth on (of log time over log bytes) a collective is bound by bandwidth, or soon will be.
 _STEEP = 0.6
+# So many visits tell what one costs beside its repetitions.
+_FEW = 15
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,7 @@ class CostModel:
             self._slope = (1 + min(rise, 1.0)) / 2 if rise > _STEEP else 1.0
         per_repeat = [visit.repeat_executions for _, visit in timed]
         self._repeat_executions = float(median(per_repeat)) if per_repeat else float(budget.repeat_executions)
-        warmed = [visit for _, visit in _timed(mine, warmed=True) or _timed(everyone, warmed=True)]
+        warmed = _warmed(mine) or _warmed(everyone)
         fixed = [visit.executions - visit.repeats * visit.repeat_executions for visit in warmed]
         self._fixed_executions = float(median(fixed)) if fixed else float(budget.fixed_executions)
         # What a visit without a warm-up saves.
@@ -112,13 +115,19 @@ class CostModel:
         return total
 
 
-def _timed(observations: Sequence[Observation], *, warmed: bool = False) -> list[tuple[int, Visit]]:
-    """Size and cost of the visits that timed something; with `warmed` of those that had a warm-up."""
-    return [
-        (o.size, o.visit)
-        for o in observations
-        if o.visit is not None and o.visit.repeats and not (warmed and o.samples and not _had_warm_up(o))
-    ]
+def _timed(observations: Sequence[Observation]) -> list[tuple[int, Visit]]:
+    """Size and cost of the visits that timed something."""
+    return [(o.size, o.visit) for o in observations if o.visit is not None and o.visit.repeats]
+
+
+def _warmed(observations: Sequence[Observation]) -> list[Visit]:
+    """The last few visits that timed something after a warm-up: checks and warm-up cost about the same each time."""
+    found = (
+        o.visit
+        for o in reversed(observations)
+        if o.visit is not None and o.visit.repeats and (not o.samples or _had_warm_up(o))
+    )
+    return list(itertools.islice(found, _FEW))
 
 
 def _had_warm_up(observation: Observation) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,23 +44,56 @@ class CellGrid:
     weights: Array
 
 
+class Belief(NamedTuple):
+    """What may be true of a candidate's lead.
+
+    Attributes:
+        share: how far it is believed.
+        lead: over the best other choice.
+        weights: what each size counts, 0 where the candidate may not be used.
+        forbidden: those sizes.
+        variances: of what a visit finds, per number of repetitions.
+    """
+
+    share: float
+    lead: Posterior
+    weights: Array
+    forbidden: NDArray[np.bool_]
+    variances: Array
+
+
 @dataclass(frozen=True)
 class CellView:
     """What the search knows of one cell.
 
     Attributes:
-        worth: per number of repetitions (row) and size (column) the expected gain of a visit, in log units of mean
-            regret of this cell.
+        beliefs: what a visit would teach, of each candidate with and without something unseen between its points.
+        closed: sizes that are being measured now: another visit is worth nothing before they are.
         regret: what is expected to be lost by choosing now.
         leads: per candidate the posterior of its lead over the best other choice.
         offsets: per candidate the log-ratio at which that lead is zero.
     """
 
     grid: CellGrid
-    worth: Array
+    beliefs: tuple[Belief, ...]
+    closed: tuple[int, ...]
     regret: float
     leads: Mapping[str, Posterior]
     offsets: Mapping[str, Array]
+
+    def worth(self, choices: Sequence[int]) -> Array:
+        """The expected gain of a visit, in log units of mean regret of this cell: shape (len(choices), sizes).
+
+        Args:
+            choices: places in the family's numbers of repetitions.
+        """
+        total = np.zeros((len(choices), len(self.grid.sizes)))
+        for one in self.beliefs:
+            noise = np.repeat(one.variances[list(choices), None], len(self.grid.sizes), axis=1)
+            gain = one.share * value_of_measuring(one.lead.mean, one.lead.covariance, one.weights, noise)
+            total += np.where(one.forbidden[None, :], 0.0, gain)
+        total[:, self.closed] = 0.0
+        return total
 
 
 def make_grid(name: str, sizes: Sequence[int], workload: Mapping[int, float]) -> CellGrid:
@@ -95,11 +129,20 @@ class Family:
         self._summaries: dict[tuple[str, int, int, int], Summary] = {}
 
     def view(
-        self, place: int, observations: Sequence[Observation], noise: Mapping[str, Noise], *, warm_up: bool = True
+        self,
+        place: int,
+        observations: Sequence[Observation],
+        noise: Mapping[str, Noise],
+        *,
+        warm_up: bool = True,
     ) -> CellView:
         """What `observations` of the family, in the order of their trials, say about the cell at `place`.
 
-        `warm_up`: whether the next visit has one even if it is not a long one.
+        Args:
+            place: of the cell among the family's grids.
+            observations: visits that are done, or under way.
+            noise: of the study, per candidate.
+            warm_up: whether the next visit has one even if it is not a long one.
         """
         if noise != self._noise:
             self._noise = noise
@@ -158,7 +201,7 @@ class Family:
             name: np.where(forbidden[name], -np.inf, likely.mean - self._threshold)
             for name, (likely, _) in curves.items()
         }
-        worth = np.zeros((len(self._choices), len(grid.sizes)))
+        beliefs = []
         regret = 0.0
         leads: dict[str, Posterior] = {}
         offsets = {}
@@ -169,7 +212,6 @@ class Family:
             first = self._noise[name].first.usable & (warm_up | (self._choices >= LONG_VISIT))
             samples = self._choices + first
             variances = self._noise[name].scale ** 2 / samples + VISIT_VARIANCE
-            noise = np.repeat(variances[:, None], len(grid.sizes), axis=1)
             for share, curve in zip((1 - SURPRISE_SHARE, SURPRISE_SHARE), both, strict=True):
                 covariance = curve.covariance
                 for place in pending:
@@ -177,10 +219,8 @@ class Family:
                 lead = Posterior(curve.mean - offsets[name], covariance)
                 leads.setdefault(name, lead)
                 regret += share * float(weights @ expected_loss(lead.mean, lead.deviation))
-                gain = share * value_of_measuring(lead.mean, covariance, weights, noise)
-                worth += np.where(forbidden[name][None, :], 0.0, gain)
-        worth[:, pending] = 0.0
-        return CellView(grid, worth, regret, leads, offsets)
+                beliefs.append(Belief(share, lead, weights, forbidden[name], variances))
+        return CellView(grid, tuple(beliefs), tuple(pending), regret, leads, offsets)
 
     def _after(self, covariance: Array, place: int, candidate: str) -> Array:
         """The covariance once a point that is being measured now is known."""

@@ -35,7 +35,6 @@ _LOOKS_OF_OTHERS = 2
 # A sweep that no budget ends is over when so little may be left to win; one with a budget, at nothing.
 _ENOUGH = 3e-4
 _NOTHING = 1e-12
-_LB, _LS = 2, 1.1
 _SLIGHT = 0.01
 # A long visit may end early, when doubt has fallen to a fiftieth.
 _DOUBT_LEFT = 0.02
@@ -55,18 +54,20 @@ class _Best(NamedTuple):
 
 @dataclass(frozen=True)
 class _CellState:
-    """A cell with what each visit would be worth per share of the budget, the row and column of the best, the
-    executions that a visit of each row uses, and the seconds of the shortest and the longest visit.
+    """A cell with what each visit would be worth, the same per share of the budget, the row and column of the best, the
+    executions that a visit of each row uses, the seconds of the shortest and the longest visit, the proofs that are
+    missing (each after its worth per share), and what is expected to be lost.
     """
 
     view: CellView
     costs: CostModel
+    worth: Array
     rates: Array
     best: tuple[int, int]
     uses: Array
     shortest: float
     longest: float
-    proofs: tuple[Proof, ...]
+    proofs: tuple[tuple[float, Proof], ...]
     regret: float
 
     def affordable_rates(self, choices: Array, rows: int, seconds: float) -> Array:
@@ -125,24 +126,25 @@ class RegretSampler(PointSampler):
         self._looks = self._first_looks()
         self._noise: tuple[int, Mapping[str, Noise]] = (-1, {})
         self._states: dict[str, tuple[object, _CellState]] = {}
+        self._family_known: dict[int, tuple[object, list[_CellState]]] = {}
         self._last: tuple[Sequence[Observation], Outlook] | None = None
 
     def judge(self, observations: Sequence[Observation]) -> Outlook:
         """See the class."""
-        finished = [o for o in observations if not o.pending]
         # Asked twice for each trial, before it and by it.
         if self._last is None or self._last[0] != observations:
-            self._last = (observations, self._judge(observations, finished))
+            self._last = (observations, self._judge(observations))
         return self._last[1]
 
-    def _judge(self, observations: Sequence[Observation], finished: Sequence[Observation]) -> Outlook:
+    def _judge(self, observations: Sequence[Observation]) -> Outlook:
+        finished = [o for o in observations if not o.pending]
         known = self._index.take(observations)
         seen = known.seen
         left = self._left(known)
         waiting = [(name, size) for name, size in self._looks if size not in seen[name]]
         seconds = math.inf if self._budget.seconds is None else self._budget.seconds - known.seconds
         noise = self._noise_at(finished)
-        warm_up = self._warms_up(noise, finished)
+        warm_up = self._warms_up(noise)
         look = self._next_look(waiting, seen, finished, seconds, warm_up=warm_up) if waiting else None
         if look is not None:
             name, size = look
@@ -152,7 +154,7 @@ class RegretSampler(PointSampler):
                 return Outlook(None, math.inf, len(waiting), exhausted="executions")
             doubts = self._first_doubts(finished) if uses[0] < left else {}
             first = Proposal(name, size, int(self._choices[0]), doubts)
-            return Outlook(_with_warm_up(first, short=warm_up), math.inf, len(waiting))
+            return Outlook(self._warmed(first, left, len(finished), needed=warm_up), math.inf, len(waiting))
         states = [
             state
             for place, own in enumerate(known.families)
@@ -171,15 +173,23 @@ class RegretSampler(PointSampler):
         # Without a limit a visit that wins next to nothing is not worth waiting for.
         least = _SLIGHT * enough if unlimited else _NOTHING
         proposal = self._best(states, left, seconds, noise, least)
-        return Outlook(None if proposal is None else _with_warm_up(proposal, short=warm_up), regret)
+        return Outlook(proposal and self._warmed(proposal, left, len(finished), needed=warm_up), regret)
 
-    def _warms_up(self, noise: Mapping[str, Noise], finished: Sequence[Observation]) -> bool:
-        """Whether also a short visit has a warm-up: until first calls are known well enough, and then now and again."""
-        return (
-            self._always_warm_up
-            or len(finished) % _WARM_UP_EVERY == 0
-            or not all(own.first.usable and own.first.seen >= _ENOUGH_FIRSTS for own in noise.values())
+    def _warms_up(self, noise: Mapping[str, Noise]) -> bool:
+        """Whether also a short visit needs a warm-up: until first calls are known well enough."""
+        return self._always_warm_up or not all(
+            own.first.usable and own.first.seen >= _ENOUGH_FIRSTS for own in noise.values()
         )
+
+    def _warmed(self, proposal: Proposal, left: float, visits: int, *, needed: bool) -> Proposal:
+        """The proposal, with a warm-up if it is long, if short ones need one, or to look again at first calls.
+
+        Which visit is the best is decided without regard to the latter: it would be the same.
+        """
+        budget = self._budget
+        affordable = left >= budget.fixed_executions + proposal.repeats * budget.repeat_executions
+        again = visits % _WARM_UP_EVERY == 0 and affordable
+        return proposal._replace(warm_up=needed or again or proposal.repeats >= LONG_VISIT)
 
     def _left(self, known: Known) -> float:
         """The executions that are left of the budget, those of points that are being measured taken off."""
@@ -237,7 +247,7 @@ class RegretSampler(PointSampler):
         if budget.executions is not None:
             visits = self._visits(budget.executions) / len(self._grids)
             # Half of a small budget, less than a tenth of a large one: 5 sizes of 7 visits, 6 of 13, 9 of 60.
-            count = min(high, max(low, round(_LB + _LS * math.log2(max(visits, 1.0)))))
+            count = min(high, max(low, round(2 + 1.1 * math.log2(max(visits, 1.0)))))
         waves: list[list[tuple[str, int]]] = []
         for family in self.space.all_families:
             for place, name in enumerate(family):
@@ -290,19 +300,24 @@ class RegretSampler(PointSampler):
         """
         family = self._families[place]
         done, waiting = mine
+        under_way = tuple((o.cell, o.size) for o in waiting)
+        whole = (len(done), under_way, self._noise[0], warm_up)
+        if place in self._family_known and self._family_known[place][0] == whole:
+            return self._family_known[place][1]
         least = checkpoint(len(done))
         upto = {grid.name: least for grid in family.grids}
         for number, observation in enumerate(done[least:], least + 1):
             upto[observation.cell] = number
         states = []
         for index, grid in enumerate(family.grids):
-            key = (upto[grid.name], tuple((o.cell, o.size) for o in waiting), self._noise[0], warm_up)
+            key = (upto[grid.name], under_way, self._noise[0], warm_up)
             known = self._states.get(grid.name)
             if known is None or known[0] != key:
                 seen = [*done[: upto[grid.name]], *waiting]
                 view = family.view(index, seen, noise, warm_up=warm_up)
                 self._states[grid.name] = known = (key, self._cell_state(view, seen, finished, warm_up=warm_up))
             states.append(known[1])
+        self._family_known[place] = (whole, states)
         return states
 
     def _cell_state(
@@ -310,7 +325,9 @@ class RegretSampler(PointSampler):
     ) -> _CellState:
         mine = [o for o in family if o.cell == view.grid.name and not o.pending]
         costs = CostModel(self._budget, mine, finished, warm_up=warm_up)
-        rates = view.worth / costs.shares(view.grid.x, self._choices)
+        shares = costs.shares(view.grid.x, self._choices)
+        worth = _worth(view, shares)
+        rates = worth / shares
         proofs: list[Proof] = []
         for name, lead in view.leads.items():
             samples = {size: found.repeats for (_, size), found in joined_samples(mine, name).items()}
@@ -319,7 +336,8 @@ class RegretSampler(PointSampler):
         uses = costs.executions(self._choices)
         shortest = float(costs.seconds(view.grid.x, self._choices[:1]).min())
         longest = float(costs.seconds(view.grid.x, self._choices[-1:]).max())
-        return _CellState(view, costs, rates, _argmax(rates), uses, shortest, longest, tuple(proofs), regret)
+        rated = tuple((proof.worth / _share(costs, proof), proof) for proof in proofs)
+        return _CellState(view, costs, worth, rates, _argmax(rates), uses, shortest, longest, rated, regret)
 
     def _best(
         self, states: Sequence[_CellState], left: float, seconds: float, noise: Mapping[str, Noise], least: float
@@ -332,11 +350,9 @@ class RegretSampler(PointSampler):
                 continue
             whole = rows == len(self._choices) and state.longest <= seconds
             row, place = state.best if whole else _argmax(state.affordable_rates(self._choices, rows, seconds))
-            if state.view.worth[row, place] > least and state.rates[row, place] > best.rate:
+            if state.worth[row, place] > least and state.rates[row, place] > best.rate:
                 best = _Best(float(state.rates[row, place]), cell, place, row)
-            for proof in state.proofs:
-                x = np.log2(np.array([float(proof.size)]))
-                rate = proof.worth / float(state.costs.shares(x, np.array([float(proof.repeats)]))[0, 0])
+            for rate, proof in state.proofs:
                 if proof.worth > least and rate > (best_proof[0] if best_proof else 0.0):
                     best_proof = (rate, cell, proof)
         if best_proof is not None and best_proof[0] > best.rate:
@@ -353,9 +369,22 @@ class RegretSampler(PointSampler):
         return Proposal(state.view.grid.name, state.view.grid.sizes[best.place], repeats, doubts)
 
 
-def _with_warm_up(proposal: Proposal, *, short: bool) -> Proposal:
-    """The proposal, with a warm-up if it is long, or if short ones have one."""
-    return proposal._replace(warm_up=short or proposal.repeats >= LONG_VISIT)
+def _share(costs: CostModel, proof: Proof) -> float:
+    return float(costs.shares(np.log2(np.array([float(proof.size)])), np.array([float(proof.repeats)]))[0, 0])
+
+
+def _worth(view: CellView, shares: Array) -> Array:
+    """What each visit is worth, 0 for numbers of repetitions at which none can be the best for its share of the budget:
+    no visit wins more than the longest at its size.
+    """
+    last = len(shares) - 1
+    worth = np.zeros(shares.shape)
+    ends = sorted({0, last})
+    worth[ends] = view.worth(ends)
+    best = float((worth[0] / shares[0]).max())
+    between = [row for row in range(1, last) if float((worth[last] / shares[row]).max()) > best]
+    worth[between] = view.worth(between)
+    return worth
 
 
 def _argmax(rates: Array) -> tuple[int, int]:

@@ -66,14 +66,35 @@ def counts(trial: FrozenTrial) -> bool:
     return is_decided(trial) and (trial.state != TrialState.FAIL or OBSERVED in trial.user_attrs)
 
 
+class FinishedTrials:
+    """The trials at the head of a study that are finished, by their point: they never change, and are read once."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._by_point: dict[tuple[str | None, int | None], list[FrozenTrial]] = {}
+
+    def behind(self, trials: Sequence[FrozenTrial]) -> Sequence[FrozenTrial]:
+        """The rest of all `trials` of the study; every trial that is not finished is among them."""
+        while self._count < len(trials) and trials[self._count].state.is_finished():
+            trial = trials[self._count]
+            self._by_point.setdefault((trial.params.get(CELL), trial.params.get(SIZE_INDEX)), []).append(trial)
+            self._count += 1
+        return trials[self._count :]
+
+    def of_point(self, trials: Sequence[FrozenTrial], cell: str, size_index: int) -> list[FrozenTrial]:
+        """Those of all `trials` of the study that may be of this point, in their order."""
+        rest = self.behind(trials)
+        return [*self._by_point.get((cell, size_index), ()), *rest]
+
+
 def next_visit(trials: Sequence[FrozenTrial], cell: str, size_index: int, before: int) -> int:
     """The lowest number of a visit to this point that no trial before `before` has which counts."""
     there = [
         trial
         for trial in trials
-        if trial.number < before
-        and trial.params.get(SIZE_INDEX) == size_index
+        if trial.params.get(SIZE_INDEX) == size_index
         and trial.params.get(CELL) == cell
+        and trial.number < before
         and counts(trial)
     ]
     # Imported points have no number of their own: they count as the first ones.
@@ -106,8 +127,7 @@ def table_before(trials: Sequence[FrozenTrial], until: float = math.inf) -> floa
 def ending(trials: Sequence[FrozenTrial], since: int, before: float, budget: Mapping[str, Any]) -> FrozenTrial | None:
     """The first trial from `since` to below `before` whose process found that the search has ended within `budget`."""
     for trial in trials:
-        if since <= trial.number < before:
-            found = trial.user_attrs.get(ENDED)
-            if found is not None and found["budget"] == dict(budget):
-                return trial
+        found = trial.user_attrs.get(ENDED)
+        if found is not None and since <= trial.number < before and found["budget"] == dict(budget):
+            return trial
     return None

@@ -32,6 +32,7 @@ from ccl_dispatch.tuner.study.claims import (
     WHY,
     Asked,
     Claim,
+    FinishedTrials,
     counts,
     ending,
     is_decided,
@@ -84,6 +85,7 @@ class StudyWorker:
         self._storage = study.storage.optuna
         self._alone = study.storage.exclusive
         self._began = len(study.trials())
+        self._finished = FinishedTrials()
         self._held: int | None = None
         self._ended_at = math.inf
         self._keeper = None if self._alone else Keeper(self._storage, study.running, self._silent, node.grace)
@@ -148,6 +150,8 @@ class StudyWorker:
 
     def _end_before(self, mine: FrozenTrial) -> FrozenTrial | None:
         """The trial that ended the search for a process like this one, before ours; None while it goes on."""
+        if self._alone:
+            return None  # who is alone asks for no trial once the search has ended
         return ending(self._study.trials(), self._began, mine.number, self._budget)
 
     def take(self, cell: str, size: int, repeats: int, more: Mapping[str, Any]) -> Claim | None:
@@ -232,7 +236,8 @@ class StudyWorker:
         """The point of these values for this trial; the last one decides it, and then the next trial has its turn."""
         cell, index, repeats = (values[name] for name in (CELL, SIZE_INDEX, REPEATS))
         trial_id = mine._trial_id  # noqa: SLF001 - storages know trials by nothing else
-        visit = next_visit(self._study.trials(), cell, index, mine.number)
+        there = self._finished.of_point(self._study.trials(), cell, index)
+        visit = next_visit(there, cell, index, mine.number)
         self._storage.set_trial_user_attr(trial_id, VISIT, visit)
         for name, distribution in self._space.distributions().items():
             self._storage.set_trial_param(trial_id, name, distribution.to_internal_repr(values[name]), distribution)
@@ -299,7 +304,8 @@ class StudyWorker:
             with self._one_moment():
                 trials = self._study.trials()
                 mine = next(trial for trial in reversed(trials) if trial._trial_id == trial_id)  # noqa: SLF001
-                before = [t for t in trials if t.number < mine.number and t.state == TrialState.RUNNING]
+                unfinished = self._finished.behind(trials)
+                before = [t for t in unfinished if t.state == TrialState.RUNNING and t.number < mine.number]
                 undecided = [trial for trial in before if not is_decided(trial)]
                 if not undecided:
                     yield mine, before
