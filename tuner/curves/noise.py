@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -24,6 +24,8 @@ _PRIOR_RESIDUALS = 3
 _LEAST_SCALE = 1e-3
 # With so many residuals the scale of repetitions is known without that of first calls.
 _ENOUGH_RESIDUALS = 16
+# With fewer sizes than that in a row nothing is concluded from how far the curve bends.
+_ENOUGH_BENDS = 8
 # Noise differs by size, but a scale from few samples is a guess: the scale of all points counts as this many more.
 _POOLED_SAMPLES = 8
 # A share of pairs is hit by something else (an interrupt, a page fault, another job) and scatters by a factor of e.
@@ -88,8 +90,15 @@ class Summary(NamedTuple):
     lone: bool
 
 
-def learn_noise(points: Iterable[PointSamples]) -> Noise:
-    """The noise that the repeats of all `points` show, steadied by what is believed without any."""
+def learn_noise(cells: Iterable[Mapping[int, PointSamples]]) -> Noise:
+    """The noise that the samples of all `cells` (by size in bytes) show, steadied by what is believed without any.
+
+    Repeats of a size show it, but a search repeats what looked odd: there are more outliers among them than elsewhere,
+    and few of them to begin with. So where the curves bend less from size to size than repeats scatter, how far they
+    bend is counted like repeats: it cannot be less than noise makes it.
+    """
+    cells = list(cells)
+    points = [point for cell in cells for point in cell.values()]
     residuals: list[float] = []
     shifts: list[float] = []
     for point in points:
@@ -108,7 +117,24 @@ def learn_noise(points: Iterable[PointSamples]) -> Noise:
     if usable and len(residuals) < _ENOUGH_RESIDUALS:
         # Visits of one repetition have no other residuals than those against their first call.
         scale = _robust_scale([*prior, *residuals, *np.abs(shifts).tolist()])
+    bends = [bend for cell in cells for bend in _bends(cell)]
+    if len(bends) >= _ENOUGH_BENDS and _robust_scale(bends) < scale:
+        scale = _robust_scale([*prior, *residuals, *bends] if residuals or shifts else bends)
     return Noise(max(scale, _LEAST_SCALE), FirstCalls(usable, len(shifts)))
+
+
+def _bends(cell: Mapping[int, PointSamples]) -> list[float]:
+    """How far each point lies from the line through its neighbours, as one sample would scatter."""
+    known = [
+        (math.log2(size), float(np.median(repeats)), (1.0 if len(repeats) < 3 else math.pi / 2) / len(repeats))
+        for size, repeats in ((size, cell[size].repeats) for size in sorted(cell))
+        if repeats
+    ]
+    bends = []
+    for (x0, y0, v0), (x1, y1, v1), (x2, y2, v2) in zip(known, known[1:], known[2:], strict=False):
+        part = (x1 - x0) / (x2 - x0)
+        bends.append((y1 - (1 - part) * y0 - part * y2) / math.sqrt(v1 + (1 - part) ** 2 * v0 + part**2 * v2))
+    return bends
 
 
 def deviation_of(differences: Array) -> float:

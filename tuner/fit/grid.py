@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ccl_dispatch.tuner.curves import CurveModel, Noise, PointSamples, Posterior, learn_noise, summarise
+from ccl_dispatch.tuner.curves import CurveModel, Noise, Posterior, learn_noise, summarise
 from ccl_dispatch.tuner.curves.model import Points
-from ccl_dispatch.tuner.curves.noise import deviation_of
 from ccl_dispatch.tuner.fit.points import FitPoint, log_shares
 from ccl_dispatch.tuner.sizes import size_grid
 
 # Between two of them crossovers are interpolated; coarser, that would place them worse than the curves do.
 PER_OCTAVE = 8
-# Fewer bends of a curve say nothing about noise, and no clock resolves less than a thousandth.
-_ENOUGH_BENDS = 8
-_LEAST_SCALE = 1e-3
 
 
 @dataclass(frozen=True)
@@ -68,38 +63,13 @@ def fit_grids(
 
 
 def learn_noises(family: Sequence[Sequence[FitPoint]], candidates: Sequence[str]) -> dict[str, Noise]:
-    """Per candidate the noise that all points of these cells show.
-
-    Where no point has a second sample (imported tables have one row for each size) nothing shows it but the curve:
-    noise is taken to be no more than what bends it from size to size.
-    """
-    noises = {}
-    for name in candidates:
-        samples = _samples(family, name)
-        noises[name] = learn_noise(samples)
-        if all(len(one.repeats) + len(one.firsts) == 1 for one in samples):
-            bends = [bend for points in family for bend in _bends(points, name)]
-            if len(bends) >= _ENOUGH_BENDS:
-                scale = max(deviation_of(np.asarray(bends)), _LEAST_SCALE)
-                noises[name] = replace(noises[name], scale=min(noises[name].scale, scale))
-    return noises
-
-
-def _bends(points: Sequence[FitPoint], candidate: str) -> list[float]:
-    """How far each single sample lies from the line through its neighbours, as one sample would scatter."""
-    known = [
-        (math.log2(point.size), point.ratios[candidate].samples[0]) for point in points if candidate in point.ratios
-    ]
-    bends = []
-    for (x0, y0), (x1, y1), (x2, y2) in zip(known, known[1:], known[2:], strict=False):
-        part = (x1 - x0) / (x2 - x0)
-        bends.append((y1 - (1 - part) * y0 - part * y2) / math.sqrt(1 + part**2 + (1 - part) ** 2))
-    return bends
-
-
-def _samples(family: Sequence[Sequence[FitPoint]], candidate: str) -> list[PointSamples]:
-    """The candidate's samples of every point."""
-    return [point.ratios[candidate].visits for points in family for point in points if candidate in point.ratios]
+    """Per candidate the noise that all points of these cells show."""
+    return {
+        name: learn_noise(
+            {point.size: point.ratios[name].visits for point in points if name in point.ratios} for points in family
+        )
+        for name in candidates
+    }
 
 
 def _known(points: Sequence[FitPoint], candidate: str, noise: Noise) -> Points:

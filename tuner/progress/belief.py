@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from ccl_dispatch.tuner.curves import Noise, PointSamples, learn_noise
-from ccl_dispatch.tuner.search.base import Observation, joined_samples
+from ccl_dispatch.tuner.search.base import Observation, samples_by_cell
 from ccl_dispatch.tuner.search.family import CellView, Family, checkpoint, make_grid
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ class Beliefs:
             some = self._everything[:at]
             self._noise = (
                 at,
-                {name: learn_noise(joined_samples(some, name).values()) for name in self._candidates},
+                {name: learn_noise(samples_by_cell(some, name)) for name in self._candidates},
             )
         return self._noise[1]
 

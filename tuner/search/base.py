@@ -139,6 +139,14 @@ def joined_samples(observations: Iterable[Observation], candidate: str) -> dict[
     return joined
 
 
+def samples_by_cell(observations: Iterable[Observation], candidate: str) -> list[dict[int, PointSamples]]:
+    """The candidate's samples by size, of each cell that has any."""
+    cells: dict[str, dict[int, PointSamples]] = {}
+    for (cell, size), samples in joined_samples(observations, candidate).items():
+        cells.setdefault(cell, {})[size] = samples
+    return list(cells.values())
+
+
 class Proposal(NamedTuple):
     """A point to measure, with so many repetitions at most.
 

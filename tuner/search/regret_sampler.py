@@ -18,6 +18,7 @@ from ccl_dispatch.tuner.search.base import (
     Proposal,
     SearchSpace,
     joined_samples,
+    samples_by_cell,
 )
 from ccl_dispatch.tuner.search.costs import LONG_VISIT, Budget, CostModel
 from ccl_dispatch.tuner.search.family import CellView, Family, checkpoint, make_grid
@@ -276,7 +277,7 @@ class RegretSampler(PointSampler):
         if self._noise[0] != at:
             self._noise = (
                 at,
-                {name: learn_noise(joined_samples(finished[:at], name).values()) for name in self._candidates},
+                {name: learn_noise(samples_by_cell(finished[:at], name)) for name in self._candidates},
             )
         return self._noise[1]
 

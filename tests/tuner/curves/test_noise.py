@@ -13,13 +13,13 @@ from ccl_dispatch.tuner.curves.noise import FirstCalls
 
 def _points(
     rng: np.random.Generator, count: int, repeats: int, scale: float, *, shift: float = 0.0, wider: float = 1.0
-) -> list[PointSamples]:
-    points = []
-    for _ in range(count):
+) -> list[dict[int, PointSamples]]:
+    points = {}
+    for place in range(count):
         middle = rng.normal(0, 0.3)
         first = middle + shift + rng.normal(0, scale * wider)
-        points.append(PointSamples(tuple(middle + rng.normal(0, scale, repeats)), (float(first),)))
-    return points
+        points[16 << place] = PointSamples(tuple(middle + rng.normal(0, scale, repeats)), (float(first),))
+    return [points]
 
 
 @pytest.mark.parametrize("scale", [0.02, 0.07, 0.2])
