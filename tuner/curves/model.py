@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ccl_dispatch.tuner.curves.jumps import LEVEL, Jump, best_run
 from ccl_dispatch.tuner.curves.noise import OUTLIER_SCALE, OUTLIER_SHARE, Summary, deviation_of
 
 Array = NDArray[np.float64]
@@ -60,6 +61,11 @@ _OUTLIER_ODDS = math.log((1 - OUTLIER_SHARE) / OUTLIER_SHARE)
 # By so many deviations of their difference it has to stand out from its neighbours, of which there must be some.
 _STANDS_OUT = 3.0
 _FEWEST_AROUND = 6
+# Up to that roughness a curve counts as calm: jumps are looked for beside it. A few; more are a rough curve.
+_CALM = 0.02
+_MOST_JUMPS = 6
+# Cells that are alike to that degree have the same jumps.
+_SAME_JUMPS = 0.5
 
 
 @dataclass(frozen=True)
@@ -134,49 +140,71 @@ def _own_kernel(sizes: bytes, shape: Shape) -> Array:
     return _Parts(x, x).kernel(shape)
 
 
+class _Learned(NamedTuple):
+    """A model with the log likelihood of its best hypothesis, and the best one that is hardly rough."""
+
+    model: CurveModel
+    score: float
+    calmest: CurveModel
+    calmest_score: float
+
+
 class CurveModel:
     """The hypotheses on the curves of a few cells that may be alike, weighed by the cells' points.
 
     Learned once from some points it may be asked for posteriors given others: weights change slowly.
     """
 
-    def __init__(self, hypotheses: Sequence[_Hypothesis], unit: float) -> None:
+    def __init__(self, hypotheses: Sequence[_Hypothesis], unit: float, *, may_jump: bool = True) -> None:
         self._hypotheses = tuple(hypotheses)
         self._unit = unit
+        self._may_jump = may_jump
 
     @classmethod
     def learn(cls, cells: Sequence[Points], *, kept: int = _MOST_KEPT) -> CurveModel:
         """Weigh every hypothesis by the likelihood of the cells' points; keep the `kept` best at most."""
-        model, score = cls._learned(cells, kept)
-        while (place := model.most_doubted(cells)) is not None:
+        learned = cls._learned(cells, kept)
+        while (place := learned.model.most_doubted(cells)) is not None:
             without = _widened(cells, place)
-            other, better = cls._learned(without, kept)
-            if better <= score + _OUTLIER_ODDS:
+            other = cls._learned(without, kept)
+            if other.score <= learned.score + _OUTLIER_ODDS:
                 break
-            cells, model, score = without, other, better
-        return model
+            cells, learned = without, other
+        # Flat with a few jumps may explain the points better than the roughness that they have everywhere.
+        for start, score in ((learned.calmest, learned.calmest_score), (learned.model, learned.score)):
+            jumps, raised = start.jumps(cells)
+            if jumps and score + raised > learned.score:
+                return cls._learned(cells, kept, jumps).model
+        return learned.model
 
     @classmethod
-    def _learned(cls, cells: Sequence[Points], kept: int) -> tuple[CurveModel, float]:
-        """The model, and the log likelihood of its best hypothesis."""
+    def _learned(cls, cells: Sequence[Points], kept: int, jumps: Sequence[Jump] = ()) -> _Learned:
         known = [points for points in cells if len(points.x)]
         unit = max([1.0, *(deviation_of(points.values - np.median(points.values)) / _UNIT for points in known)])
         if not known:
-            return cls([_Hypothesis(Shape(0.1, 6.0, 0.06), 0.0, 1.0)], unit), 0.0
-        apart = np.sum([_likelihoods(points, SHAPES, unit) for points in known], axis=0)
+            nothing = cls([_Hypothesis(Shape(0.1, 6.0, 0.06), 0.0, 1.0)], unit)
+            return _Learned(nothing, 0.0, nothing, 0.0)
+        apart = np.sum(
+            [
+                _likelihoods(points, SHAPES, unit, [jump for jump in jumps if jump.cell in (None, place)])
+                for place, points in enumerate(cells)
+                if len(points.x)
+            ],
+            axis=0,
+        )
         scored = [(float(score), shape, 0.0) for score, shape in zip(apart, SHAPES, strict=True)]
         if len(known) > 1:
             # Under every shape as far apart and as much alike as they can be; between the two under the best ones.
-            joined = _join(known)
+            joined = _join(cells)
             beliefs = dict(LIKENESS)
             most = max(beliefs)
             # With many points the shapes that fit alone are those that fit together.
             few = len(joined.x) <= _FEW_JOINED
             shapes = SHAPES if few else tuple(shape for _, shape, _ in sorted(scored, key=_falling)[:_TRIED_TOGETHER])
-            together = [(_joint_likelihood(joined, shape, most, unit), shape) for shape in shapes]
+            together = [(_joint_likelihood(joined, shape, most, unit, jumps), shape) for shape in shapes]
             best = sorted(together, key=_falling)[:_TRIED_BETWEEN]
             between = [
-                (_joint_likelihood(joined, shape, likeness, unit), shape, likeness)
+                (_joint_likelihood(joined, shape, likeness, unit, jumps), shape, likeness)
                 for likeness in beliefs
                 if 0 < likeness < most
                 for _, shape in best
@@ -193,7 +221,42 @@ class CurveModel:
         chosen = [item for item in scored[:kept] if item[0] > top + math.log(_LEAST_SHARE)]
         total = math.fsum(math.exp(score - top) for score, _, _ in chosen)
         hypotheses = [_Hypothesis(shape, like, math.exp(score - top) / total) for score, shape, like in chosen]
-        return cls(hypotheses, unit), top
+        calmest_score, shape, likeness = next(item for item in scored if item[1].rough <= _CALM)
+        calmest = cls([_Hypothesis(shape, likeness, 1.0)], unit)
+        return _Learned(cls(hypotheses, unit), top, calmest, calmest_score)
+
+    def jumps(self, cells: Sequence[Points]) -> tuple[tuple[Jump, ...], float]:
+        """The jumps of the cells' curves under the best hypothesis, and by how much they raise the log evidence."""
+        shape, likeness, _ = self._hypotheses[0]
+        found: list[Jump] = []
+        raised = 0.0
+        groups: list[int | None] = [None] if likeness >= _SAME_JUMPS else list(range(len(cells)))
+        while groups and len(found) < _MOST_JUMPS:
+            runs = [run for cell in groups if (run := self._next_jump(cells, cell, shape, likeness, found))]
+            if not runs:
+                break
+            gain, jump = max(runs, key=lambda run: run[0])
+            found.append(jump)
+            raised += gain
+        return tuple(found), raised
+
+    def _next_jump(
+        self, cells: Sequence[Points], cell: int | None, shape: Shape, likeness: float, found: Sequence[Jump]
+    ) -> tuple[float, Jump] | None:
+        """The jump more that raises the evidence most, in one cell or (None) in all; None where none is likely."""
+        joined = _join(cells if cell is None else [cells[cell]], 0 if cell is None else cell)
+        if len(joined.x) < _FEWEST_AROUND:
+            return None
+        order = np.argsort(joined.x, kind="stable")
+        x = joined.x[order]
+        covariance = _covariance(joined, shape, likeness, self._unit, found)
+        inverse = np.linalg.inv(covariance[np.ix_(order, order)])
+        gain, start, end = best_run(x, joined.values[order], inverse, LEVEL * self._unit)
+        if gain <= 0:
+            return None
+        below = float(x[start - 1]) if start else -math.inf
+        above = float(x[end + 1]) if end + 1 < len(x) else math.inf
+        return gain, Jump(cell, below, float(x[start]), float(x[end]), above)
 
     def without_outliers(self, cells: Sequence[Points]) -> list[Points]:
         """The points, those lone ones that the others contradict with the variance that an outlier has."""
@@ -227,7 +290,7 @@ class CurveModel:
 
     def surprised(self) -> CurveModel:
         """The one hypothesis that something unseen lies between the points."""
-        return CurveModel([_Hypothesis(SURPRISE, self.likeness, 1.0)], self._unit)
+        return CurveModel([_Hypothesis(SURPRISE, self.likeness, 1.0)], self._unit, may_jump=False)
 
     @property
     def likeness(self) -> float:
@@ -236,24 +299,32 @@ class CurveModel:
 
     def posterior(self, cells: Sequence[Points], wanted: Sequence[tuple[int, Array]]) -> list[Posterior]:
         """For each wanted (index of a cell, log2 sizes) what the points of all cells say about its curve there."""
+        jumps = self.jumps(cells)[0] if self._may_jump else ()
+        level = (LEVEL * self._unit) ** 2
         together = _join(cells)
-        alone = [_join([cells[cell]]) for cell, _ in wanted]
+        alone = [_join([cells[cell]], cell) for cell, _ in wanted]
         from_all = [_Parts(x, together.x) for _, x in wanted] if self.likeness else []
         from_own = [_Parts(x, own.x) for (_, x), own in zip(wanted, alone, strict=True)]
         parts: list[list[tuple[float, Array, Array]]] = [[] for _ in wanted]
         for shape, likeness, weight in self._hypotheses:
-            inverse = np.linalg.inv(_covariance(together, shape, likeness, self._unit)) if likeness else None
+            inverse = np.linalg.inv(_covariance(together, shape, likeness, self._unit, jumps)) if likeness else None
             for place, (cell, x) in enumerate(wanted):
                 prior = _own_kernel(x.tobytes(), shape) * self._unit**2
                 if inverse is None:
                     # Where no cell is like another, the others' points say nothing.
                     joined, cross = alone[place], from_own[place].kernel(shape) * self._unit**2
-                    solved = cross @ np.linalg.inv(_covariance(joined, shape, likeness, self._unit))
+                    own = np.linalg.inv(_covariance(joined, shape, likeness, self._unit, jumps))
                 else:
-                    joined, cross = together, from_all[place].kernel(shape) * self._unit**2
+                    joined, cross, own = together, from_all[place].kernel(shape) * self._unit**2, inverse
                     cross *= np.where(joined.cell == cell, 1.0, likeness)[None, :]
-                    solved = cross @ inverse
-                parts[place].append((weight, solved @ joined.values, prior - solved @ cross.T))
+                pulls = own @ joined.values
+                for jump in jumps:
+                    if jump.cell in (None, cell):
+                        inside, members = jump.inside(x), joined.members(jump)
+                        cross += level * np.outer(inside, members)
+                        height = level * float(members @ pulls)
+                        prior = prior + level * np.outer(inside, inside) + height**2 * jump.spread(x)
+                parts[place].append((weight, cross @ pulls, prior - cross @ own @ cross.T))
         return [_mixture(part) for part in parts]
 
 
@@ -291,36 +362,48 @@ class _Joined:
     variances: Array
     cell: NDArray[np.intp]
 
+    def members(self, jump: Jump) -> Array:
+        """1 for the points in the run of a jump."""
+        return np.where((self.cell == jump.cell) | (jump.cell is None), jump.inside(self.x), 0.0)
+
     @cached_property
     def parts(self) -> _Parts:
         """Of the kernels of the points with each other."""
         return _Parts(self.x, self.x)
 
 
-def _join(cells: Sequence[Points]) -> _Joined:
+def _join(cells: Sequence[Points], first: int = 0) -> _Joined:
+    """The points of cells that are numbered from `first`."""
     return _Joined(
         np.concatenate([points.x for points in cells]),
         np.concatenate([points.values for points in cells]),
         np.concatenate([points.variances for points in cells]),
-        np.repeat(np.arange(len(cells)), [len(points.x) for points in cells]),
+        np.repeat(np.arange(first, first + len(cells)), [len(points.x) for points in cells]),
     )
 
 
-def _covariance(joined: _Joined, shape: Shape, likeness: float, unit: float) -> Array:
+def _covariance(joined: _Joined, shape: Shape, likeness: float, unit: float, jumps: Sequence[Jump] = ()) -> Array:
     alike = np.where(joined.cell[:, None] == joined.cell[None, :], 1.0, likeness)
-    return np.asarray(unit**2 * joined.parts.kernel(shape) * alike + np.diag(joined.variances + _JITTER))
+    covariance = unit**2 * joined.parts.kernel(shape) * alike + np.diag(joined.variances + _JITTER)
+    for jump in jumps:
+        members = joined.members(jump)
+        covariance += (LEVEL * unit) ** 2 * np.outer(members, members)
+    return np.asarray(covariance)
 
 
-def _likelihoods(points: Points, shapes: Sequence[Shape], unit: float) -> Array:
+def _likelihoods(points: Points, shapes: Sequence[Shape], unit: float, jumps: Sequence[Jump]) -> Array:
     """Log marginal likelihood of the points under each shape, but for a constant."""
-    noise = np.diag(points.variances + _JITTER)
+    rest = np.diag(points.variances + _JITTER)
+    for jump in jumps:
+        inside = jump.inside(points.x)
+        rest += (LEVEL * unit) ** 2 * np.outer(inside, inside)
     parts = _Parts(points.x, points.x)
-    stack = np.stack([unit**2 * parts.kernel(shape) + noise for shape in shapes])
+    stack = np.stack([unit**2 * parts.kernel(shape) + rest for shape in shapes])
     return _score(stack, points.values)
 
 
-def _joint_likelihood(joined: _Joined, shape: Shape, likeness: float, unit: float) -> float:
-    return float(_score(_covariance(joined, shape, likeness, unit), joined.values))
+def _joint_likelihood(joined: _Joined, shape: Shape, likeness: float, unit: float, jumps: Sequence[Jump]) -> float:
+    return float(_score(_covariance(joined, shape, likeness, unit, jumps), joined.values))
 
 
 def _score(covariance: Array, values: Array) -> Array:
