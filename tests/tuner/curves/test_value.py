@@ -66,3 +66,16 @@ def test_two_samples_contradict_each_other_only_beyond_noise() -> None:
     assert not doubt.contradicted(0.15, [0.1])
     assert not doubt.contradicted(1.0, [0.1, 0.1])
     assert not doubt._replace(firsts=False).contradicted(1.0, [0.1])
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_every_size_counts(seed: int) -> None:
+    """The worth is the sum over all sizes, however many there are: at small sizes neighbours lie an octave apart."""
+    rng = np.random.default_rng(seed)
+    count = int(rng.integers(2, 60))
+    root = rng.normal(size=(count, count))
+    covariance, lead = root @ root.T / count, rng.normal(size=count)
+    weights, noise = rng.dirichlet(np.ones(count)), rng.uniform(0.1, 1, (3, count))
+    reach = np.abs(covariance)[None] / np.sqrt(np.diagonal(covariance) + noise)[:, None, :]
+    expected = np.einsum("i,kij->kj", weights, expected_loss(lead[None, :, None], reach))
+    assert value_of_measuring(lead, covariance, weights, noise) == pytest.approx(expected, rel=1e-3, abs=1e-6)
