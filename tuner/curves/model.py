@@ -64,8 +64,8 @@ _FEWEST_AROUND = 6
 # Up to that roughness a curve counts as calm: jumps are looked for beside it. A few; more are a rough curve.
 _CALM = 0.02
 _MOST_JUMPS = 6
-# Cells that are alike to that degree have the same jumps.
-_SAME_JUMPS = 0.5
+# Cells of one curve have the same jumps; those that are only alike each have their own.
+_SAME_JUMPS = 0.99
 
 
 @dataclass(frozen=True)
@@ -250,7 +250,7 @@ class CurveModel:
         order = np.argsort(joined.x, kind="stable")
         x = joined.x[order]
         covariance = _covariance(joined, shape, likeness, self._unit, found)
-        inverse = np.linalg.inv(covariance[np.ix_(order, order)])
+        inverse = np.asarray(np.linalg.inv(covariance[np.ix_(order, order)]), dtype=np.float64)
         gain, start, end = best_run(x, joined.values[order], inverse, LEVEL * self._unit)
         if gain <= 0:
             return None
