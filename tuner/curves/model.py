@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import Any, NamedTuple
@@ -225,12 +225,16 @@ class CurveModel:
         calmest = cls([_Hypothesis(shape, likeness, 1.0)], unit)
         return _Learned(cls(hypotheses, unit), top, calmest, calmest_score)
 
-    def jumps(self, cells: Sequence[Points]) -> tuple[tuple[Jump, ...], float]:
-        """The jumps of the cells' curves under the best hypothesis, and by how much they raise the log evidence."""
+    def jumps(self, cells: Sequence[Points], only: Iterable[int] | None = None) -> tuple[tuple[Jump, ...], float]:
+        """The jumps of the cells' curves under the best hypothesis, and by how much they raise the log evidence.
+
+        `only`: the places of the cells that matter, where no cell is like another.
+        """
         shape, likeness, _ = self._hypotheses[0]
         found: list[Jump] = []
         raised = 0.0
-        groups: list[int | None] = [None] if likeness >= _SAME_JUMPS else list(range(len(cells)))
+        apart = range(len(cells)) if only is None or self.likeness else sorted(set(only))
+        groups: list[int | None] = [None] if likeness >= _SAME_JUMPS else [*apart]
         while groups and len(found) < _MOST_JUMPS:
             runs = [run for cell in groups if (run := self._next_jump(cells, cell, shape, likeness, found))]
             if not runs:
@@ -299,7 +303,7 @@ class CurveModel:
 
     def posterior(self, cells: Sequence[Points], wanted: Sequence[tuple[int, Array]]) -> list[Posterior]:
         """For each wanted (index of a cell, log2 sizes) what the points of all cells say about its curve there."""
-        jumps = self.jumps(cells)[0] if self._may_jump else ()
+        jumps = self.jumps(cells, [cell for cell, _ in wanted])[0] if self._may_jump else ()
         level = (LEVEL * self._unit) ** 2
         together = _join(cells)
         alone = [_join([cells[cell]], cell) for cell, _ in wanted]
