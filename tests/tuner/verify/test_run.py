@@ -306,10 +306,12 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_this_machine_is_as_it_was_a_moment_ago(measured: Path) -> None:
     """Straight after a sweep of this machine no choice is proven wrong, and its settings are those of its study.
 
-    What else runs here decides whether all of it can be judged: it may end as not sure, never as drifted or wrong.
+    What else runs here decides whether all of it can be judged: it may end as not sure. On few cores Gloo waits at two
+    paces, ten times apart, and the few visits of this sweep may all have seen the other one: such a shift is real.
     """
     verification = _verified(measured, None, seconds=5.0, seen=0.5).verification
-    assert verification.verdict in ("still right", "not sure"), [cell.why for cell in verification.cells]
+    assert verification.verdict != "now wrong", [cell.why for cell in verification.cells]
+    assert all(cell.wrong == () and cell.refusals == () for cell in verification.cells)
     assert verification.config.startswith("its study in ")
     assert verification.differs == ()
     assert verification.rounds >= 2
