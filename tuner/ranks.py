@@ -61,7 +61,8 @@ def slow_ranks(results: Sequence[PointResult]) -> list[SlowRank]:
     for (backend, world_size, rank), values in sorted(ratios.items()):
         interval = median_interval(values, shared_confidence(CONFIDENCE, len(ratios)))
         if interval.low > math.log1p(LEAST):
-            slower, at_least = math.expm1(interval.median), math.expm1(interval.low)
+            # Whole percents: a table keeps four digits, and told from it or from samples it is to be the same number.
+            slower, at_least = round(math.expm1(interval.median), 2), round(math.expm1(interval.low), 2)
             found.append(SlowRank(backend, world_size, rank, slower, at_least, len(values)))
     return found
 
