@@ -186,7 +186,7 @@ class CurveModel:
             return _Learned(nothing, 0.0, nothing, 0.0)
         apart = np.sum(
             [
-                _likelihoods(points, SHAPES, unit, [jump for jump in jumps if jump.cell in (None, place)])
+                _likelihoods(_join([points], place), SHAPES, unit, jumps)
                 for place, points in enumerate(cells)
                 if len(points.x)
             ],
@@ -388,22 +388,22 @@ def _join(cells: Sequence[Points], first: int = 0) -> _Joined:
 
 def _covariance(joined: _Joined, shape: Shape, likeness: float, unit: float, jumps: Sequence[Jump] = ()) -> Array:
     alike = np.where(joined.cell[:, None] == joined.cell[None, :], 1.0, likeness)
-    covariance = unit**2 * joined.parts.kernel(shape) * alike + np.diag(joined.variances + _JITTER)
+    return np.asarray(unit**2 * joined.parts.kernel(shape) * alike + _beside_curve(joined, unit, jumps))
+
+
+def _beside_curve(joined: _Joined, unit: float, jumps: Sequence[Jump]) -> Array:
+    """What covariance has beside the curve's: noise, and the levels of jumps."""
+    covariance = np.diag(joined.variances + _JITTER)
     for jump in jumps:
         members = joined.members(jump)
         covariance += (LEVEL * unit) ** 2 * np.outer(members, members)
-    return np.asarray(covariance)
+    return covariance
 
 
-def _likelihoods(points: Points, shapes: Sequence[Shape], unit: float, jumps: Sequence[Jump]) -> Array:
-    """Log marginal likelihood of the points under each shape, but for a constant."""
-    rest = np.diag(points.variances + _JITTER)
-    for jump in jumps:
-        inside = jump.inside(points.x)
-        rest += (LEVEL * unit) ** 2 * np.outer(inside, inside)
-    parts = _Parts(points.x, points.x)
-    stack = np.stack([unit**2 * parts.kernel(shape) + rest for shape in shapes])
-    return _score(stack, points.values)
+def _likelihoods(cell: _Joined, shapes: Sequence[Shape], unit: float, jumps: Sequence[Jump]) -> Array:
+    """Log marginal likelihood of one cell's points under each shape, but for a constant."""
+    beside = _beside_curve(cell, unit, jumps)
+    return _score(np.stack([unit**2 * cell.parts.kernel(shape) + beside for shape in shapes]), cell.values)
 
 
 def _joint_likelihood(joined: _Joined, shape: Shape, likeness: float, unit: float, jumps: Sequence[Jump]) -> float:
