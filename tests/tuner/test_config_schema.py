@@ -13,6 +13,7 @@ import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from made_configs import FULL
 
 from ccl_dispatch.runtime.errors import CclDispatchError
 from ccl_dispatch.tuner.config import parse_config
@@ -21,26 +22,6 @@ from ccl_dispatch.tuner.config_schema import config_page, config_schema
 ROOT = Path(__file__).parents[2]
 CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
 CHECK = jsonschema.Draft202012Validator(config_schema())
-FULL: dict[str, Any] = {
-    "name": "full",
-    "collective": "all_gather",
-    "baseline": "gloo",
-    "candidates": ["shm"],
-    "device": "cpu",
-    "share_devices": False,
-    "world_sizes": [2, 4],
-    "dtypes": ["bfloat16"],
-    "modes": ["eager"],
-    "dims": ["first", "last"],
-    "timing": "back_to_back",
-    "sizes": {"min": "16 B", "max": 4096, "per_octave": 2},
-    "workload": [{"shape": [4, 64], "dtype": "bfloat16", "weight": 2, "world_size": 2, "mode": "eager"}],
-    "measure": {"min_samples": 3, "max_samples": 9, "min_seconds": 0, "cache": "warm"},
-    "policy": {"min_gain": 0.05, "confidence": 0.9},
-    "budget": {"regret": 0.01, "seconds": 60, "executions": 1000},
-    "backends": {"shm": {"max_size": "1 MiB"}},
-    "seed": 3,
-}
 
 
 def test_the_committed_files_are_what_is_generated() -> None:

@@ -308,7 +308,8 @@ class CurveModel:
         together = _join(cells)
         alone = [_join([cells[cell]], cell) for cell, _ in wanted]
         from_all = [_Parts(x, together.x) for _, x in wanted] if self.likeness else []
-        from_own = [_Parts(x, own.x) for (_, x), own in zip(wanted, alone, strict=True)]
+        some_apart = any(not item.likeness for item in self._hypotheses)
+        from_own = [_Parts(x, own.x) for (_, x), own in zip(wanted, alone, strict=True)] if some_apart else []
         parts: list[list[tuple[float, Array, Array]]] = [[] for _ in wanted]
         for shape, likeness, weight in self._hypotheses:
             inverse = np.linalg.inv(_covariance(together, shape, likeness, self._unit, jumps)) if likeness else None

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from ccl_dispatch.tuner.curves import Noise, PointSamples, learn_noise
-from ccl_dispatch.tuner.search.base import Observation, samples_by_cell
+from ccl_dispatch.tuner.curves import Noise, PointSamples
+from ccl_dispatch.tuner.search.base import Observation, study_noise
 from ccl_dispatch.tuner.search.family import CellView, Family, checkpoint, make_grid
 
 if TYPE_CHECKING:
@@ -118,11 +118,7 @@ class Beliefs:
     def _noise_now(self) -> Mapping[str, Noise]:
         at = checkpoint(len(self._everything), _NOISE_GROWTH)
         if self._noise[0] != at:
-            some = self._everything[:at]
-            self._noise = (
-                at,
-                {name: learn_noise(samples_by_cell(some, name)) for name in self._candidates},
-            )
+            self._noise = (at, study_noise(self._everything[:at], self._candidates))
         return self._noise[1]
 
     def _belief(self, view: CellView, mine: Sequence[Observation], *, told: bool) -> Belief:

@@ -14,7 +14,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, IntD
 from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
 
-from ccl_dispatch.tuner.curves import Doubt, PointSamples
+from ccl_dispatch.tuner.curves import Doubt, Noise, PointSamples, learn_noise
 
 # The trial's parameters, and the attribute in which a finished trial carries what samplers read.
 CELL = "cell"
@@ -139,12 +139,15 @@ def joined_samples(observations: Iterable[Observation], candidate: str) -> dict[
     return joined
 
 
-def samples_by_cell(observations: Iterable[Observation], candidate: str) -> list[dict[int, PointSamples]]:
-    """The candidate's samples by size, of each cell that has any."""
-    cells: dict[str, dict[int, PointSamples]] = {}
-    for (cell, size), samples in joined_samples(observations, candidate).items():
-        cells.setdefault(cell, {})[size] = samples
-    return list(cells.values())
+def study_noise(observations: Sequence[Observation], candidates: Iterable[str]) -> dict[str, Noise]:
+    """Per candidate the noise that these points of all cells show."""
+    noises = {}
+    for name in candidates:
+        cells: dict[str, dict[int, PointSamples]] = {}
+        for (cell, size), samples in joined_samples(observations, name).items():
+            cells.setdefault(cell, {})[size] = samples
+        noises[name] = learn_noise(cells.values())
+    return noises
 
 
 class Proposal(NamedTuple):

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ccl_dispatch.tuner.curves import Doubt, Noise, expected_loss, learn_noise
+from ccl_dispatch.tuner.curves import Doubt, Noise, expected_loss
 from ccl_dispatch.tuner.search.base import (
     Observation,
     Outlook,
@@ -18,7 +18,7 @@ from ccl_dispatch.tuner.search.base import (
     Proposal,
     SearchSpace,
     joined_samples,
-    samples_by_cell,
+    study_noise,
 )
 from ccl_dispatch.tuner.search.costs import LONG_VISIT, Budget, CostModel
 from ccl_dispatch.tuner.search.family import CellView, Family, checkpoint, make_grid
@@ -275,10 +275,7 @@ class RegretSampler(PointSampler):
         few = len(finished) < _WARM_UP_EVERY
         at = len(finished) if few else checkpoint(len(finished), _NOISE_GROWTH)
         if self._noise[0] != at:
-            self._noise = (
-                at,
-                {name: learn_noise(samples_by_cell(finished[:at], name)) for name in self._candidates},
-            )
+            self._noise = (at, study_noise(finished[:at], self._candidates))
         return self._noise[1]
 
     def _first_doubts(self, finished: Sequence[Observation]) -> dict[str, Doubt]:
