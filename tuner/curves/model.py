@@ -15,31 +15,22 @@ import itertools
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ccl_dispatch.tuner.curves.jumps import LEVEL, Jump, best_run
+from ccl_dispatch.tuner.curves.kernel import KernelParts, Shape, own_kernel
 from ccl_dispatch.tuner.curves.noise import OUTLIER_SCALE, OUTLIER_SHARE, Summary, deviation_of
 
 Array = NDArray[np.float64]
 
 
-class Shape(NamedTuple):
-    """One hypothesis of how a curve moves: deviations of its parts in log units, and the octaves of the smooth one."""
-
-    smooth: float
-    octaves: float
-    rough: float
-
-
 # From a tie that does not move to a curve that moves by more than half over the range; steps from half a percent up.
 _SMOOTH = ((0.0, 6.0), *itertools.product((0.03, 0.1, 0.3, 0.6), (2.5, 6.0)))
 SHAPES = tuple(Shape(*smooth, rough) for smooth, rough in itertools.product(_SMOOTH, (0.005, 0.02, 0.06, 0.15, 0.35)))
-_ROUGH_OCTAVES = 2.5
-_OFFSET = 0.4
 # Degrees of likeness between cells, with what each is believed before the samples speak.
 LIKENESS = ((0.0, 0.2), (0.97, 0.2), (0.9995, 0.6))
 # Hypotheses far behind the best say nothing; with many points one or two are left in any case.
@@ -111,33 +102,6 @@ class _Hypothesis(NamedTuple):
     shape: Shape
     likeness: float
     weight: float
-
-
-class _Parts:
-    """What every kernel between the same two rows of sizes is made of: exponentials are dear, sums are not."""
-
-    def __init__(self, first: Array, second: Array) -> None:
-        self._distance = np.abs(first[:, None] - second[None, :])
-        self._rough = np.exp(-self._distance / _ROUGH_OCTAVES)
-        self._smooth: dict[float, Array] = {}
-
-    def kernel(self, shape: Shape) -> Array:
-        """The kernel of that shape; a new array."""
-        covariance = shape.rough**2 * self._rough
-        covariance += _OFFSET**2
-        if shape.smooth:
-            if shape.octaves not in self._smooth:
-                scaled = (math.sqrt(3) / shape.octaves) * self._distance
-                self._smooth[shape.octaves] = (1 + scaled) * np.exp(-scaled)
-            covariance += shape.smooth**2 * self._smooth[shape.octaves]
-        return np.asarray(covariance)
-
-
-@lru_cache(maxsize=1024)
-def _own_kernel(sizes: bytes, shape: Shape) -> Array:
-    """The kernel of a grid of sizes with itself, which is asked for again and again; not to be changed."""
-    x = np.frombuffer(sizes)
-    return _Parts(x, x).kernel(shape)
 
 
 class _Learned(NamedTuple):
@@ -307,14 +271,14 @@ class CurveModel:
         level = (LEVEL * self._unit) ** 2
         together = _join(cells)
         alone = [_join([cells[cell]], cell) for cell, _ in wanted]
-        from_all = [_Parts(x, together.x) for _, x in wanted] if self.likeness else []
+        from_all = [KernelParts(x, together.x) for _, x in wanted] if self.likeness else []
         some_apart = any(not item.likeness for item in self._hypotheses)
-        from_own = [_Parts(x, own.x) for (_, x), own in zip(wanted, alone, strict=True)] if some_apart else []
+        from_own = [KernelParts(x, own.x) for (_, x), own in zip(wanted, alone, strict=True)] if some_apart else []
         parts: list[list[tuple[float, Array, Array]]] = [[] for _ in wanted]
         for shape, likeness, weight in self._hypotheses:
             inverse = np.linalg.inv(_covariance(together, shape, likeness, self._unit, jumps)) if likeness else None
             for place, (cell, x) in enumerate(wanted):
-                prior = _own_kernel(x.tobytes(), shape) * self._unit**2
+                prior = own_kernel(x.tobytes(), shape) * self._unit**2
                 if inverse is None:
                     # Where no cell is like another, the others' points say nothing.
                     joined, cross = alone[place], from_own[place].kernel(shape) * self._unit**2
@@ -372,9 +336,9 @@ class _Joined:
         return np.where((self.cell == jump.cell) | (jump.cell is None), jump.inside(self.x), 0.0)
 
     @cached_property
-    def parts(self) -> _Parts:
+    def parts(self) -> KernelParts:
         """Of the kernels of the points with each other."""
-        return _Parts(self.x, self.x)
+        return KernelParts(self.x, self.x)
 
 
 def _join(cells: Sequence[Points], first: int = 0) -> _Joined:

@@ -1,0 +1,53 @@
+"""How much the values of a curve at two sizes have to do with each other: an offset, a smooth and a rough part.
+
+Source: C. E. Rasmussen and C. K. I. Williams, Gaussian Processes for Machine Learning (2006), chapter 4.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
+_ROUGH_OCTAVES = 2.5
+_OFFSET = 0.4
+
+
+class Shape(NamedTuple):
+    """One hypothesis of how a curve moves: deviations of its parts in log units, and the octaves of the smooth one."""
+
+    smooth: float
+    octaves: float
+    rough: float
+
+
+class KernelParts:
+    """What every kernel between the same two rows of sizes is made of: exponentials are dear, sums are not."""
+
+    def __init__(self, first: Array, second: Array) -> None:
+        self._distance = np.abs(first[:, None] - second[None, :])
+        self._rough = np.exp(-self._distance / _ROUGH_OCTAVES)
+        self._smooth: dict[float, Array] = {}
+
+    def kernel(self, shape: Shape) -> Array:
+        """The kernel of that shape; a new array."""
+        covariance = shape.rough**2 * self._rough
+        covariance += _OFFSET**2
+        if shape.smooth:
+            if shape.octaves not in self._smooth:
+                scaled = (math.sqrt(3) / shape.octaves) * self._distance
+                self._smooth[shape.octaves] = (1 + scaled) * np.exp(-scaled)
+            covariance += shape.smooth**2 * self._smooth[shape.octaves]
+        return np.asarray(covariance)
+
+
+@lru_cache(maxsize=1024)
+def own_kernel(sizes: bytes, shape: Shape) -> Array:
+    """The kernel of a grid of sizes with itself, which is asked for again and again; not to be changed."""
+    x = np.frombuffer(sizes)
+    return KernelParts(x, x).kernel(shape)
