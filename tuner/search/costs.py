@@ -46,6 +46,11 @@ class Budget:
     warm_up_executions: int = 2
     repeat_executions: int = 2
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether it says nothing: no limit, nor what is enough."""
+        return self.executions is None and self.seconds is None and self.regret is None
+
 
 class CostModel:
     """The cost of a visit in one cell by size, from the visits of that cell, or of all cells where it has none.

@@ -23,16 +23,13 @@ from ccl_dispatch.tuner.search.base import (
 from ccl_dispatch.tuner.search.costs import LONG_VISIT, Budget, CostModel
 from ccl_dispatch.tuner.search.family import CellView, Family, checkpoint, make_grid
 from ccl_dispatch.tuner.search.index import FamilyPoints, Index, Known
+from ccl_dispatch.tuner.search.looks import first_looks
 from ccl_dispatch.tuner.search.proof import Proof, missing_proofs
 
 Array = NDArray[np.float64]
 
 # Numbers of repetitions that a visit may have.
 _CHOICES = (1, 2, 4, 10, 30, 100, 400, 1300, 4096)
-# The first look at the first cell of a family, in sizes: few where the budget has room for few.
-_LOOKS = (3, 9)
-# And at its other cells: both ends and one between, enough to see whether they are alike.
-_LOOKS_OF_OTHERS = 2
 # A sweep that no budget ends is over when so little may be left to win; one with a budget, at nothing.
 _ENOUGH = 3e-4
 _NOTHING = 1e-12
@@ -124,7 +121,9 @@ class RegretSampler(PointSampler):
             for family in space.all_families
         ]
         self._index = Index(space)
-        self._looks = self._first_looks()
+        executions = self._budget.executions
+        visits = None if executions is None else self._visits(executions) / len(self._grids)
+        self._looks = first_looks(space, self._grids, visits, hurried=not self._budget.is_empty)
         self._noise: tuple[int, Mapping[str, Noise]] = (-1, {})
         self._states: dict[str, tuple[object, _CellState]] = {}
         self._family_known: dict[int, tuple[object, list[_CellState]]] = {}
@@ -235,32 +234,6 @@ class RegretSampler(PointSampler):
             if len(places):
                 return name, grid.sizes[int(places[-1])]
         return None
-
-    def _first_looks(self) -> list[tuple[str, int]]:
-        """The points of the first look, both ends of every cell first, then what halves the widest gaps."""
-        budget = self._budget
-        low, high = _LOOKS
-        count = high
-        if budget.executions is None and budget.seconds is None and budget.regret is None:
-            # Nobody is in a hurry: every octave, everywhere.
-            spans = [grid.x[-1] - grid.x[0] for grid in self._grids.values()]
-            count = max(high, 1 + round(float(max(spans))))
-        if budget.executions is not None:
-            visits = self._visits(budget.executions) / len(self._grids)
-            # Half of a small budget, less than a tenth of a large one: 5 sizes of 7 visits, 6 of 13, 9 of 60.
-            count = min(high, max(low, round(2 + 1.1 * math.log2(max(visits, 1.0)))))
-        waves: list[list[tuple[str, int]]] = []
-        for family in self.space.all_families:
-            for place, name in enumerate(family):
-                first = place == 0 or count > high
-                sizes = _spread(self._grids[name].x, count if first else _LOOKS_OF_OTHERS, 0 if first else place)
-                order = [sizes[0], sizes[-1], *_halving(sizes)] if len(sizes) > 1 else sizes
-                for depth, at in enumerate(order):
-                    while len(waves) <= depth:
-                        waves.append([])
-                    waves[depth].append((name, self._grids[name].sizes[at]))
-        shapes = [(name, size) for name in self._grids for size in sorted(self.space.workload.get(name, {}))]
-        return list(dict.fromkeys([point for wave in waves for point in wave] + shapes))
 
     def _visits(self, executions: float) -> float:
         """How many of the shortest visits that many executions are."""
@@ -400,24 +373,3 @@ def _doubts(view: CellView, place: int, repeats: int, noise: Mapping[str, Noise]
             least = _DOUBT_LEFT * loss if repeats >= LONG_VISIT else -1.0
             doubts[name] = Doubt(offset, float(mean), variance, noise[name].scale, least, noise[name].first.usable)
     return doubts
-
-
-def _spread(x: Array, count: int, turn: int) -> list[int]:
-    """Places of about `count` sizes, even on the log axis, both ends among them; `turn` shifts those between."""
-    shift = (turn * 0.618) % 1.0 - 0.5 if turn else 0.0
-    inner = (np.arange(1, count - 1) + shift * 0.8) / (count - 1)
-    wanted = x[0] + (x[-1] - x[0]) * np.concatenate([[0.0], inner, [1.0]])
-    return sorted({int(np.argmin(np.abs(x - at))) for at in wanted.tolist()})
-
-
-def _halving(places: Sequence[int]) -> list[int]:
-    """The inner places, those that halve the widest gaps first."""
-    order = []
-    gaps = [(0, len(places) - 1)]
-    while gaps:
-        low, high = gaps.pop(0)
-        if high - low > 1:
-            middle = (low + high) // 2
-            order.append(places[middle])
-            gaps += [(low, middle), (middle, high)]
-    return order

@@ -1,0 +1,74 @@
+"""The first look: which points are measured before anything is known that could choose them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ccl_dispatch.tuner.search.base import SearchSpace
+from ccl_dispatch.tuner.search.family import CellGrid
+
+Array = NDArray[np.float64]
+
+# The first look at the first cell of a family, in sizes: few where the budget has room for few.
+_LOOKS = (3, 9)
+# And at its other cells: both ends and one between, enough to see whether they are alike.
+_LOOKS_OF_OTHERS = 2
+
+
+def first_looks(
+    space: SearchSpace, grids: Mapping[str, CellGrid], visits: float | None, *, hurried: bool
+) -> list[tuple[str, int]]:
+    """Cells and sizes in order: both ends of every cell first, then what halves the widest gaps, then the workload.
+
+    Args:
+        space: the points.
+        grids: of its cells, by name.
+        visits: short ones that the budget has room for, for each cell; None where executions have no limit.
+        hurried: whether there is a budget at all; without one every octave of every cell is looked at.
+    """
+    low, high = _LOOKS
+    count = high
+    if not hurried:
+        # Nobody is in a hurry: every octave, everywhere.
+        spans = [grid.x[-1] - grid.x[0] for grid in grids.values()]
+        count = max(high, 1 + round(float(max(spans))))
+    if visits is not None:
+        # Half of a small budget, less than a tenth of a large one: 5 sizes of 7 visits, 6 of 13, 9 of 60.
+        count = min(high, max(low, round(2 + 1.1 * math.log2(max(visits, 1.0)))))
+    waves: list[list[tuple[str, int]]] = []
+    for family in space.all_families:
+        for place, name in enumerate(family):
+            first = place == 0 or count > high
+            sizes = _spread(grids[name].x, count if first else _LOOKS_OF_OTHERS, 0 if first else place)
+            order = [sizes[0], sizes[-1], *_halving(sizes)] if len(sizes) > 1 else sizes
+            for depth, at in enumerate(order):
+                while len(waves) <= depth:
+                    waves.append([])
+                waves[depth].append((name, grids[name].sizes[at]))
+    shapes = [(name, size) for name in grids for size in sorted(space.workload.get(name, {}))]
+    return list(dict.fromkeys([point for wave in waves for point in wave] + shapes))
+
+
+def _spread(x: Array, count: int, turn: int) -> list[int]:
+    """Places of about `count` sizes, even on the log axis, both ends among them; `turn` shifts those between."""
+    shift = (turn * 0.618) % 1.0 - 0.5 if turn else 0.0
+    inner = (np.arange(1, count - 1) + shift * 0.8) / (count - 1)
+    wanted = x[0] + (x[-1] - x[0]) * np.concatenate([[0.0], inner, [1.0]])
+    return sorted({int(np.argmin(np.abs(x - at))) for at in wanted.tolist()})
+
+
+def _halving(places: Sequence[int]) -> list[int]:
+    """The inner places, those that halve the widest gaps first."""
+    order = []
+    gaps = [(0, len(places) - 1)]
+    while gaps:
+        low, high = gaps.pop(0)
+        if high - low > 1:
+            middle = (low + high) // 2
+            order.append(places[middle])
+            gaps += [(low, middle), (middle, high)]
+    return order
