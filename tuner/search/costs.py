@@ -20,8 +20,8 @@ _REPEAT_SECONDS = 1e-4
 _VISIT_SECONDS = 1e-3
 # From so many repetitions on a visit is long: it may end early, and its warm-up is a small part of it.
 LONG_VISIT = 8
-# From that growth on (of log time over log bytes) a collective is bound by bandwidth, or soon will be.
-_STEEP = 0.6
+# By so much a latency may be too small, when what lies beyond is told from how it grew.
+_MARGIN = 0.1
 # So many visits tell what one costs beside its repetitions.
 _FEW = 15
 
@@ -71,10 +71,7 @@ class CostModel:
         sizes = sorted(by_size)
         self._x = np.log2(np.asarray(sizes, dtype=float))
         self._log_seconds = np.log(np.maximum([median(by_size[size]) for size in sizes], 1e-9))
-        self._slope = 1.0
-        if len(self._x) > 1:
-            rise = float(self._log_seconds[-1] - self._log_seconds[-2]) / float(self._x[-1] - self._x[-2]) / math.log(2)
-            self._slope = (1 + min(rise, 1.0)) / 2 if rise > _STEEP else 1.0
+        self._growth = _growth(self._x, self._log_seconds)
         per_repeat = [visit.repeat_executions for _, visit in timed]
         self._repeat_executions = float(median(per_repeat)) if per_repeat else float(budget.repeat_executions)
         warmed = _warmed(mine) or _warmed(everyone)
@@ -99,9 +96,7 @@ class CostModel:
         each = np.exp(np.interp(x, self._x, self._log_seconds)) if known else np.full(len(x), _REPEAT_SECONDS)
         if known:
             # Beyond the largest size so far time may grow with the bytes: a visit must not take what is not there.
-            # Where it nearly does so already, it will not do much more.
-            beyond = np.maximum(x - self._x[-1], 0.0)
-            each = each * np.exp2(self._slope * beyond)
+            each = each * (1 + self._growth * (np.exp2(np.maximum(x - self._x[-1], 0.0)) - 1))
         # Warm-up and checks run the collective as well: as long as so many repetitions. The rest is book-keeping.
         runs = self.executions(repeats) / max(self._repeat_executions, 1.0)
         return np.asarray(self._visit_seconds + runs[:, None] * each[None, :])
@@ -118,6 +113,18 @@ class CostModel:
         if budget.seconds is not None or budget.executions is None:
             total += self.seconds(x, repeats) / (budget.seconds or 1.0)
         return total
+
+
+def _growth(x: Array, log_seconds: Array) -> float:
+    """The part of the largest size's time that grows with the bytes from there on, where time is latency + bytes /
+    bandwidth: at most what the growth up to there and the margin allow, all of it where nothing tells.
+    """
+    before = np.flatnonzero(x <= x[-1] - 1) if len(x) else x
+    if not len(before):
+        return 1.0
+    last = int(before[-1])
+    slower = 1 + _MARGIN - math.exp(float(log_seconds[last] - log_seconds[-1]))
+    return min(max(slower / (1 - 2 ** float(x[last] - x[-1])), 0.0), 1.0)
 
 
 def _timed(observations: Sequence[Observation]) -> list[tuple[int, Visit]]:

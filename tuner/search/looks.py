@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from statistics import median
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ccl_dispatch.tuner.search.base import SearchSpace
+from ccl_dispatch.tuner.search.base import Observation, SearchSpace
 from ccl_dispatch.tuner.search.family import CellGrid
 
 Array = NDArray[np.float64]
@@ -17,6 +19,11 @@ Array = NDArray[np.float64]
 _LOOKS = (3, 9)
 # And at its other cells: both ends and one between, enough to see whether they are alike.
 _LOOKS_OF_OTHERS = 2
+# Of the time that is left for a cell a look may take that part, one at the largest size half of it, and nearly all
+# where a candidate may be used there.
+_TIME_OF_A_LOOK = 0.3
+_TIME_OF_THE_LARGEST = 0.5
+_TIME_OF_THE_LAST = 0.97
 
 
 def first_looks(
@@ -51,6 +58,58 @@ def first_looks(
                 waves[depth].append((name, grids[name].sizes[at]))
     shapes = [(name, size) for name in grids for size in sorted(space.workload.get(name, {}))]
     return list(dict.fromkeys([point for wave in waves for point in wave] + shapes))
+
+
+def next_look(
+    waiting: Sequence[tuple[str, int]],
+    grids: Mapping[str, CellGrid],
+    finished: Sequence[Observation],
+    seen: Mapping[str, set[int]],
+    seconds: float,
+    takes: Callable[[str], Array],
+) -> tuple[str, int] | None:
+    """The first point of the first look that there is time for.
+
+    Under a limit of time from small sizes to large ones: what larger ones take is told from how time grows up to there.
+    The largest may take nearly all that is left, and so may, where it would take more, the largest size that does not;
+    unless the candidates are behind up to there, so that a table would most likely use the baseline anyway. The very
+    first is always taken: nothing is known yet of what a visit takes.
+
+    Args:
+        waiting: the looks that are left, not empty.
+        grids: of the cells, by name.
+        finished: visits so far.
+        seen: per cell the sizes that were measured, or are being measured.
+        seconds: what is left of the time.
+        takes: the seconds of the shortest visit at each size of a cell.
+    """
+    if math.isinf(seconds) or not any(seen.values()):
+        return waiting[0]
+    takes = functools.cache(takes)
+    names = list(dict.fromkeys(name for name, _ in waiting))
+    room = seconds / len(names)
+    for name, size in sorted(waiting, key=lambda look: look[1]):
+        sizes = grids[name].sizes
+        part = _TIME_OF_A_LOOK
+        if size == sizes[-1]:
+            part = _TIME_OF_THE_LARGEST if _is_behind(name, finished) else _TIME_OF_THE_LAST
+        if takes(name)[sizes.index(size)] <= part * room:
+            return name, size
+    for name in names:
+        above = grids[name].x > math.log2(max(seen[name], default=1))
+        places = np.flatnonzero(above & (takes(name) <= _TIME_OF_THE_LAST * room))
+        if len(places) and not _is_behind(name, finished):
+            return name, grids[name].sizes[int(places[-1])]
+    return None
+
+
+def _is_behind(cell: str, finished: Sequence[Observation]) -> bool:
+    """Whether no candidate led at the largest size that was measured in the cell."""
+    mine = [o for o in finished if o.cell == cell and any(points.repeats for points in o.samples.values())]
+    if not mine:
+        return False
+    last = max(mine, key=lambda o: o.size)
+    return all(median(points.repeats) < 0 for points in last.samples.values() if points.repeats)
 
 
 def _spread(x: Array, count: int, turn: int) -> list[int]:

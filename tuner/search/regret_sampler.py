@@ -23,8 +23,9 @@ from ccl_dispatch.tuner.search.base import (
 from ccl_dispatch.tuner.search.costs import LONG_VISIT, Budget, CostModel
 from ccl_dispatch.tuner.search.family import CellView, Family, checkpoint, make_grid
 from ccl_dispatch.tuner.search.index import FamilyPoints, Index, Known
-from ccl_dispatch.tuner.search.looks import first_looks
+from ccl_dispatch.tuner.search.looks import first_looks, next_look
 from ccl_dispatch.tuner.search.proof import Proof, missing_proofs
+from ccl_dispatch.tuner.search.spare import spare_look
 
 Array = NDArray[np.float64]
 
@@ -41,6 +42,10 @@ _NOISE_GROWTH = 2.0
 # Visits go without a warm-up once so many have shown that the first call is like all others; each eighth looks again.
 _ENOUGH_FIRSTS = 3
 _WARM_UP_EVERY = 8
+
+
+# A warm-up that only looks again at first calls may take that part of the time that is left.
+_TIME_TO_LOOK_AGAIN = 0.1
 
 
 class _Best(NamedTuple):
@@ -67,6 +72,11 @@ class _CellState:
     longest: float
     proofs: tuple[tuple[float, Proof], ...]
     regret: float
+
+    def affordable(self, choices: Array, left: float, seconds: float) -> NDArray[np.bool_]:
+        """The sizes that the budget has room for a shortest visit of."""
+        times = self.costs.seconds(self.view.grid.x, choices[:1])[0]
+        return np.asarray((times <= seconds) & (self.uses[0] <= left))
 
     def affordable_rates(self, choices: Array, rows: int, seconds: float) -> Array:
         """The first rows of `rates`, nothing where a visit takes longer than `seconds`."""
@@ -145,7 +155,15 @@ class RegretSampler(PointSampler):
         seconds = math.inf if self._budget.seconds is None else self._budget.seconds - known.seconds
         noise = self._noise_at(finished)
         warm_up = self._warms_up(noise)
-        look = self._next_look(waiting, seen, finished, seconds, warm_up=warm_up) if waiting else None
+        look = None
+        if waiting:
+
+            def takes(name: str) -> Array:
+                mine = [o for o in finished if o.cell == name]
+                costs = CostModel(self._budget, mine, finished, warm_up=warm_up)
+                return np.asarray(costs.seconds(self._grids[name].x, self._choices[:1])[0])
+
+            look = next_look(waiting, self._grids, finished, seen, seconds, takes)
         if look is not None:
             name, size = look
             near = [o for o in finished if o.cell == name]
@@ -154,7 +172,7 @@ class RegretSampler(PointSampler):
                 return Outlook(None, math.inf, len(waiting), exhausted="executions")
             doubts = self._first_doubts(finished) if uses[0] < left else {}
             first = Proposal(name, size, int(self._choices[0]), doubts)
-            return Outlook(self._warmed(first, left, len(finished), needed=warm_up), math.inf, len(waiting))
+            return Outlook(self._warmed(first, left, seconds, finished, needed=warm_up), math.inf, len(waiting))
         states = [
             state
             for place, own in enumerate(known.families)
@@ -162,18 +180,21 @@ class RegretSampler(PointSampler):
         ]
         regret = math.fsum(state.regret for state in states) / len(states)
         unlimited = self._budget.executions is None and self._budget.seconds is None
-        enough = self._budget.regret or (_ENOUGH if unlimited else _NOTHING)
+        enough = self._budget.regret or (_ENOUGH if unlimited else 0.0)
         exhausted = ""
         if all(state.uses[0] > left for state in states):
             exhausted = "executions"
         elif all(state.shortest > seconds for state in states):
             exhausted = "seconds"
-        if exhausted or regret <= enough:
+        if exhausted or regret < enough:
             return Outlook(None, regret, exhausted=exhausted)
         # Without a limit a visit that wins next to nothing is not worth waiting for.
-        least = _SLIGHT * enough if unlimited else _NOTHING
-        proposal = self._best(states, left, seconds, noise, least)
-        return Outlook(proposal and self._warmed(proposal, left, len(finished), needed=warm_up), regret)
+        proposal = self._best(states, left, seconds, noise, _SLIGHT * enough if unlimited else _NOTHING)
+        if proposal is None and not unlimited:
+            views = [(state.view, state.affordable(self._choices, left, seconds)) for state in states]
+            place = spare_look(views, finished, noise)
+            proposal = place and Proposal(*place, int(self._choices[0]))
+        return Outlook(proposal and self._warmed(proposal, left, seconds, finished, needed=warm_up), regret)
 
     def _warms_up(self, noise: Mapping[str, Noise]) -> bool:
         """Whether also a short visit needs a warm-up: until first calls are known well enough."""
@@ -181,15 +202,23 @@ class RegretSampler(PointSampler):
             own.first.usable and own.first.seen >= _ENOUGH_FIRSTS for own in noise.values()
         )
 
-    def _warmed(self, proposal: Proposal, left: float, visits: int, *, needed: bool) -> Proposal:
+    def _warmed(
+        self, proposal: Proposal, left: float, seconds: float, finished: Sequence[Observation], *, needed: bool
+    ) -> Proposal:
         """The proposal, with a warm-up if it is long, if short ones need one, or to look again at first calls.
 
         Which visit is the best is decided without regard to the latter: it would be the same.
         """
+        if needed or proposal.repeats >= LONG_VISIT or len(finished) % _WARM_UP_EVERY:
+            return proposal._replace(warm_up=needed or proposal.repeats >= LONG_VISIT)
         budget = self._budget
-        affordable = left >= budget.fixed_executions + proposal.repeats * budget.repeat_executions
-        again = visits % _WARM_UP_EVERY == 0 and affordable
-        return proposal._replace(warm_up=needed or again or proposal.repeats >= LONG_VISIT)
+        again = left >= budget.fixed_executions + proposal.repeats * budget.repeat_executions
+        if again and budget.seconds is not None:
+            mine = [o for o in finished if o.cell == proposal.cell]
+            costs = CostModel(budget, mine, finished)
+            x, repeats = np.log2([float(proposal.size)]), np.array([float(proposal.repeats)])
+            again = float(costs.seconds(x, repeats)[0, 0]) <= _TIME_TO_LOOK_AGAIN * seconds
+        return proposal._replace(warm_up=again)
 
     def _left(self, known: Known) -> float:
         """The executions that are left of the budget, those of points that are being measured taken off."""
@@ -199,41 +228,6 @@ class RegretSampler(PointSampler):
         return (
             budget.executions - known.executions - known.pending * (budget.fixed_executions + budget.repeat_executions)
         )
-
-    def _next_look(
-        self,
-        waiting: Sequence[tuple[str, int]],
-        seen: Mapping[str, set[int]],
-        finished: Sequence[Observation],
-        seconds: float,
-        *,
-        warm_up: bool,
-    ) -> tuple[str, int] | None:
-        """The first point of the first look that there is time for.
-
-        Where the time would not do for the largest sizes, the largest for which half of it would; then none. The very
-        first is always taken: nothing is known yet of what a visit takes.
-        """
-        if math.isinf(seconds) or not any(seen.values()):
-            return waiting[0]
-        costs: dict[str, CostModel] = {}
-
-        def cost(name: str, sizes: Array) -> Array:
-            if name not in costs:
-                mine = [o for o in finished if o.cell == name]
-                costs[name] = CostModel(self._budget, mine, finished, warm_up=warm_up)
-            return np.asarray(costs[name].seconds(sizes, self._choices[:1])[0])
-
-        for name, size in waiting:
-            if cost(name, np.log2([float(size)]))[0] <= seconds:
-                return name, size
-        for name in dict.fromkeys(name for name, _ in waiting):
-            grid = self._grids[name]
-            above = grid.x > math.log2(max(seen[name], default=1))
-            places = np.flatnonzero(above & (cost(name, grid.x) <= seconds / 2))
-            if len(places):
-                return name, grid.sizes[int(places[-1])]
-        return None
 
     def _visits(self, executions: float) -> float:
         """How many of the shortest visits that many executions are."""

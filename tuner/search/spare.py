@@ -1,0 +1,58 @@
+"""What a budget is spent on that nothing else needs: where a surprise could be that no belief has thought of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ccl_dispatch.tuner.curves import Noise
+from ccl_dispatch.tuner.search.base import Observation, joined_samples
+from ccl_dispatch.tuner.search.family import CellView
+
+# Sizes that lie further apart than that have something between them that nobody looked at.
+_OCTAVE = 1.0
+
+
+def spare_look(
+    cells: Sequence[tuple[CellView, NDArray[np.bool_]]],
+    finished: Sequence[Observation],
+    noise: Mapping[str, Noise],
+) -> tuple[str, int] | None:
+    """Cell and size that are looked at once by every belief nothing is left to win; None when there is none.
+
+    Beliefs about curves come from what was measured, and what is certain by them may be wrong in two ways: an island
+    that no size was measured in, and a lone sample that was an outlier. So the widest gap of more than an octave is
+    halved, and when there is none the lone sample that decides the most is taken again.
+
+    Args:
+        cells: what is known of each, and the sizes that the budget has room for.
+        finished: visits so far.
+        noise: of the study, per candidate.
+    """
+    seen: dict[str, dict[int, int]] = {view.grid.name: {} for view, _ in cells}
+    for name, own in noise.items():
+        for (cell, size), samples in joined_samples(finished, name).items():
+            if cell in seen:
+                count = len(samples.repeats) + (len(samples.firsts) if own.first.usable else 0)
+                seen[cell][size] = min(count, seen[cell].get(size, count))
+    gaps, lone = [], []
+    for view, affordable in cells:
+        grid = view.grid
+        known = np.array([size in seen[grid.name] for size in grid.sizes])
+        known[list(view.closed)] = True
+        places = np.flatnonzero(known)
+        for low, high in zip(places[:-1].tolist(), places[1:].tolist(), strict=True):
+            middle = int(np.argmin(np.abs(grid.x - (grid.x[low] + grid.x[high]) / 2)))
+            if grid.x[high] - grid.x[low] > _OCTAVE and not known[middle] and affordable[middle]:
+                gaps.append((float(grid.x[high] - grid.x[low]), grid.name, grid.sizes[middle]))
+        # What lies half-way to its neighbours is decided by a size.
+        octaves = np.gradient(grid.x[places]) if len(places) > 1 else np.ones(len(places))
+        for at, span in zip(places.tolist(), octaves.tolist(), strict=True):
+            size = grid.sizes[at]
+            if seen[grid.name].get(size) == 1 and at not in view.closed and affordable[at]:
+                lead = max(abs(float(one.mean[at])) for one in view.leads.values())
+                lone.append((span * lead, grid.name, size))
+    found = max(gaps or lone, default=None, key=lambda item: (item[0], -item[2], item[1]))
+    return found and found[1:]
