@@ -86,6 +86,9 @@ class Benchmark:
             print(f"ours by family, 1/{1 / fraction:.0f} in executions")
             print("\n".join(report.by_family(rows, compare.COSTS[0], fraction)))
             verdicts += checks.judge_regrets(usual, fraction, mean, worst, "usual noise")
+            measured = [row for row in usual if row.family == "published"]
+            if measured:
+                verdicts += checks.judge_regrets(measured, fraction, mean, worst, "published measurements")
         for label, group in (("all landscapes", rows), ("usual noise", usual)):
             for cost in compare.COSTS if with_rivals else ():
                 verdicts += checks.judge_ratios(report.ratios(group, cost, self.fractions), f"{label}, {cost}")
@@ -164,12 +167,17 @@ class Benchmark:
 
 
 def chosen_landscapes(seed: int, each: int, of_published: int, families: tuple[str, ...]) -> list[Landscape]:
-    """`each` of every family, and some of the published ones, those of GPUs first, by chance of the seed."""
+    """`each` of every family, and some of the published ones: by turns from each platform, by chance of the seed."""
     found = published() if of_published else []
-    gpus = [one for one in found if not one.name.startswith("cpu")]
-    others = [one for one in found if one.name.startswith("cpu")]
-    order = np.random.default_rng(seed).permutation(len(others))
-    return simulated(seed, each, families) + [*gpus, *(others[at] for at in order)][:of_published]
+    turns: dict[str, int] = {}
+    order = []
+    for at in np.random.default_rng(seed).permutation(len(found)).tolist():
+        platform = found[at].name.partition("-")[0]
+        turns[platform] = turns.get(platform, 0) + 1
+        order.append((turns[platform], at))
+    # In the order of turns, not of files: the first so many are spread over all platforms.
+    order.sort(key=lambda item: item[0])
+    return simulated(seed, each, families) + [found[at] for _, at in order[:of_published]]
 
 
 def prepare_process() -> None:

@@ -21,26 +21,32 @@ def published(folder: Path = FOLDER) -> list[Landscape]:
     Raises:
         MeasurementFileError: a file is wrong.
     """
-    return [one for path in sorted(folder.glob("*.csv")) for one in _of_file(path)]
+    found: list[Landscape] = []
+    numbers: dict[str, int] = {}
+    for path in sorted(folder.glob("*.csv")):
+        for platform in _platforms(path):
+            kind = path.stem.split("-")[0]
+            number = numbers[kind] = numbers.get(kind, -1) + 1
+            found += _of_platform(path, platform, f"{kind}{number}")
+    return found
 
 
-def _of_file(path: Path) -> list[Landscape]:
+def _of_platform(path: Path, platform: str, label: str) -> list[Landscape]:
     # Files keep several platforms apart by a column; a ReplayCurves takes one.
     found = []
-    for number, platform in enumerate(_platforms(path)):
-        curves = ReplayCurves(read_measurements(path, {"platform": platform}))
-        for cell in curves.cells():
-            for pair in itertools.combinations(curves.backends(cell), 2):
-                try:
-                    low, high = curves.range_of(cell, pair)
-                except ValueError:
-                    continue  # nothing in common
-                if high < low << LEAST_OCTAVES:
-                    continue
-                knots = np.array([size for size in curves.sizes(cell) if low <= size <= high], np.int64)
-                log_us = np.log([[curves.true_latency_us(cell, name, int(size)) for size in knots] for name in pair])
-                name = f"{path.stem.split('-')[0]}{number}-{cell.dtype}-ws{cell.world_size}-{pair[0]}-{pair[1]}"
-                found.append(Landscape(name, "published", knots, log_us, cell, pair))
+    curves = ReplayCurves(read_measurements(path, {"platform": platform}))
+    for cell in curves.cells():
+        for pair in itertools.combinations(curves.backends(cell), 2):
+            try:
+                low, high = curves.range_of(cell, pair)
+            except ValueError:
+                continue  # nothing in common
+            if high < low << LEAST_OCTAVES:
+                continue
+            knots = np.array([size for size in curves.sizes(cell) if low <= size <= high], np.int64)
+            log_us = np.log([[curves.true_latency_us(cell, name, int(size)) for size in knots] for name in pair])
+            name = f"{label}-{cell.dtype}-ws{cell.world_size}-{pair[0]}-{pair[1]}"
+            found.append(Landscape(name, "published", knots, log_us, cell, pair))
     return found
 
 
