@@ -13,6 +13,7 @@ from landscapes.model import Landscape
 
 FOLDER = Path(__file__).parents[2] / "tests" / "data" / "measurements"
 LEAST_OCTAVES = 5
+_VENDORS = ("rccl", "nccl")
 
 
 def published(folder: Path = FOLDER) -> list[Landscape]:
@@ -36,7 +37,7 @@ def _of_platform(path: Path, platform: str, label: str) -> list[Landscape]:
     found = []
     curves = ReplayCurves(read_measurements(path, {"platform": platform}))
     for cell in curves.cells():
-        for pair in itertools.combinations(curves.backends(cell), 2):
+        for pair in itertools.combinations(sorted(curves.backends(cell), key=_rank), 2):
             try:
                 low, high = curves.range_of(cell, pair)
             except ValueError:
@@ -48,6 +49,11 @@ def _of_platform(path: Path, platform: str, label: str) -> list[Landscape]:
             name = f"{label}-{cell.dtype}-ws{cell.world_size}-{pair[0]}-{pair[1]}"
             found.append(Landscape(name, "published", knots, log_us, cell, pair))
     return found
+
+
+def _rank(backend: str) -> int:
+    """What serves everything is the baseline where it is one of the two."""
+    return 0 if backend in _VENDORS else 1
 
 
 def _platforms(path: Path) -> list[str]:

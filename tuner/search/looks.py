@@ -19,9 +19,9 @@ Array = NDArray[np.float64]
 _LOOKS = (3, 9)
 # And at its other cells: both ends and one between, enough to see whether they are alike.
 _LOOKS_OF_OTHERS = 2
-# Of the time that is left for a cell a look may take that part, one at the largest size half of it, and nearly all
-# where a candidate may be used there.
-_TIME_OF_A_LOOK = 0.3
+# Of the time that is left for a cell a look may take that part, one at the largest size half of it; and nearly all where
+# a table could use a candidate up to there.
+_TIME_OF_A_LOOK = 0.2
 _TIME_OF_THE_LARGEST = 0.5
 _TIME_OF_THE_LAST = 0.97
 
@@ -72,8 +72,8 @@ def next_look(
 
     Under a limit of time from small sizes to large ones: what larger ones take is told from how time grows up to there.
     The largest may take nearly all that is left, and so may, where it would take more, the largest size that does not;
-    unless the candidates are behind up to there, so that a table would most likely use the baseline anyway. The very
-    first is always taken: nothing is known yet of what a visit takes.
+    unless the candidates are behind up to there, so that a table would most likely use the baseline anyway. What was
+    left out below comes last. The very first look is always taken: nothing is known yet of what a visit takes.
 
     Args:
         waiting: the looks that are left, not empty.
@@ -88,18 +88,23 @@ def next_look(
     takes = functools.cache(takes)
     names = list(dict.fromkeys(name for name, _ in waiting))
     room = seconds / len(names)
-    for name, size in sorted(waiting, key=lambda look: look[1]):
+    reached = {name: max(seen[name], default=0) for name in names}
+    rising = sorted(waiting, key=lambda look: look[1])
+    for name, size in rising:
         sizes = grids[name].sizes
         part = _TIME_OF_A_LOOK
         if size == sizes[-1]:
             part = _TIME_OF_THE_LARGEST if _is_behind(name, finished) else _TIME_OF_THE_LAST
-        if takes(name)[sizes.index(size)] <= part * room:
+        if size > reached[name] and takes(name)[sizes.index(size)] <= part * room:
             return name, size
     for name in names:
-        above = grids[name].x > math.log2(max(seen[name], default=1))
+        above = grids[name].x > math.log2(max(reached[name], 1))
         places = np.flatnonzero(above & (takes(name) <= _TIME_OF_THE_LAST * room))
         if len(places) and not _is_behind(name, finished):
             return name, grids[name].sizes[int(places[-1])]
+    for name, size in rising:
+        if size < reached[name] and takes(name)[grids[name].sizes.index(size)] <= _TIME_OF_A_LOOK * room:
+            return name, size
     return None
 
 
