@@ -22,8 +22,8 @@ def regret_estimate(grid: FitGrid, labels: Sequence[str]) -> float | None:
     Curves are drawn from the posterior of the fit; in each the regret of the chosen labels is taken, over the sizes at
     which a candidate may be used, and the estimate is the mean of these plus 1.28 of their standard deviations. Nine of
     ten true values lie below it (docs/benchmarks.md); a percentile that covers as many is further above the usual
-    value, since regret is skewed. What min_gain leaves to the baseline on purpose counts as well. The draws are the same ones
-    each time: same samples, same estimate.
+    value, since regret is skewed. What min_gain leaves to the baseline on purpose counts as well. The draws are the
+    same ones each time: same samples, same estimate.
 
     None when no candidate could be compared anywhere.
     """

@@ -72,6 +72,7 @@ class CellView:
         regret: what is expected to be lost by choosing now.
         leads: per candidate the posterior of its lead over the best other choice.
         offsets: per candidate the log-ratio at which that lead is zero.
+        forbidden: per candidate the sizes at which it may not be used.
     """
 
     grid: CellGrid
@@ -80,6 +81,7 @@ class CellView:
     regret: float
     leads: Mapping[str, Posterior]
     offsets: Mapping[str, Array]
+    forbidden: Mapping[str, NDArray[np.bool_]]
 
     def worth(self, choices: Sequence[int]) -> Array:
         """The expected gain of a visit, in log units of mean regret of this cell: shape (len(choices), sizes).
@@ -220,7 +222,7 @@ class Family:
                 leads.setdefault(name, lead)
                 regret += share * float(weights @ expected_loss(lead.mean, lead.deviation))
                 beliefs.append(Belief(share, lead, weights, forbidden[name], variances))
-        return CellView(grid, tuple(beliefs), tuple(pending), regret, leads, offsets)
+        return CellView(grid, tuple(beliefs), tuple(pending), regret, leads, offsets, forbidden)
 
     def _after(self, covariance: Array, place: int, candidate: str) -> Array:
         """The covariance once a point that is being measured now is known."""

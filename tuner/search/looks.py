@@ -19,8 +19,8 @@ Array = NDArray[np.float64]
 _LOOKS = (3, 9)
 # And at its other cells: both ends and one between, enough to see whether they are alike.
 _LOOKS_OF_OTHERS = 2
-# Of the time that is left for a cell a look may take that part, one at the largest size half of it; and nearly all where
-# a table could use a candidate up to there.
+# Of the time that is left for a cell a look may take that part, one at the largest size half of it; and nearly all
+# where a table could use a candidate up to there.
 _TIME_OF_A_LOOK = 0.2
 _TIME_OF_THE_LARGEST = 0.5
 _TIME_OF_THE_LAST = 0.97

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -59,6 +60,32 @@ def missing_proofs(
         else:
             place = max(run, key=lambda at: float(lead[at]))
         proofs.append(Proof(worth, grid.sizes[place], missing))
+    return proofs
+
+
+def open_limits(
+    grid: CellGrid, lead: Array, good: Collection[int], bad: Collection[int], seen: Collection[int]
+) -> list[Proof]:
+    """One for each place where the candidate's right to be used ends between two measured sizes: halve what is open.
+
+    Up to the nearest size at which it was right a candidate may not be used. Where its curve leads there, each size
+    that turns out to be right is worth its lead.
+
+    Args:
+        lead: the candidate's lead over the best other choice at each size, by its curve, as if it could be used there.
+        good, bad: sizes at which it was right, and at which it was excluded.
+        seen: sizes that were measured, or are being measured.
+    """
+    proofs = []
+    known = [place for place, size in enumerate(grid.sizes) if size in good or size in bad]
+    for low, high in itertools.pairwise(known):
+        places = [place for place in range(low + 1, high) if grid.sizes[place] not in seen]
+        if (grid.sizes[low] in bad) == (grid.sizes[high] in bad) or not places:
+            continue
+        # As likely as not the limit lies in the half beyond.
+        worth = math.fsum(float(grid.weights[place] * max(lead[place], 0.0)) for place in range(low + 1, high)) / 2
+        middle = (grid.x[low] + grid.x[high]) / 2
+        proofs.append(Proof(worth, grid.sizes[min(places, key=lambda place: abs(float(grid.x[place]) - middle))], 1))
     return proofs
 
 

@@ -24,7 +24,7 @@ from ccl_dispatch.tuner.search.costs import LONG_VISIT, Budget, CostModel
 from ccl_dispatch.tuner.search.family import CellView, Family, checkpoint, make_grid
 from ccl_dispatch.tuner.search.index import FamilyPoints, Index, Known
 from ccl_dispatch.tuner.search.looks import first_looks, next_look
-from ccl_dispatch.tuner.search.proof import Proof, missing_proofs
+from ccl_dispatch.tuner.search.proof import Proof, missing_proofs, open_limits
 from ccl_dispatch.tuner.search.spare import spare_look
 
 Array = NDArray[np.float64]
@@ -296,7 +296,12 @@ class RegretSampler(PointSampler):
         proofs: list[Proof] = []
         for name, lead in view.leads.items():
             samples = {size: found.repeats for (_, size), found in joined_samples(mine, name).items()}
-            proofs += missing_proofs(view.grid, lead.mean, samples, self._threshold, self._confidence)
+            allowed = np.where(view.forbidden[name], -np.inf, lead.mean)
+            proofs += missing_proofs(view.grid, allowed, samples, self._threshold, self._confidence)
+            bad = {o.size for o in mine if name in o.excluded}
+            if bad:
+                seen = {o.size for o in family if o.cell == view.grid.name}
+                proofs += open_limits(view.grid, lead.mean, samples.keys() - bad, bad, seen)
         regret = view.regret + math.fsum(proof.worth for proof in proofs)
         uses = costs.executions(self._choices)
         shortest = float(costs.seconds(view.grid.x, self._choices[:1]).min())
