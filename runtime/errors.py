@@ -46,13 +46,9 @@ class ConfigError(DocumentError):
 class TableError(DocumentError):
     """A dispatch table that is not valid."""
 
-    exit_code = 1
-
 
 class TableFileError(TableError):
     """A file that was named as a dispatch table and can't be read: missing, a folder, no permission."""
-
-    exit_code = 2
 
 
 class MeasurementFileError(DocumentError):

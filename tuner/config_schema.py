@@ -139,8 +139,16 @@ def _parts() -> dict[str, tuple[str, dict[str, Json], tuple[str, ...]]]:
     }
     budget = {
         "regret": _number("Estimated mean slowdown against the best backend; 0.005 is 0.5 %.", exclusiveMinimum=0),
-        "seconds": _number("Wall time.", exclusiveMinimum=0),
-        "executions": count("Runs of a collective, all backends together, warm-up included.", 1),
+        "seconds": _number(
+            "Wall time once workers are ready; of a replay, what its collectives would take. The visit under way is "
+            "finished.",
+            exclusiveMinimum=0,
+        ),
+        "executions": count(
+            "Runs of a collective, all backends together, warm-up included. Where `measure.min_seconds` asks for more "
+            "repetitions than were counted on, the last visit goes beyond.",
+            1,
+        ),
     }
     machine = {
         "architecture": {

@@ -45,6 +45,7 @@ class SweepOutcome:
     """What a sweep ended with.
 
     `stopped_by` is `searched`, or the budget that was met: `regret`, `seconds` or `executions`.
+    `unmeasured` are the cells without a measurement, `partly` those that were not measured from end to end.
     `worker_seconds` is the time from ready workers to the last point, 0 when nothing was left to measure.
     """
 
@@ -54,6 +55,8 @@ class SweepOutcome:
     stopped_by: str
     wall_seconds: float
     worker_seconds: float
+    unmeasured: tuple[str, ...] = ()
+    partly: tuple[str, ...] = ()
 
     def summary(self) -> dict[str, Any]:
         """The summary as JSON data; counts and seconds of collectives are those of the whole study."""
@@ -67,6 +70,8 @@ class SweepOutcome:
             "worker_seconds": round(self.worker_seconds, 3),
             "stopped_by": self.stopped_by,
             "regret_estimate": sum(regrets) / len(regrets) if regrets else None,
+            "unmeasured_cells": list(self.unmeasured),
+            "partly_measured_cells": list(self.partly),
             "provenance": self.table.provenance,
             "faults": count_faults(self.results),
             "slow_ranks": [item.text() for item in slow_ranks(self.results)],
@@ -164,7 +169,19 @@ def run_sweep(
             raise UsageError(no_room(plan, stopped_by))
         table = build_table(study.meta, results)
         write_table(table, out)
-    return SweepOutcome(table, out, tuple(results), stopped_by, time.perf_counter() - began, worker_seconds)
+    unmeasured, partly = uncovered(plan, results)
+    took = time.perf_counter() - began
+    return SweepOutcome(table, out, tuple(results), stopped_by, took, worker_seconds, unmeasured, partly)
+
+
+def uncovered(plan: Plan, results: Sequence[PointResult]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The cells that were not measured at all, and those whose ends were not: a table uses the baseline there."""
+    sizes: dict[str, set[int]] = {name: set() for name in plan.cells}
+    for result in results:
+        sizes[result.cell.name].add(result.size)
+    ends = {name: {grid[0], grid[-1]} for name, grid in plan.space.grid.items()}
+    unmeasured = tuple(name for name, found in sizes.items() if not found)
+    return unmeasured, tuple(name for name, found in sizes.items() if found and not ends[name] <= found)
 
 
 def study_meta(plan: Plan) -> StudyMeta:

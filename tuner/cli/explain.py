@@ -105,6 +105,12 @@ def _json(item: Considered) -> dict[str, object]:
     }
 
 
+def _extent(text: str) -> int:
+    if not text.strip().isdecimal():
+        raise ValueError(f"{text!r} is no whole number")
+    return int(text)
+
+
 def _call(options: argparse.Namespace, table: Table) -> int:
     dtype = dtype_name(options.dtype)
     if dtype not in ITEMSIZE:
@@ -114,7 +120,7 @@ def _call(options: argparse.Namespace, table: Table) -> int:
     shape = None
     try:
         if options.shape is not None:
-            shape = tuple(int(extent) for extent in options.shape.strip("[]()").replace("x", ",").split(","))
+            shape = tuple(_extent(part) for part in options.shape.strip("[]()").replace("x", ",").split(","))
             size = shape_size(shape, dtype)
         else:
             size = parse_size(int(options.size) if options.size.isdigit() else options.size)

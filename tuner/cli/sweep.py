@@ -12,6 +12,7 @@ from pathlib import Path
 import optuna
 
 import ccl_dispatch.configs
+from ccl_dispatch.runtime.document import nearest
 from ccl_dispatch.runtime.errors import MeasuringError, OutputError, UsageError
 from ccl_dispatch.tuner.cli.exit_codes import exit_code
 from ccl_dispatch.tuner.cli.options import check_writable, print_json, write_json
@@ -205,13 +206,37 @@ def _build(storage: str, out: Path) -> str:
 
 
 def config_path(name: str) -> str:
-    """The file that `name` means: a path, or a config that is shipped with the package."""
-    if not Path(name).exists() and "/" not in name:
-        for folder in ccl_dispatch.configs.__path__:
-            shipped = Path(folder) / f"{name.removesuffix('.yaml')}.yaml"
-            if shipped.is_file():
-                return str(shipped)
-    return name
+    """The file that `name` means: a path, or a config that is shipped with the package.
+
+    Raises:
+        UsageError: it is neither.
+    """
+    if Path(name).exists():
+        return name
+    shipped = {path.stem: path for folder in ccl_dispatch.configs.__path__ for path in Path(folder).glob("*.yaml")}
+    if name.removesuffix(".yaml") in shipped:
+        return str(shipped[name.removesuffix(".yaml")])
+    told = nearest(name, sorted(shipped)) if "/" not in name else ""
+    raise UsageError(
+        f"{name}: there is no such file, and no config of that name comes with the package. {told}".strip()
+    )
+
+
+def _uncovered(outcome: SweepOutcome) -> str:
+    """What the table says nothing of, and the regret estimate neither; empty when every cell was measured whole."""
+    whole = len(outcome.table.cells) + len(outcome.unmeasured)
+    parts = []
+    if outcome.unmeasured:
+        named = ", ".join([*outcome.unmeasured[:2], *(["..."] if len(outcome.unmeasured) > 2 else [])])
+        parts.append(f"{len(outcome.unmeasured)} of {whole} cells ({named})")
+    if outcome.partly:
+        parts.append(f"the smallest or the largest sizes of {len(outcome.partly)} of {whole} cells")
+    if not parts:
+        return ""
+    return (
+        f"not measured: {' and '.join(parts)}; calls there use {outcome.table.baseline}, and the estimate leaves them "
+        "out. A larger budget, fewer cells or other ends of `sizes` cover them"
+    )
 
 
 def _lines(outcome: SweepOutcome, storage: str) -> list[str]:
@@ -229,6 +254,8 @@ def _lines(outcome: SweepOutcome, storage: str) -> list[str]:
     ]
     if summary["regret_estimate"] is not None:
         lines.append(f"estimated regret: {summary['regret_estimate']:.3%}")
+    if uncovered := _uncovered(outcome):
+        lines.append(uncovered)
     if faults := faults_in_words(summary["faults"]):
         lines.append(f"{faults}; with the ranks' logs: ccl-dispatch show --details {shlex.quote(str(outcome.path))}")
     lines += [f"a slow rank: {text}" for text in summary["slow_ranks"]]

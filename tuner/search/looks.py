@@ -95,8 +95,11 @@ def next_look(
         part = _TIME_OF_A_LOOK
         if size == sizes[-1]:
             part = _TIME_OF_THE_LARGEST if _is_behind(name, finished) else _TIME_OF_THE_LAST
-        if size > reached[name] and takes(name)[sizes.index(size)] <= part * room:
-            return name, size
+        cost = takes(name)[sizes.index(size)]
+        if size > reached[name] and cost <= part * room:
+            # What a look takes may be just what the largest size needs.
+            last_chance = _TIME_OF_THE_LAST * (room - cost) < takes(name)[-1] <= _TIME_OF_THE_LAST * room
+            return name, sizes[-1] if last_chance and not _is_behind(name, finished) else size
     for name in names:
         above = grids[name].x > math.log2(max(reached[name], 1))
         places = np.flatnonzero(above & (takes(name) <= _TIME_OF_THE_LAST * room))

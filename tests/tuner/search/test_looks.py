@@ -1,0 +1,79 @@
+"""The first look under a limit of time, and what visits are taken to cost beyond what was measured."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ccl_dispatch.tuner.curves import PointSamples
+from ccl_dispatch.tuner.search import Budget, Observation, RegretSampler, SearchSpace, Visit
+from ccl_dispatch.tuner.search.costs import CostModel
+from ccl_dispatch.tuner.sizes import size_grid
+
+SIZES = size_grid(16, 64 << 20, 4)
+OCTAVES = math.log2(SIZES[-1] / SIZES[0])
+Latency = Callable[[int], float]
+
+
+def _visit(size: int, lead: float, seconds: float, *, warm_up: bool, repeats: int = 1) -> Observation:
+    """Both backends take `seconds` together; a warm-up as long as a repetition."""
+    runs = repeats + warm_up
+    samples = PointSamples((lead,) * repeats, (lead,) if warm_up else ())
+    return Observation("a", size, {"fast": samples}, Visit(runs * seconds, repeats, seconds, 2, 2 * runs))
+
+
+def _sweep(latency: Latency, lead: Latency, seconds: float) -> list[Observation]:
+    """All visits until the sampler has enough."""
+    sampler = RegretSampler(SearchSpace({"a": SIZES}), ["fast"], budget=Budget(seconds=seconds), warm_up=False)
+    found: list[Observation] = []
+    while (proposal := sampler.judge(found).proposal) is not None and len(found) < 400:
+        noise = np.random.default_rng(len(found)).normal(0, 0.02)
+        one = _visit(proposal.size, lead(proposal.size) + noise, latency(proposal.size), warm_up=proposal.warm_up)
+        found = [*found, one]
+    return found
+
+
+def _affine(latency: float, bandwidth: float) -> Latency:
+    return lambda size: latency + size / bandwidth
+
+
+@pytest.mark.parametrize("bandwidth", [1e9, 1e11, 1e13], ids=["steep", "usual", "flat"])
+@pytest.mark.parametrize("share", [1.3, 2.0, 10.0])
+def test_the_largest_size_is_reached_when_there_is_time_for_it(bandwidth: float, share: float) -> None:
+    """With time for it, and a few small visits, a candidate that leads is measured at the largest size."""
+    latency = _affine(2e-5, bandwidth)
+    seconds = share * (latency(SIZES[-1]) + 12 * latency(SIZES[0]))
+    found = _sweep(latency, lambda _: 0.2, seconds)
+    assert max(o.size for o in found) == SIZES[-1]
+    assert sum(o.visit.seconds for o in found if o.visit) <= 1.1 * seconds
+
+
+@pytest.mark.parametrize("lead", [0.2, -0.2], ids=["ahead", "behind"])
+def test_a_candidate_that_is_behind_does_not_take_the_time_of_the_rest(lead: float) -> None:
+    """One visit of the largest size takes four fifths of the time: worth it where a table would use the candidate."""
+    latency = _affine(2e-5, 1e10)
+    found = _sweep(latency, lambda _: lead, latency(SIZES[-1]) / 0.8)
+    assert (max(o.size for o in found) == SIZES[-1]) == (lead > 0)
+
+
+@given(
+    start=st.floats(1e-6, 1e-3),
+    bandwidth=st.floats(1e8, 1e13),
+    places=st.lists(st.integers(0, len(SIZES) - 1), min_size=2, max_size=6, unique=True),
+)
+def test_time_beyond_the_largest_size_is_not_underrated(start: float, bandwidth: float, places: list[int]) -> None:
+    """Where time is latency + bytes / bandwidth, what larger sizes take is never told as less, nor as more than in
+    proportion to the bytes."""
+    latency = _affine(start, bandwidth)
+    seen = [_visit(SIZES[place], 0.0, latency(SIZES[place]), warm_up=False) for place in sorted(places)]
+    costs = CostModel(Budget(seconds=1.0), seen, seen, warm_up=False)
+    above = np.array(SIZES[max(places) :], dtype=float)
+    told = costs.seconds(np.log2(above), np.array([1.0]))[0]
+    largest = latency(SIZES[max(places)])
+    assert (told >= 0.999 * np.array([latency(int(size)) for size in above])).all()
+    assert (told <= 1.001 * largest * above / above[0]).all()

@@ -1,0 +1,51 @@
+"""What a budget is spent on when by every belief nothing is left to win."""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+
+import numpy as np
+
+from ccl_dispatch.tuner.curves import PointSamples
+from ccl_dispatch.tuner.search import Budget, Observation, RegretSampler, SearchSpace, Visit
+from ccl_dispatch.tuner.sizes import size_grid
+
+SIZES = size_grid(16, 4 << 20, 4)
+
+
+def _sweep(wrong: int = -1) -> tuple[list[Observation], str]:
+    """A candidate that is ten times faster everywhere; the first sample at place `wrong` of the visits is an outlier."""
+    sampler = RegretSampler(SearchSpace({"a": SIZES}), ["fast"], budget=Budget(executions=400), warm_up=False)
+    found: list[Observation] = []
+    while (proposal := sampler.judge(found).proposal) is not None and len(found) < 300:
+        values = 2.3 + np.random.default_rng(len(found)).normal(0, 0.05, proposal.repeats + 1)
+        if len(found) == wrong:
+            values[1] -= 1.5
+        samples = PointSamples(tuple(values[1:].tolist()), (float(values[0]),) if proposal.warm_up else ())
+        runs = proposal.repeats + proposal.warm_up
+        found = [
+            *found,
+            Observation("a", proposal.size, {"fast": samples}, Visit(1e-3, proposal.repeats, 1e-4, 2, 2 * runs)),
+        ]
+    return found, sampler.judge(found).exhausted
+
+
+def test_no_octave_is_left_unseen_while_there_is_a_budget() -> None:
+    """Where one backend is far ahead every size is certain after nine; the budget has room for a look everywhere."""
+    found, exhausted = _sweep()
+    seen = sorted({o.size for o in found})
+    # Sizes of the grid are a quarter of an octave apart: half of a gap may be that much more.
+    assert max(math.log2(high / low) for low, high in pairwise(seen)) <= 1.3
+    assert not exhausted
+
+
+def test_no_size_rests_on_a_lone_sample_in_the_end() -> None:
+    """What a single sample said is asked again: any of them may have been an outlier. And then it ends."""
+    found, exhausted = _sweep(wrong=12)
+    counts: dict[int, int] = {}
+    for one in found:
+        samples = one.samples["fast"]
+        counts[one.size] = counts.get(one.size, 0) + len(samples.repeats) + len(samples.firsts)
+    assert min(counts.values()) >= 2
+    assert not exhausted
