@@ -68,7 +68,8 @@ def test_a_candidate_that_is_behind_does_not_take_the_time_of_the_rest(lead: flo
 )
 def test_time_beyond_the_largest_size_is_not_underrated(start: float, bandwidth: float, places: list[int]) -> None:
     """Where time is latency + bytes / bandwidth, what larger sizes take is never told as less, nor as more than in
-    proportion to the bytes."""
+    proportion to the bytes.
+    """
     latency = _affine(start, bandwidth)
     seen = [_visit(SIZES[place], 0.0, latency(SIZES[place]), warm_up=False) for place in sorted(places)]
     costs = CostModel(Budget(seconds=1.0), seen, seen, warm_up=False)

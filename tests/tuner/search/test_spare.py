@@ -15,7 +15,7 @@ SIZES = size_grid(16, 4 << 20, 4)
 
 
 def _sweep(wrong: int = -1) -> tuple[list[Observation], str]:
-    """A candidate that is ten times faster everywhere; the first sample at place `wrong` of the visits is an outlier."""
+    """A candidate that is ten times faster everywhere; of visit `wrong` the first sample is an outlier."""
     sampler = RegretSampler(SearchSpace({"a": SIZES}), ["fast"], budget=Budget(executions=400), warm_up=False)
     found: list[Observation] = []
     while (proposal := sampler.judge(found).proposal) is not None and len(found) < 300:
