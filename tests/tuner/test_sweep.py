@@ -210,7 +210,7 @@ def test_a_real_sweep_survives_twenty_interruptions(tmp_path: Path) -> None:
     """
     (tmp_path / "real.yaml").write_text(
         "name: real\ncollective: all_gather\nbaseline: gloo\ncandidates: [shm]\nworld_sizes: [2]\n"
-        "dtypes: [bfloat16, float16, float32]\nsizes: {min: 16 B, max: 256 KiB}\nmeasure: {min_seconds: 0.3}\n"
+        "dtypes: [bfloat16, float16, float32]\nsizes: {min: 16 B, max: 256 KiB}\nmeasure: {min_seconds: 0.6}\n"
     )
     journal = tmp_path / "runs/real/study.journal"
     marker = f"CCL_DISPATCH_TEST={tmp_path}"

@@ -23,6 +23,7 @@ class Known(NamedTuple):
         seen: per cell the sizes that were measured, or are being measured.
         executions, seconds: what all visits took.
         pending: points that are being measured now.
+        done: points that are not.
     """
 
     families: list[FamilyPoints]
@@ -30,22 +31,29 @@ class Known(NamedTuple):
     executions: int
     seconds: float
     pending: int
+    done: int
 
 
 class Index:
-    """Counts the points that every proposal asks about. It remembers those that are done, which never change."""
+    """Counts the points that every proposal asks about. It remembers those that are done, which never change.
+
+    Attributes:
+        began_anew: whether the points of last time are not the first of those of this time.
+    """
 
     def __init__(self, space: SearchSpace) -> None:
         self._space = space
         self._family_of = {name: place for place, family in enumerate(space.all_families) for name in family}
         self._counted: list[Observation] = []
         self._known = self._nothing()
+        self.began_anew = False
 
     def take(self, observations: Sequence[Observation]) -> Known:
         """The counts of `observations`, in the order of their trials; cells that the space has not are left out."""
         count = len(self._counted)
         # Most are the very objects of last time, which Python sees at once.
-        if list(observations[:count]) != self._counted:
+        self.began_anew = list(observations[:count]) != self._counted
+        if self.began_anew:
             self._counted, self._known, count = [], self._nothing(), 0
         rest = list(observations[count:])
         whole = next((at for at, one in enumerate(rest) if one.pending), len(rest))
@@ -59,14 +67,15 @@ class Index:
 
     def _nothing(self) -> Known:
         families = [FamilyPoints([], []) for _ in self._space.all_families]
-        return Known(families, {name: set() for name in self._space.cells}, 0, 0.0, 0)
+        return Known(families, {name: set() for name in self._space.cells}, 0, 0.0, 0, 0)
 
 
 def _added(known: Known, observations: Sequence[Observation], family_of: dict[str, int]) -> Known:
     """`known` with more points; its lists and sets grow."""
-    executions, seconds, pending = known.executions, known.seconds, known.pending
+    executions, seconds, pending, done = known.executions, known.seconds, known.pending, known.done
     for one in observations:
         pending += one.pending
+        done += not one.pending
         if one.visit is not None:
             executions += one.visit.executions
             seconds += one.visit.seconds
@@ -74,4 +83,4 @@ def _added(known: Known, observations: Sequence[Observation], family_of: dict[st
             known.seen[one.cell].add(one.size)
             family = known.families[family_of[one.cell]]
             (family.waiting if one.pending else family.done).append(one)
-    return known._replace(executions=executions, seconds=seconds, pending=pending)
+    return known._replace(executions=executions, seconds=seconds, pending=pending, done=done)

@@ -134,6 +134,7 @@ class RegretSampler(PointSampler):
         executions = self._budget.executions
         visits = None if executions is None else self._visits(executions) / len(self._grids)
         self._looks = first_looks(space, self._grids, visits, hurried=not self._budget.is_empty)
+        self._looks_left: tuple[int, list[tuple[str, int]]] = (0, self._looks)
         self._noise: tuple[int, Mapping[str, Noise]] = (-1, {})
         self._states: dict[str, tuple[object, _CellState]] = {}
         self._family_known: dict[int, tuple[object, list[_CellState]]] = {}
@@ -147,11 +148,11 @@ class RegretSampler(PointSampler):
         return self._last[1]
 
     def _judge(self, observations: Sequence[Observation]) -> Outlook:
-        finished = [o for o in observations if not o.pending]
         known = self._index.take(observations)
+        finished = [o for o in observations if not o.pending] if known.pending else observations
         seen = known.seen
         left = self._left(known)
-        waiting = [(name, size) for name, size in self._looks if size not in seen[name]]
+        waiting = self._waiting(known)
         seconds = math.inf if self._budget.seconds is None else self._budget.seconds - known.seconds
         noise = self._noise_at(finished)
         warm_up = self._warms_up(noise)
@@ -195,6 +196,19 @@ class RegretSampler(PointSampler):
             place = spare_look(views, finished, noise)
             proposal = place and Proposal(*place, int(self._choices[0]))
         return Outlook(proposal and self._warmed(proposal, left, seconds, finished, needed=warm_up), regret)
+
+    def _waiting(self, known: Known) -> list[tuple[str, int]]:
+        """The looks that are left: of those that were left when as many points or fewer of this study were done."""
+        done, looks = self._looks_left
+        if self._index.began_anew or done > known.done:
+            looks = self._looks
+        waiting = [(name, size) for name, size in looks if size not in known.seen[name]]
+        if not known.pending:
+            # What is being measured may fail, and is to be looked at again then.
+            self._looks_left = (known.done, waiting)
+        elif looks is self._looks:
+            self._looks_left = (0, self._looks)
+        return waiting
 
     def _warms_up(self, noise: Mapping[str, Noise]) -> bool:
         """Whether also a short visit needs a warm-up: until first calls are known well enough."""
