@@ -105,6 +105,24 @@ def test_a_budget_ends_the_sweep(tmp_path: Path, budget: str, word: str) -> None
     assert summary["stopped_by"] == word
 
 
+def test_what_a_budget_left_out_is_told(tmp_path: Path) -> None:
+    """Cells that were not measured, or not from end to end, are told beside the estimate, which leaves them out."""
+    replay = f"file: {MI300X}, noise: 0.05"
+    config = _config(tmp_path, "few", "rccl", "quickreduce", replay, "budget: {executions: 14}\n")
+    done = ccl_dispatch("sweep", config, "--quiet", "--summary", "summary.json", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    table = load_table(tmp_path / summary["table"])
+    assert {cell.cell.name for cell in table.cells}.isdisjoint(summary["unmeasured_cells"])
+    assert len(table.cells) + len(summary["unmeasured_cells"]) == 3
+    assert summary["unmeasured_cells"] or summary["partly_measured_cells"]
+    assert "not measured: " in done.stdout
+    assert "calls there use rccl, and the estimate leaves them out" in done.stdout
+    config = _config(tmp_path, "all", "rccl", "quickreduce", replay, "budget: {executions: 400}\n")
+    done = ccl_dispatch("sweep", config, "--quiet", folder=tmp_path)
+    assert "not measured" not in done.stdout
+
+
 @pytest.mark.parametrize(
     "how",
     [
