@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from ccl_dispatch.tuner.curves.jumps import LEVEL, Jump, best_run
 from ccl_dispatch.tuner.curves.kernel import KernelParts, Shape, own_kernel
-from ccl_dispatch.tuner.curves.noise import OUTLIER_SCALE, OUTLIER_SHARE, Summary, deviation_of
+from ccl_dispatch.tuner.curves.noise import OUTLIER_SCALE, Summary, deviation_of
 
 Array = NDArray[np.float64]
 
@@ -46,10 +46,9 @@ SURPRISE_SHARE = 0.03
 # Curves that move by more than this are scaled down to it, and back.
 _UNIT = 0.35
 _JITTER = 1e-9
-# A lone sample that the other points contradict is taken for an outlier when that explains them better by the odds of
-# one.
-_OUTLIER_ODDS = math.log((1 - OUTLIER_SHARE) / OUTLIER_SHARE)
-# By so many deviations of their difference it has to stand out from its neighbours, of which there must be some.
+# Points whose one or two samples all others contradict are taken for outliers when that explains them better by the
+# odds of it. By so many deviations of their difference they have to stand out from their neighbours, of which there
+# must be some.
 _STANDS_OUT = 3.0
 _FEWEST_AROUND = 6
 # Up to that roughness a curve counts as calm: jumps are looked for beside it. A few; more are a rough curve.
@@ -66,13 +65,13 @@ class Points:
     Attributes:
         x: log2 sizes.
         values, variances: of the curve there.
-        lone: whether the value rests on one sample, which nothing at its size can show to be an outlier.
+        trust: log odds of its samples against being outliers, see `Summary`.
     """
 
     x: Array
     values: Array
     variances: Array
-    lone: NDArray[np.bool_]
+    trust: Array
 
     @classmethod
     def of(cls, sizes: Sequence[int], summaries: Sequence[Summary]) -> Points:
@@ -81,7 +80,7 @@ class Points:
             np.log2(np.asarray(sizes, dtype=float)),
             np.array([one.value for one in summaries]),
             np.array([one.variance for one in summaries]),
-            np.array([one.lone for one in summaries], dtype=bool),
+            np.array([one.trust for one in summaries]),
         )
 
 
@@ -131,7 +130,7 @@ class CurveModel:
         while (place := learned.model.most_doubted(cells)) is not None:
             without = _widened(cells, place)
             other = cls._learned(without, kept)
-            if other.score <= learned.score + _OUTLIER_ODDS:
+            if other.score <= learned.score + float(cells[place[0]].trust[place[1]]):
                 break
             cells, learned = without, other
         # Flat with a few jumps may explain the points better than the roughness that they have everywhere.
@@ -227,14 +226,14 @@ class CurveModel:
         return gain, Jump(cell, below, float(x[start]), float(x[end]), above)
 
     def without_outliers(self, cells: Sequence[Points]) -> list[Points]:
-        """The points, those lone ones that the others contradict with the variance that an outlier has."""
+        """The points, those of few samples that the others contradict with the variance that an outlier has."""
         found = list(cells)
         while (place := self.most_doubted(found)) is not None:
             found = _widened(found, place)
         return found
 
     def most_doubted(self, cells: Sequence[Points]) -> tuple[int, int] | None:
-        """Cell and place of the lone point that is most likely an outlier, given all others; None if none is likely.
+        """Cell and place of the point that is most likely an outlier, given all others; None if none is likely.
 
         Source for the prediction of each point from all others: Rasmussen and Williams, section 5.4.2.
         """
@@ -249,7 +248,7 @@ class CurveModel:
         inside = -0.5 * (away**2 / spread + np.log(spread))
         wide = spread + OUTLIER_SCALE**2
         outside = -0.5 * (away**2 / wide + np.log(wide))
-        odds = np.where(spikes, outside - inside - _OUTLIER_ODDS, -np.inf)
+        odds = np.where(spikes, outside - inside - np.concatenate([points.trust for points in cells]), -np.inf)
         worst = int(np.argmax(odds))
         if odds[worst] <= 0:
             return None
@@ -298,24 +297,27 @@ class CurveModel:
 
 
 def _spikes(points: Points) -> NDArray[np.bool_]:
-    """Lone points that stand out from both of their neighbours to one side: two outliers side by side are an island."""
-    if len(points.x) < _FEWEST_AROUND or not points.lone.any():
+    """Points of few samples that stand out from both neighbours to one side; two outliers in a row are an island."""
+    few = np.isfinite(points.trust)
+    if len(points.x) < _FEWEST_AROUND or not few.any():
         return np.zeros(len(points.x), dtype=bool)
     steps = np.diff(points.values) / np.sqrt(points.variances[1:] + points.variances[:-1])
     # How far it lies above its left and its right neighbour; an end has one neighbour, which counts twice.
     left = np.concatenate([[-steps[0]], steps])
     right = np.concatenate([-steps, [steps[-1]]])
     apart = np.minimum(np.abs(left), np.abs(right)) > _STANDS_OUT
-    return np.asarray(points.lone & apart & (np.sign(left) == np.sign(right)))
+    return np.asarray(few & apart & (np.sign(left) == np.sign(right)))
 
 
 def _widened(cells: Sequence[Points], place: tuple[int, int]) -> list[Points]:
     """The points, one of them as uncertain as an outlier, and not to be looked at again."""
     cell, at = place
-    variances, lone = cells[cell].variances.copy(), cells[cell].lone.copy()
+    variances, trust = cells[cell].variances.copy(), cells[cell].trust.copy()
     variances[at] += OUTLIER_SCALE**2
-    lone[at] = False
-    return [replace(points, variances=variances, lone=lone) if n == cell else points for n, points in enumerate(cells)]
+    trust[at] = math.inf
+    return [
+        replace(points, variances=variances, trust=trust) if n == cell else points for n, points in enumerate(cells)
+    ]
 
 
 def _falling(item: tuple[Any, ...]) -> float:

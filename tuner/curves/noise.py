@@ -83,11 +83,16 @@ class Noise:
 
 
 class Summary(NamedTuple):
-    """What the samples of one point say: the curve's value there, its variance, and whether it is one sample alone."""
+    """What the samples of one point say.
+
+    Attributes:
+        value, variance: of the curve there.
+        trust: log odds of the samples against being outliers, all of them; infinite where more than two would have to.
+    """
 
     value: float
     variance: float
-    lone: bool
+    trust: float
 
 
 def learn_noise(cells: Iterable[Mapping[int, PointSamples]]) -> Noise:
@@ -196,7 +201,18 @@ def summarise(point: PointSamples, noise: Noise) -> Summary:
     doubt = float((share * (1 - share) * (values - middle) ** 2).sum()) / count**2
     variance = correlation_time(point.repeats) / float(precision.sum()) + doubt
     variance += VISIT_VARIANCE / max(len(point.firsts), 1)
-    return Summary(middle, variance, count == 1)
+    return Summary(middle, variance, _trust(values, scale))
+
+
+def _trust(values: Array, scale: float) -> float:
+    """Log odds that one or two samples are good rather than outliers; two that agree are hardly both."""
+    if len(values) > 2:
+        return math.inf
+    odds = len(values) * math.log((1 - OUTLIER_SHARE) / OUTLIER_SHARE)
+    if len(values) == 2:
+        apart, wide = float(values[1] - values[0]), math.hypot(scale, OUTLIER_SCALE)
+        odds += math.log(wide / scale) - (apart / scale) ** 2 / 4 + (apart / wide) ** 2 / 4
+    return odds
 
 
 def _own_scale(values: Array, middle: float, common: float) -> float:

@@ -149,7 +149,7 @@ def cost_of(
         if not measured:
             continue
         estimates = [own[size][name] for size in measured]
-        points = Points.of(measured, [Summary(one.mean, one.variance, lone=False) for one in estimates])
+        points = Points.of(measured, [Summary(one.mean, one.variance, trust=math.inf) for one in estimates])
         (curve,) = CurveModel.learn([points]).posterior([points], [(0, x)])
         draws = _draws(curve.mean, curve.covariance, generator)
         # Where it is not known to run, nothing is lost by not using it.

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from ccl_dispatch.tuner.curves import CurveModel
+from ccl_dispatch.tuner.curves import CurveModel, Noise, PointSamples, summarise
 from ccl_dispatch.tuner.curves.model import Points
 
 Array = NDArray[np.float64]
+SINGLE = PointSamples((0.1,))
 GRID = np.linspace(4.0, 24.0, 81)
 
 
 def _points(x: Array, values: Array, deviation: float, seed: int = 0) -> Points:
     noise = np.random.default_rng(seed).normal(0, deviation, len(x))
-    return Points(x, values + noise, np.full(len(x), deviation**2), np.zeros(len(x), dtype=bool))
+    return Points(x, values + noise, np.full(len(x), deviation**2), np.full(len(x), math.inf))
 
 
 def _smooth(x: Array) -> Array:
@@ -80,7 +82,7 @@ def test_cells_that_differ_are_left_alone() -> None:
 def _hit(points: Points, *places: int) -> Points:
     values = points.values.copy()
     values[list(places)] += 0.6
-    return Points(points.x, values, points.variances, np.ones(len(points.x), dtype=bool))
+    return Points(points.x, values, points.variances, np.full(len(points.x), summarise(SINGLE, Noise(0.05)).trust))
 
 
 def test_a_lone_sample_that_all_others_contradict_is_an_outlier() -> None:
@@ -99,7 +101,7 @@ def test_two_samples_side_by_side_are_an_island() -> None:
     """What two neighbours agree on is the curve, however far it lies from all else; and so are several samples."""
     x = np.linspace(4, 24, 17)
     island = _hit(_points(x, _smooth(x), 0.05), 6, 7)
-    several = replace(_hit(_points(x, _smooth(x), 0.05), 6), lone=np.zeros(17, dtype=bool))
+    several = replace(_hit(_points(x, _smooth(x), 0.05), 6), trust=np.full(17, math.inf))
     for points in (island, several):
         model = CurveModel.learn([points])
         (kept,) = model.without_outliers([points])

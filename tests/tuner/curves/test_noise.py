@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -59,6 +61,17 @@ def test_two_samples_that_contradict_each_other_leave_it_open() -> None:
     value, variance, _ = summarise(PointSamples((0.1, 1.1)), Noise(0.05))
     assert variance**0.5 > 0.2
     assert 0.1 <= value <= 1.1
+
+
+def test_two_samples_that_agree_are_hardly_both_outliers() -> None:
+    """One sample is trusted by the odds of an outlier, two that agree by more than twice that, others by less."""
+    noise = Noise(0.07)
+    one, agreeing, apart = (
+        summarise(PointSamples(values), noise).trust for values in ((0.1,), (0.1, 0.12), (-0.1, 0.4))
+    )
+    assert 0 < one < agreeing / 2
+    assert apart < agreeing / 2
+    assert summarise(PointSamples((0.1, 0.2, 0.9)), noise).trust == math.inf
 
 
 def test_bursts_count_for_fewer_samples() -> None:
