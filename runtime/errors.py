@@ -47,10 +47,6 @@ class TableError(DocumentError):
     """A dispatch table that is not valid."""
 
 
-class TableFileError(TableError):
-    """A file that was named as a dispatch table and can't be read: missing, a folder, no permission."""
-
-
 class MeasurementFileError(DocumentError):
     """A file of measurements (CSV, log) that can't be read."""
 

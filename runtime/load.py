@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from ccl_dispatch.runtime.document import MAX_BYTES
-from ccl_dispatch.runtime.errors import TableError, TableFileError
+from ccl_dispatch.runtime.errors import TableError
 from ccl_dispatch.runtime.schema import read_table
 from ccl_dispatch.runtime.switch import read_switch
 from ccl_dispatch.runtime.table import Table
@@ -47,13 +47,13 @@ def read_file(path: str, edited: str = "refuse") -> Table:
         with open(path, "rb") as file:
             data = file.read(MAX_BYTES + 1)
     except IsADirectoryError:
-        raise TableFileError(
+        raise TableError(
             "this is a folder, expected a table file", source=path, fix="Name a .yaml file in it"
         ) from None
     except FileNotFoundError:
-        raise TableFileError("there is no such file", source=path, fix="Check the path") from None
+        raise TableError("there is no such file", source=path, fix="Check the path") from None
     except (OSError, ValueError) as problem:
-        raise TableFileError(f"can't be read: {problem}", source=path) from None
+        raise TableError(f"can't be read: {problem}", source=path) from None
     if len(data) > MAX_BYTES:
         raise TableError(f"larger than the {MAX_BYTES} bytes that are read", source=path, fix="This is no table")
     try:

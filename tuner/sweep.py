@@ -55,8 +55,8 @@ class SweepOutcome:
     stopped_by: str
     wall_seconds: float
     worker_seconds: float
-    unmeasured: tuple[str, ...] = ()
-    partly: tuple[str, ...] = ()
+    unmeasured: tuple[str, ...]
+    partly: tuple[str, ...]
 
     def summary(self) -> dict[str, Any]:
         """The summary as JSON data; counts and seconds of collectives are those of the whole study."""
@@ -169,19 +169,17 @@ def run_sweep(
             raise UsageError(no_room(plan, stopped_by))
         table = build_table(study.meta, results)
         write_table(table, out)
-    unmeasured, partly = uncovered(plan, results)
+    unmeasured, partly = uncovered(plan, table)
     took = time.perf_counter() - began
     return SweepOutcome(table, out, tuple(results), stopped_by, took, worker_seconds, unmeasured, partly)
 
 
-def uncovered(plan: Plan, results: Sequence[PointResult]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def uncovered(plan: Plan, table: Table) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The cells that were not measured at all, and those whose ends were not: a table uses the baseline there."""
-    sizes: dict[str, set[int]] = {name: set() for name in plan.cells}
-    for result in results:
-        sizes[result.cell.name].add(result.size)
-    ends = {name: {grid[0], grid[-1]} for name, grid in plan.space.grid.items()}
-    unmeasured = tuple(name for name, found in sizes.items() if not found)
-    return unmeasured, tuple(name for name, found in sizes.items() if found and not ends[name] <= found)
+    measured = {cell.cell.name: (cell.measured_from, cell.measured_to) for cell in table.cells}
+    whole = {name: (grid[0], grid[-1]) for name, grid in plan.space.grid.items()}
+    unmeasured = tuple(name for name in plan.cells if name not in measured)
+    return unmeasured, tuple(name for name, ends in measured.items() if ends != whole[name])
 
 
 def study_meta(plan: Plan) -> StudyMeta:

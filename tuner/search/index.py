@@ -23,7 +23,6 @@ class Known(NamedTuple):
         seen: per cell the sizes that were measured, or are being measured.
         executions, seconds: what all visits took.
         pending: points that are being measured now.
-        done: points that are not.
     """
 
     families: list[FamilyPoints]
@@ -31,7 +30,6 @@ class Known(NamedTuple):
     executions: int
     seconds: float
     pending: int
-    done: int
 
 
 class Index:
@@ -67,15 +65,14 @@ class Index:
 
     def _nothing(self) -> Known:
         families = [FamilyPoints([], []) for _ in self._space.all_families]
-        return Known(families, {name: set() for name in self._space.cells}, 0, 0.0, 0, 0)
+        return Known(families, {name: set() for name in self._space.cells}, 0, 0.0, 0)
 
 
 def _added(known: Known, observations: Sequence[Observation], family_of: dict[str, int]) -> Known:
     """`known` with more points; its lists and sets grow."""
-    executions, seconds, pending, done = known.executions, known.seconds, known.pending, known.done
+    executions, seconds, pending = known.executions, known.seconds, known.pending
     for one in observations:
         pending += one.pending
-        done += not one.pending
         if one.visit is not None:
             executions += one.visit.executions
             seconds += one.visit.seconds
@@ -83,4 +80,4 @@ def _added(known: Known, observations: Sequence[Observation], family_of: dict[st
             known.seen[one.cell].add(one.size)
             family = known.families[family_of[one.cell]]
             (family.waiting if one.pending else family.done).append(one)
-    return known._replace(executions=executions, seconds=seconds, pending=pending, done=done)
+    return known._replace(executions=executions, seconds=seconds, pending=pending)

@@ -86,27 +86,31 @@ def next_look(
     if math.isinf(seconds) or not any(seen.values()):
         return waiting[0]
     takes = functools.cache(takes)
+
+    def cost(name: str, size: int) -> float:
+        return float(takes(name)[grids[name].sizes.index(size)])
+
     names = list(dict.fromkeys(name for name, _ in waiting))
     room = seconds / len(names)
     reached = {name: max(seen[name], default=0) for name in names}
     rising = sorted(waiting, key=lambda look: look[1])
     for name, size in rising:
-        sizes = grids[name].sizes
+        largest = grids[name].sizes[-1]
         part = _TIME_OF_A_LOOK
-        if size == sizes[-1]:
+        if size == largest:
             part = _TIME_OF_THE_LARGEST if _is_behind(name, finished) else _TIME_OF_THE_LAST
-        cost = takes(name)[sizes.index(size)]
-        if size > reached[name] and cost <= part * room:
+        if size > reached[name] and cost(name, size) <= part * room:
             # What a look takes may be just what the largest size needs.
-            last_chance = _TIME_OF_THE_LAST * (room - cost) < takes(name)[-1] <= _TIME_OF_THE_LAST * room
-            return name, sizes[-1] if last_chance and not _is_behind(name, finished) else size
+            left = room - cost(name, size)
+            last_chance = _TIME_OF_THE_LAST * left < cost(name, largest) <= _TIME_OF_THE_LAST * room
+            return name, largest if last_chance and not _is_behind(name, finished) else size
     for name in names:
         above = grids[name].x > math.log2(max(reached[name], 1))
         places = np.flatnonzero(above & (takes(name) <= _TIME_OF_THE_LAST * room))
         if len(places) and not _is_behind(name, finished):
             return name, grids[name].sizes[int(places[-1])]
     for name, size in rising:
-        if size < reached[name] and takes(name)[grids[name].sizes.index(size)] <= _TIME_OF_A_LOOK * room:
+        if size < reached[name] and cost(name, size) <= _TIME_OF_A_LOOK * room:
             return name, size
     return None
 

@@ -134,7 +134,7 @@ class RegretSampler(PointSampler):
         executions = self._budget.executions
         visits = None if executions is None else self._visits(executions) / len(self._grids)
         self._looks = first_looks(space, self._grids, visits, hurried=not self._budget.is_empty)
-        self._looks_left: tuple[int, list[tuple[str, int]]] = (0, self._looks)
+        self._looks_left = self._looks
         self._noise: tuple[int, Mapping[str, Noise]] = (-1, {})
         self._states: dict[str, tuple[object, _CellState]] = {}
         self._family_known: dict[int, tuple[object, list[_CellState]]] = {}
@@ -160,8 +160,7 @@ class RegretSampler(PointSampler):
         if waiting:
 
             def takes(name: str) -> Array:
-                mine = [o for o in finished if o.cell == name]
-                costs = CostModel(self._budget, mine, finished, warm_up=warm_up)
+                costs = self._costs(name, finished, warm_up=warm_up)
                 return np.asarray(costs.seconds(self._grids[name].x, self._choices[:1])[0])
 
             look = next_look(waiting, self._grids, finished, seen, seconds, takes)
@@ -198,16 +197,13 @@ class RegretSampler(PointSampler):
         return Outlook(proposal and self._warmed(proposal, left, seconds, finished, needed=warm_up), regret)
 
     def _waiting(self, known: Known) -> list[tuple[str, int]]:
-        """The looks that are left: of those that were left when as many points or fewer of this study were done."""
-        done, looks = self._looks_left
-        if self._index.began_anew or done > known.done:
-            looks = self._looks
-        waiting = [(name, size) for name, size in looks if size not in known.seen[name]]
+        """The looks that are left, of those that were left last time where the study has only grown since."""
+        if self._index.began_anew:
+            self._looks_left = self._looks
+        waiting = [(name, size) for name, size in self._looks_left if size not in known.seen[name]]
         if not known.pending:
             # What is being measured may fail, and is to be looked at again then.
-            self._looks_left = (known.done, waiting)
-        elif looks is self._looks:
-            self._looks_left = (0, self._looks)
+            self._looks_left = waiting
         return waiting
 
     def _warms_up(self, noise: Mapping[str, Noise]) -> bool:
@@ -223,16 +219,21 @@ class RegretSampler(PointSampler):
 
         Which visit is the best is decided without regard to the latter: it would be the same.
         """
-        if needed or proposal.repeats >= LONG_VISIT or len(finished) % _WARM_UP_EVERY:
-            return proposal._replace(warm_up=needed or proposal.repeats >= LONG_VISIT)
+        if needed or proposal.repeats >= LONG_VISIT:
+            return proposal._replace(warm_up=True)
+        if len(finished) % _WARM_UP_EVERY:
+            return proposal._replace(warm_up=False)
         budget = self._budget
         again = left >= budget.fixed_executions + proposal.repeats * budget.repeat_executions
         if again and budget.seconds is not None:
-            mine = [o for o in finished if o.cell == proposal.cell]
-            costs = CostModel(budget, mine, finished)
+            costs = self._costs(proposal.cell, finished, warm_up=True)
             x, repeats = np.log2([float(proposal.size)]), np.array([float(proposal.repeats)])
             again = float(costs.seconds(x, repeats)[0, 0]) <= _TIME_TO_LOOK_AGAIN * seconds
         return proposal._replace(warm_up=again)
+
+    def _costs(self, cell: str, finished: Sequence[Observation], *, warm_up: bool) -> CostModel:
+        mine = [o for o in finished if o.cell == cell]
+        return CostModel(self._budget, mine, finished, warm_up=warm_up)
 
     def _left(self, known: Known) -> float:
         """The executions that are left of the budget, those of points that are being measured taken off."""

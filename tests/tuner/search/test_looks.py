@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 import numpy as np
@@ -16,7 +15,6 @@ from ccl_dispatch.tuner.search.costs import CostModel
 from ccl_dispatch.tuner.sizes import size_grid
 
 SIZES = size_grid(16, 64 << 20, 4)
-OCTAVES = math.log2(SIZES[-1] / SIZES[0])
 Latency = Callable[[int], float]
 
 
