@@ -192,7 +192,7 @@ class RegretSampler(PointSampler):
         proposal = self._best(states, left, seconds, noise, _SLIGHT * enough if unlimited else _NOTHING)
         if proposal is None and not unlimited:
             views = [(state.view, state.affordable(self._choices, left, seconds)) for state in states]
-            place = spare_look(views, finished, noise)
+            place = spare_look(views, seen, finished, noise)
             proposal = place and Proposal(*place, int(self._choices[0]))
         return Outlook(proposal and self._warmed(proposal, left, seconds, finished, needed=warm_up), regret)
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,7 @@ _OCTAVE = 1.0
 
 def spare_look(
     cells: Sequence[tuple[CellView, NDArray[np.bool_]]],
+    seen: Mapping[str, Collection[int]],
     finished: Sequence[Observation],
     noise: Mapping[str, Noise],
 ) -> tuple[str, int] | None:
@@ -28,30 +30,30 @@ def spare_look(
 
     Args:
         cells: what is known of each, and the sizes that the budget has room for.
+        seen: per cell the sizes that were measured, or are being measured.
         finished: visits so far.
         noise: of the study, per candidate.
     """
-    seen: dict[str, dict[int, int]] = {view.grid.name: {} for view, _ in cells}
+    counts: dict[tuple[str, int], int] = {}
     for name, own in noise.items():
-        for (cell, size), samples in joined_samples(finished, name).items():
-            if cell in seen:
-                count = len(samples.repeats) + (len(samples.firsts) if own.first.usable else 0)
-                seen[cell][size] = min(count, seen[cell].get(size, count))
+        for point, samples in joined_samples(finished, name).items():
+            count = len(samples.repeats) + (len(samples.firsts) if own.first.usable else 0)
+            counts[point] = min(count, counts.get(point, count))
     gaps, lone = [], []
     for view, affordable in cells:
         grid = view.grid
         known = np.array([size in seen[grid.name] for size in grid.sizes])
-        known[list(view.closed)] = True
+        worth_a_look = affordable & ~np.logical_and.reduce(list(view.forbidden.values()))
         places = np.flatnonzero(known)
-        for low, high in zip(places[:-1].tolist(), places[1:].tolist(), strict=True):
+        for low, high in pairwise(places.tolist()):
             middle = int(np.argmin(np.abs(grid.x - (grid.x[low] + grid.x[high]) / 2)))
-            if grid.x[high] - grid.x[low] > _OCTAVE and not known[middle] and affordable[middle]:
+            if grid.x[high] - grid.x[low] > _OCTAVE and not known[middle] and worth_a_look[middle]:
                 gaps.append((float(grid.x[high] - grid.x[low]), grid.name, grid.sizes[middle]))
         # What lies half-way to its neighbours is decided by a size.
         octaves = np.gradient(grid.x[places]) if len(places) > 1 else np.ones(len(places))
         for at, span in zip(places.tolist(), octaves.tolist(), strict=True):
             size = grid.sizes[at]
-            if seen[grid.name].get(size) == 1 and at not in view.closed and affordable[at]:
+            if counts.get((grid.name, size)) == 1 and at not in view.closed and worth_a_look[at]:
                 lead = max(abs(float(one.mean[at])) for one in view.leads.values())
                 lone.append((span * lead, grid.name, size))
     found = max(gaps or lone, default=None, key=lambda item: (item[0], -item[2], item[1]))

@@ -49,3 +49,19 @@ def test_no_size_rests_on_a_lone_sample_in_the_end() -> None:
         counts[one.size] = counts.get(one.size, 0) + len(samples.repeats) + len(samples.firsts)
     assert min(counts.values()) >= 2
     assert not exhausted
+
+
+def test_a_size_where_the_candidate_is_wrong_is_asked_for_once() -> None:
+    """An excluded size in a wide gap has no samples, but it was looked at: a slower candidate is left alone there."""
+    sampler = RegretSampler(SearchSpace({"a": SIZES}), ["fast"], budget=Budget(executions=600))
+    found: list[Observation] = []
+    while (proposal := sampler.judge(found).proposal) is not None and len(found) < 300:
+        wrong = abs(math.log2(proposal.size) - 8) < 1.2
+        values = -2.3 + np.random.default_rng(len(found)).normal(0, 0.05, proposal.repeats)
+        samples = {} if wrong else {"fast": PointSamples(tuple(values.tolist()))}
+        visit = Visit(1e-3, 0 if wrong else proposal.repeats, 1e-4, 2, 2 + 2 * proposal.repeats)
+        excluded = frozenset({"fast"}) if wrong else frozenset()
+        found = [*found, Observation("a", proposal.size, samples, visit, excluded)]
+    wrongs = [o.size for o in found if o.excluded]
+    assert wrongs
+    assert len(wrongs) == len(set(wrongs))
