@@ -11,7 +11,7 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
-from optuna.storages.journal import JournalFileBackend
+from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 
 from ccl_dispatch.runtime.errors import StorageError, StorageGoneError
 
@@ -103,9 +103,10 @@ class OwnJournal(JournalFileBackend):
     """
 
     def __init__(self, path: Path) -> None:
-        super().__init__(str(path))
+        self._guard = JournalFileSymlinkLock(str(path))
+        super().__init__(str(path), self._guard)
         self._path = path
-        self._file = path.open("rb")
+        self._file = path.open("a+b", buffering=0)
         self._length = os.fstat(self._file.fileno()).st_size
         self._gone = ""
 
@@ -122,7 +123,11 @@ class OwnJournal(JournalFileBackend):
         self._look()
         try:
             yield from super().read_logs(log_number_from)
+        except FileNotFoundError:  # between the look and now
+            self._look()
+            raise
         except ValueError as problem:
+            self._look()
             if log_number_from == 0:  # it is being opened: whoever opens it says what is wrong with it
                 raise
             raise StorageGoneError(
@@ -137,7 +142,16 @@ class OwnJournal(JournalFileBackend):
             StorageGoneError: the file was removed, replaced or cut.
         """
         self._look()
-        super().append_logs(logs)
+        lines = memoryview("".join(json.dumps(log, separators=(",", ":")) + "\n" for log in logs).encode())
+        self._guard.acquire()
+        try:
+            # Through our handle, not by name: if the name was taken away since the look, the lines still go to the file
+            # that is put aside, not to a new one.
+            while lines:
+                lines = lines[self._file.write(lines) :]
+            os.fsync(self._file.fileno())
+        finally:
+            self._guard.release()
         # It may have been cut between the look and the write: then the next look sees that.
         self._length = max(self._length, os.fstat(self._file.fileno()).st_size)
 

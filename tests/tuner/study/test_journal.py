@@ -1,0 +1,70 @@
+"""The journal of one sweep, which somebody may take away at any moment."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from optuna.storages.journal import JournalFileBackend
+
+from ccl_dispatch.runtime.errors import StorageGoneError
+from ccl_dispatch.tuner.study.journal import OwnJournal
+
+LINES = [{"op_code": 0, "worker_id": "w", "study_name": f"s{i}", "directions": [1]} for i in range(3)]
+
+
+class _TakenAway(OwnJournal):
+    """The name goes at the worst moment: after the look, before the lines are written."""
+
+    other: bytes | None = None
+    armed = False
+
+    def _look(self) -> None:
+        super()._look()
+        if self.armed:
+            self.armed = False
+            self._path.unlink()
+            if self.other is not None:
+                self._path.write_bytes(self.other)
+
+
+@pytest.mark.parametrize(("other", "told"), [(None, "was removed"), (b"", "was replaced by another file")])
+def test_lines_written_while_the_name_goes_are_kept(tmp_path: Path, other: bytes | None, told: str) -> None:
+    """What is written after the look is put aside with the rest, and no new file takes its place."""
+    path = tmp_path / "study.journal"
+    path.touch()
+    journal = _TakenAway(path)
+    journal.append_logs(LINES[:2])
+    journal.armed, journal.other = True, other
+    journal.append_logs(LINES[2:])
+    assert path.exists() == (other is not None)
+    for _ in range(2):
+        with pytest.raises(StorageGoneError, match=told):
+            journal.append_logs(LINES)
+    (kept,) = tmp_path.glob("study.journal.rescued-*")
+    assert list(JournalFileBackend(str(kept)).read_logs(0)) == LINES
+    journal.close()
+
+
+def test_a_name_that_goes_while_it_is_read(tmp_path: Path) -> None:
+    """Reading says that the file was removed, not that there is no such file."""
+    path = tmp_path / "study.journal"
+    path.touch()
+    journal = _TakenAway(path)
+    journal.append_logs(LINES)
+    journal.armed = True
+    with pytest.raises(StorageGoneError, match="was removed"):
+        list(journal.read_logs(0))
+    journal.close()
+
+
+def test_it_writes_what_optunas_own_backend_writes(tmp_path: Path) -> None:
+    """Byte for byte, so that every tool that reads Optuna's journals reads ours."""
+    ours, theirs = tmp_path / "ours.journal", tmp_path / "theirs.journal"
+    ours.touch()
+    journal, backend = OwnJournal(ours), JournalFileBackend(str(theirs))
+    for logs in (LINES[:1], LINES[1:]):
+        journal.append_logs(logs)
+        backend.append_logs(logs)
+    assert ours.read_bytes() == theirs.read_bytes()
+    journal.close()
