@@ -163,7 +163,7 @@ class StopRule:
     """When the repetitions of a point may end.
 
     Attributes:
-        threshold: log(1 + min_gain), the least log-ratio that a candidate must prove.
+        threshold: log(1 + min_gain), the least log-ratio that a candidate is used for.
         confidence: of all verdicts at the point together.
         candidates: how many are judged at the point; each gets its share of 1 - confidence (Bonferroni).
         min_samples: repetitions before the first verdict.

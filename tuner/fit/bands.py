@@ -28,8 +28,10 @@ def earned_labels(grid: FitGrid, *, baseline: str, min_gain: float, confidence: 
     for each of its crossovers, so that one between two baseline runs has to win about min_gain over an octave beyond
     min_gain itself; below that it is an island that only makes the table longer.
 
-    A run is earned when it holds a measured size and the lower bound of its evidence is above log(1 + min_gain). If
-    not, its weaker end is given up, to the next measured size, and the search runs again, until all runs are earned.
+    A run is earned when it holds a measured size, the median of its evidence is log(1 + min_gain) at least, and its
+    lower bound is above 0: it is seen to gain enough, and proven to gain. (To ask for proof of min_gain itself would
+    throw away whatever leads by a little more, and leave to chance what does by twice as much.) If not, its weaker end
+    is given up, to the next measured size, and the search runs again, until all runs are earned.
     With min_gain 0 nothing has to be proven: neither backend is owed anything, and whichever is ahead by the curves
     costs the least on average; only a run without any measured size is given up.
     """
@@ -66,7 +68,10 @@ def _earned(grid: FitGrid, start: int, end: int, candidate: str, threshold: floa
     measured = [point for point in grid.measured_in(start, end) if candidate in point.ratios]
     if not measured:
         return False
-    return threshold == 0 or band_evidence(measured, candidate, confidence).interval.low > threshold
+    if threshold == 0:
+        return True
+    evidence = band_evidence(measured, candidate, confidence).interval
+    return evidence.low > 0 and evidence.median >= threshold
 
 
 def _weaker_end(grid: FitGrid, options: Sequence[Mapping[str, float]], start: int, end: int, candidate: str) -> range:
@@ -106,7 +111,7 @@ def build_bands(
         if labels[start] == baseline:
             bands.append(_baseline_band(grid, start, end, up_to, baseline, threshold, confidence))
         else:
-            bands.append(_candidate_band(up_to, run, labels[start], baseline, threshold, confidence))
+            bands.append(_candidate_band(up_to, run, labels[start], baseline, confidence))
     return tuple(bands), tuple(crossovers)
 
 
@@ -159,12 +164,10 @@ def _crossover(
     return Crossover(at, min(below_at, at), max(above_at, at), below, above)
 
 
-def _candidate_band(
-    up_to: int, run: Sequence[FitPoint], candidate: str, baseline: str, threshold: float, confidence: float
-) -> Band:
+def _candidate_band(up_to: int, run: Sequence[FitPoint], candidate: str, baseline: str, confidence: float) -> Band:
     evidence = band_evidence(run, candidate, confidence)
     gain, interval = as_gain(evidence.interval)
-    why = "faster" if evidence.interval.low > threshold else "likely"
+    why = "faster" if evidence.interval.low > 0 else "likely"
     return Band(up_to, candidate, why, baseline, gain, interval, evidence.points, evidence.samples)
 
 

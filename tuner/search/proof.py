@@ -15,7 +15,7 @@ from ccl_dispatch.tuner.statistics import fewest_samples, median_interval
 
 Array = NDArray[np.float64]
 
-# A run in which fewer of the samples than that lie above the threshold can't be proven with what a sweep has.
+# A run in which fewer of the samples than that are above zero can't be proven with what a sweep has.
 _LEAST_SHARE = 0.55
 
 
@@ -37,7 +37,7 @@ def missing_proofs(
     Args:
         lead: the candidate's lead over the best other choice at each size, beyond `threshold`; -inf where forbidden.
         samples: log-ratios by size, as far as measured in this cell.
-        threshold: what the samples' median has to exceed.
+        threshold: log(1 + min_gain): above 0 the samples have to prove that the candidate is faster at all.
         confidence: of the proof.
     """
     proofs = []
@@ -49,9 +49,9 @@ def missing_proofs(
         if threshold <= 0 and measured:
             continue
         pool = [value for place in measured for value in samples[grid.sizes[place]]]
-        if pool and median_interval(pool, confidence).low > threshold:
+        if pool and median_interval(pool, confidence).low > 0:
             continue
-        missing = 1 if threshold <= 0 else _missing(pool, threshold, confidence)
+        missing = 1 if threshold <= 0 else _missing(pool, confidence)
         if missing is None:
             continue
         worth = math.fsum(float(grid.weights[place] * lead[place]) for place in run)
@@ -89,13 +89,13 @@ def open_limits(
     return proofs
 
 
-def _missing(pool: Sequence[float], threshold: float, confidence: float) -> int | None:
+def _missing(pool: Sequence[float], confidence: float) -> int | None:
     """About how many samples more a proof takes if the next ones are like these; None when it is out of reach.
 
-    With a share q of them above the threshold the likelihood ratio of `median_interval` grows by the Kullback-Leibler
+    With a share q of them above zero the likelihood ratio of `median_interval` grows by the Kullback-Leibler
     divergence of q from 1/2 with each sample, and has to reach 1/alpha beyond a mixture penalty of about log(pi n)/2.
     """
-    above = (sum(value > threshold for value in pool) + 1.5) / (len(pool) + 2)
+    above = (sum(value > 0 for value in pool) + 1.5) / (len(pool) + 2)
     if above < _LEAST_SHARE:
         return None
     above = min(above, 0.999)

@@ -117,6 +117,32 @@ def test_a_gain_below_min_gain_stays_with_the_baseline(bench: Bench) -> None:
     assert uses(bench.fit(results, min_gain=0.0)) == ["fast"]
 
 
+def test_a_gain_above_min_gain_needs_proof_that_it_is_one_not_of_its_size(bench: Bench) -> None:
+    """A lead of 5 % whose lower bound lies between 0 and min_gain is used; one of which zero is possible is not."""
+    results = bench.points(bench.grid(12), {"fast": lambda _: 0.05}, samples=3, seed=1)
+    (band,) = bench.fit(results).bands
+    assert (band.use, band.why) == ("fast", "faster")
+    assert band.interval is not None
+    assert 0 < band.interval[0] < 0.03
+    few = bench.points(bench.grid(12), {"fast": lambda _: 0.05}, samples=1, noise=0.08)
+    assert uses(bench.fit(few)) == ["base"]
+
+
+@given(st.floats(-0.02, 0.12), st.integers(1, 12), st.integers(0, 1_000_000))
+@settings(max_examples=60, deadline=None)
+def test_every_band_of_a_candidate_gains_enough_and_is_proven_faster(lead: float, samples: int, seed: int) -> None:
+    """Whatever the samples: its gain is min_gain at least, and the lower bound of it is above 0."""
+    bench = Bench()
+    results = bench.points(bench.grid(10), {"fast": lambda x: lead + 0.02 * math.sin(x)}, samples=samples, seed=seed)
+    for band in bench.fit(results).bands:
+        if band.use == "fast":
+            assert band.why == "faster"
+            assert band.gain is not None
+            assert band.interval is not None
+            assert band.gain >= 0.03
+            assert band.interval[0] > 0
+
+
 def test_without_a_minimum_the_one_ahead_is_used_and_said_to_be_likely(bench: Bench) -> None:
     """At min_gain 0 nothing has to be earned; a band that two samples per size don't prove says `likely`."""
     results = bench.points([256, 1024], {"fast": lambda _: 0.1}, samples=2, noise=0.01)
