@@ -12,6 +12,7 @@ Sherman-Morrison). With prefix sums of K^-1 that takes no loop over runs.
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -83,8 +84,15 @@ def best_run(x: Array, values: Array, inverse: Array, level: float) -> tuple[flo
     pull = pulls[None, :] - pulls[:, None]
     gains = (pull**2 * level**2 / (1 + level**2 * weight) - np.log1p(level**2 * weight)) / 2
     cut = np.concatenate([[True], x[1:] > x[:-1], [True]])
-    allowed = cut[:, None] & cut[None, :] & np.triu(np.ones(gains.shape, dtype=bool), 1)
-    allowed[0, count] = False
+    allowed = cut[:, None] & cut[None, :] & _later(count)
     gains = np.where(allowed, gains, -np.inf)
     start, end = divmod(int(np.argmax(gains)), count + 1)
     return float(gains[start, end]) - math.log(max(int(allowed.sum()), 1)), start, end - 1
+
+
+@lru_cache(maxsize=256)
+def _later(count: int) -> NDArray[np.bool_]:
+    """Whether a run may start at the row and end before the column: not with nothing in it, nor with all points."""
+    allowed = np.triu(np.ones((count + 1, count + 1), dtype=bool), 1)
+    allowed[0, count] = False
+    return allowed

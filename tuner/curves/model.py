@@ -15,15 +15,15 @@ import itertools
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ccl_dispatch.tuner.curves.jumps import LEVEL, Jump, best_run
-from ccl_dispatch.tuner.curves.kernel import KernelParts, Shape, own_kernel
-from ccl_dispatch.tuner.curves.noise import OUTLIER_SCALE, Summary, deviation_of
+from ccl_dispatch.tuner.curves.kernel import Shape, own_kernel
+from ccl_dispatch.tuner.curves.noise import OUTLIER_SCALE, deviation_of
+from ccl_dispatch.tuner.curves.points import Joined, Points, Question, join
 
 Array = NDArray[np.float64]
 
@@ -56,32 +56,6 @@ _CALM = 0.02
 _MOST_JUMPS = 6
 # Cells of one curve have the same jumps; those that are only alike each have their own.
 _SAME_JUMPS = 0.99
-
-
-@dataclass(frozen=True)
-class Points:
-    """What is known of one cell's curve, at distinct sizes.
-
-    Attributes:
-        x: log2 sizes.
-        values, variances: of the curve there.
-        trust: log odds of its samples against being outliers, see `Summary`.
-    """
-
-    x: Array
-    values: Array
-    variances: Array
-    trust: Array
-
-    @classmethod
-    def of(cls, sizes: Sequence[int], summaries: Sequence[Summary]) -> Points:
-        """From sizes in bytes, and what the samples of each say."""
-        return cls(
-            np.log2(np.asarray(sizes, dtype=float)),
-            np.array([one.value for one in summaries]),
-            np.array([one.variance for one in summaries]),
-            np.array([one.trust for one in summaries]),
-        )
 
 
 @dataclass(frozen=True)
@@ -149,7 +123,7 @@ class CurveModel:
             return _Learned(nothing, 0.0, nothing, 0.0)
         apart = np.sum(
             [
-                _likelihoods(_join([points], place), SHAPES, unit, jumps)
+                _likelihoods(join([points], place), SHAPES, unit, jumps)
                 for place, points in enumerate(cells)
                 if len(points.x)
             ],
@@ -158,7 +132,7 @@ class CurveModel:
         scored = [(float(score), shape, 0.0) for score, shape in zip(apart, SHAPES, strict=True)]
         if len(known) > 1:
             # Under every shape as far apart and as much alike as they can be; between the two under the best ones.
-            joined = _join(cells)
+            joined = join(cells)
             beliefs = dict(LIKENESS)
             most = max(beliefs)
             # With many points the shapes that fit alone are those that fit together.
@@ -211,7 +185,7 @@ class CurveModel:
         self, cells: Sequence[Points], cell: int | None, shape: Shape, likeness: float, found: Sequence[Jump]
     ) -> tuple[float, Jump] | None:
         """The jump more that raises the evidence most, in one cell or (None) in all; None where none is likely."""
-        joined = _join(cells if cell is None else [cells[cell]], 0 if cell is None else cell)
+        joined = join(cells if cell is None else [cells[cell]], 0 if cell is None else cell)
         if len(joined.x) < _FEWEST_AROUND:
             return None
         order = np.argsort(joined.x, kind="stable")
@@ -240,7 +214,7 @@ class CurveModel:
         spikes = np.concatenate([_spikes(points) for points in cells])
         if not spikes.any():
             return None
-        joined = _join(cells)
+        joined = join(cells)
         shape, likeness, _ = self._hypotheses[0]
         inverse = np.linalg.inv(_covariance(joined, shape, likeness, self._unit))
         spread = 1 / np.diagonal(inverse)
@@ -266,33 +240,33 @@ class CurveModel:
 
     def posterior(self, cells: Sequence[Points], wanted: Sequence[tuple[int, Array]]) -> list[Posterior]:
         """For each wanted (index of a cell, log2 sizes) what the points of all cells say about its curve there."""
+        return self.answer(Question(cells, wanted))
+
+    def answer(self, question: Question) -> list[Posterior]:
+        """`posterior`, for a question that several models are asked."""
+        cells, wanted, together = question.cells, question.wanted, question.together
         jumps = self.jumps(cells, [cell for cell, _ in wanted])[0] if self._may_jump else ()
         level = (LEVEL * self._unit) ** 2
-        together = _join(cells)
-        alone = [_join([cells[cell]], cell) for cell, _ in wanted]
-        from_all = [KernelParts(x, together.x) for _, x in wanted] if self.likeness else []
-        some_apart = any(not item.likeness for item in self._hypotheses)
-        from_own = [KernelParts(x, own.x) for (_, x), own in zip(wanted, alone, strict=True)] if some_apart else []
         parts: list[list[tuple[float, Array, Array]]] = [[] for _ in wanted]
         for shape, likeness, weight in self._hypotheses:
-            inverse = np.linalg.inv(_covariance(together, shape, likeness, self._unit, jumps)) if likeness else None
             for place, (cell, x) in enumerate(wanted):
-                prior = own_kernel(x.tobytes(), shape) * self._unit**2
-                if inverse is None:
-                    # Where no cell is like another, the others' points say nothing.
-                    joined, cross = alone[place], from_own[place].kernel(shape) * self._unit**2
-                    own = np.linalg.inv(_covariance(joined, shape, likeness, self._unit, jumps))
-                else:
-                    joined, cross, own = together, from_all[place].kernel(shape) * self._unit**2, inverse
+                # Where no cell is like another, the others' points say nothing.
+                joined = together if likeness else question.alone[place]
+                between = question.from_all[place] if likeness else question.from_own[place]
+                cross = between.kernel(shape) * self._unit**2
+                if likeness:
                     cross *= np.where(joined.cell == cell, 1.0, likeness)[None, :]
-                pulls = own @ joined.values
-                for jump in jumps:
-                    if jump.cell in (None, cell):
-                        inside, members = jump.inside(x), joined.members(jump)
-                        cross += level * np.outer(inside, members)
-                        height = level * float(members @ pulls)
-                        prior = prior + level * np.outer(inside, inside) + height**2 * jump.spread(x)
-                parts[place].append((weight, cross @ pulls, prior - cross @ own @ cross.T))
+                here = [(jump, jump.inside(x), joined.members(jump)) for jump in jumps if jump.cell in (None, cell)]
+                for _, inside, members in here:
+                    cross += level * np.outer(inside, members)
+                covariance = _covariance(joined, shape, likeness, self._unit, jumps)
+                inverse = np.linalg.inv(covariance)
+                pulls = inverse @ joined.values
+                known = own_kernel(x.tobytes(), shape) * self._unit**2 - cross @ inverse @ cross.T
+                for jump, inside, members in here:
+                    height = level * float(members @ pulls)
+                    known += level * np.outer(inside, inside) + height**2 * jump.spread(x)
+                parts[place].append((weight, cross @ pulls, known))
         return [_mixture(part) for part in parts]
 
 
@@ -324,41 +298,12 @@ def _falling(item: tuple[Any, ...]) -> float:
     return -float(item[0])
 
 
-@dataclass(frozen=True)
-class _Joined:
-    """The points of several cells in one row."""
-
-    x: Array
-    values: Array
-    variances: Array
-    cell: NDArray[np.intp]
-
-    def members(self, jump: Jump) -> Array:
-        """1 for the points in the run of a jump."""
-        return np.where((self.cell == jump.cell) | (jump.cell is None), jump.inside(self.x), 0.0)
-
-    @cached_property
-    def parts(self) -> KernelParts:
-        """Of the kernels of the points with each other."""
-        return KernelParts(self.x, self.x)
-
-
-def _join(cells: Sequence[Points], first: int = 0) -> _Joined:
-    """The points of cells that are numbered from `first`."""
-    return _Joined(
-        np.concatenate([points.x for points in cells]),
-        np.concatenate([points.values for points in cells]),
-        np.concatenate([points.variances for points in cells]),
-        np.repeat(np.arange(first, first + len(cells)), [len(points.x) for points in cells]),
-    )
-
-
-def _covariance(joined: _Joined, shape: Shape, likeness: float, unit: float, jumps: Sequence[Jump] = ()) -> Array:
+def _covariance(joined: Joined, shape: Shape, likeness: float, unit: float, jumps: Sequence[Jump] = ()) -> Array:
     alike = np.where(joined.cell[:, None] == joined.cell[None, :], 1.0, likeness)
     return np.asarray(unit**2 * joined.parts.kernel(shape) * alike + _beside_curve(joined, unit, jumps))
 
 
-def _beside_curve(joined: _Joined, unit: float, jumps: Sequence[Jump]) -> Array:
+def _beside_curve(joined: Joined, unit: float, jumps: Sequence[Jump]) -> Array:
     """What covariance has beside the curve's: noise, and the levels of jumps."""
     covariance = np.diag(joined.variances + _JITTER)
     for jump in jumps:
@@ -367,13 +312,13 @@ def _beside_curve(joined: _Joined, unit: float, jumps: Sequence[Jump]) -> Array:
     return covariance
 
 
-def _likelihoods(cell: _Joined, shapes: Sequence[Shape], unit: float, jumps: Sequence[Jump]) -> Array:
+def _likelihoods(cell: Joined, shapes: Sequence[Shape], unit: float, jumps: Sequence[Jump]) -> Array:
     """Log marginal likelihood of one cell's points under each shape, but for a constant."""
     beside = _beside_curve(cell, unit, jumps)
     return _score(np.stack([unit**2 * cell.parts.kernel(shape) + beside for shape in shapes]), cell.values)
 
 
-def _joint_likelihood(joined: _Joined, shape: Shape, likeness: float, unit: float, jumps: Sequence[Jump]) -> float:
+def _joint_likelihood(joined: Joined, shape: Shape, likeness: float, unit: float, jumps: Sequence[Jump]) -> float:
     return float(_score(_covariance(joined, shape, likeness, unit, jumps), joined.values))
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ccl_dispatch.tuner.curves import CurveModel, Noise, Posterior, learn_noise, summarise
-from ccl_dispatch.tuner.curves.model import Points
+from ccl_dispatch.tuner.curves.points import Points
 from ccl_dispatch.tuner.fit.points import FitPoint, log_shares
 from ccl_dispatch.tuner.sizes import size_grid
 

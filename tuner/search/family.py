@@ -20,8 +20,9 @@ from ccl_dispatch.tuner.curves import (
     summarise,
     value_of_measuring,
 )
-from ccl_dispatch.tuner.curves.model import SURPRISE_SHARE, Points
+from ccl_dispatch.tuner.curves.model import SURPRISE_SHARE
 from ccl_dispatch.tuner.curves.noise import VISIT_VARIANCE
+from ccl_dispatch.tuner.curves.points import Points, Question
 from ccl_dispatch.tuner.search.base import Observation, joined_samples
 from ccl_dispatch.tuner.search.costs import LONG_VISIT
 
@@ -129,6 +130,7 @@ class Family:
         self._models: tuple[int, dict[str, CurveModel]] = (-1, {})
         self._noise: Mapping[str, Noise] = {}
         self._summaries: dict[tuple[str, int, int, int], Summary] = {}
+        self._known: dict[tuple[str, int], tuple[list[Observation], Points]] = {}
 
     def view(
         self,
@@ -150,14 +152,15 @@ class Family:
             self._noise = noise
             self._models = (-1, {})
             self._summaries.clear()
+            self._known.clear()
         finished = [o for o in observations if not o.pending]
         models = self._learn(finished)
         grid = self.grids[place]
         curves = {}
         for name, model in models.items():
             points = model.without_outliers(self._points(finished, name))
-            wanted = [(place, grid.x)]
-            curves[name] = (model.posterior(points, wanted)[0], model.surprised().posterior(points, wanted)[0])
+            question = Question(points, [(place, grid.x)])
+            curves[name] = (model.answer(question)[0], model.surprised().answer(question)[0])
         return self._cell_view(grid, curves, observations, warm_up=warm_up)
 
     def _learn(self, finished: Sequence[Observation]) -> dict[str, CurveModel]:
@@ -172,13 +175,17 @@ class Family:
         return self._models[1]
 
     def _points(self, observations: Sequence[Observation], candidate: str) -> list[Points]:
-        joined = joined_samples(observations, candidate)
         result = []
         for place, grid in enumerate(self.grids):
-            sizes = sorted(size for cell, size in joined if cell == grid.name)
-            result.append(
-                Points.of(sizes, [self._summary(candidate, place, size, joined[grid.name, size]) for size in sizes])
-            )
+            mine = [o for o in observations if o.cell == grid.name]
+            known = self._known.get((candidate, place))
+            # Of all cells but one the very observations of last time.
+            if known is None or known[0] != mine:
+                joined = joined_samples(mine, candidate)
+                sizes = sorted(size for _, size in joined)
+                summaries = [self._summary(candidate, place, size, joined[grid.name, size]) for size in sizes]
+                self._known[candidate, place] = known = (mine, Points.of(sizes, summaries))
+            result.append(known[1])
         return result
 
     def _summary(self, candidate: str, place: int, size: int, samples: PointSamples) -> Summary:

@@ -49,25 +49,26 @@ _TIME_TO_LOOK_AGAIN = 0.1
 
 
 class _Best(NamedTuple):
+    worth: float
     rate: float
-    cell: int
-    place: int
     row: int
+    place: int
 
 
 @dataclass(frozen=True)
 class _CellState:
-    """A cell with what each visit would be worth, the same per share of the budget, the row and column of the best, the
-    executions that a visit of each row uses, the seconds of the shortest and the longest visit, the proofs that are
-    missing (each after its worth per share), and what is expected to be lost.
+    """A cell with what each visit would be worth, the same per share of the budget, the best visit, the executions that
+    a visit of each row uses and the most of them, the seconds of the shortest and the longest visit, the proofs that
+    are missing (each after its worth per share), and what is expected to be lost.
     """
 
     view: CellView
     costs: CostModel
     worth: Array
     rates: Array
-    best: tuple[int, int]
+    best: _Best
     uses: Array
+    most: float
     shortest: float
     longest: float
     proofs: tuple[tuple[float, Proof], ...]
@@ -322,21 +323,24 @@ class RegretSampler(PointSampler):
         shortest = float(costs.seconds(view.grid.x, self._choices[:1]).min())
         longest = float(costs.seconds(view.grid.x, self._choices[-1:]).max())
         rated = tuple((proof.worth / _share(costs, proof), proof) for proof in proofs)
-        return _CellState(view, costs, worth, rates, _argmax(rates), uses, shortest, longest, rated, regret)
+        best = _best_of(worth, rates)
+        return _CellState(view, costs, worth, rates, best, uses, float(uses[-1]), shortest, longest, rated, regret)
 
     def _best(
         self, states: Sequence[_CellState], left: float, seconds: float, noise: Mapping[str, Noise], least: float
     ) -> Proposal | None:
-        best = _Best(0.0, -1, 0, 0)
+        best, best_cell = _Best(0.0, 0.0, 0, 0), -1
         best_proof: tuple[float, int, Proof] | None = None
         for cell, state in enumerate(states):
-            rows = int(np.searchsorted(state.uses, left, side="right"))
-            if rows == 0:
-                continue
-            whole = rows == len(self._choices) and state.longest <= seconds
-            row, place = state.best if whole else _argmax(state.affordable_rates(self._choices, rows, seconds))
-            if state.worth[row, place] > least and state.rates[row, place] > best.rate:
-                best = _Best(float(state.rates[row, place]), cell, place, row)
+            if state.most <= left and state.longest <= seconds:
+                found = state.best
+            else:
+                rows = int(np.searchsorted(state.uses, left, side="right"))
+                if rows == 0:
+                    continue
+                found = _best_of(state.worth, state.affordable_rates(self._choices, rows, seconds))
+            if found.worth > least and found.rate > best.rate:
+                best, best_cell = found, cell
             for rate, proof in state.proofs:
                 if proof.worth > least and rate > (best_proof[0] if best_proof else 0.0):
                     best_proof = (rate, cell, proof)
@@ -346,9 +350,9 @@ class RegretSampler(PointSampler):
             affordable = int(self._choices[int(np.searchsorted(state.uses, left, side="right")) - 1])
             repeats = min(max(proof.repeats, int(self._choices[0])), affordable)
             return Proposal(state.view.grid.name, proof.size, repeats)
-        if best.cell < 0:
+        if best_cell < 0:
             return None
-        state = states[best.cell]
+        state = states[best_cell]
         repeats = int(self._choices[best.row])
         doubts = _doubts(state.view, best.place, repeats, noise) if state.uses[best.row] < left else {}
         return Proposal(state.view.grid.name, state.view.grid.sizes[best.place], repeats, doubts)
@@ -372,9 +376,10 @@ def _worth(view: CellView, shares: Array) -> Array:
     return worth
 
 
-def _argmax(rates: Array) -> tuple[int, int]:
+def _best_of(worth: Array, rates: Array) -> _Best:
+    """The visit of the highest rate."""
     row, place = divmod(int(np.argmax(rates)), rates.shape[1])
-    return row, place
+    return _Best(float(worth[row, place]), float(rates[row, place]), row, place)
 
 
 def _doubts(view: CellView, place: int, repeats: int, noise: Mapping[str, Noise]) -> dict[str, Doubt]:

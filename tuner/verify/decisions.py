@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ccl_dispatch.runtime.table import TIE_FLOOR
 from ccl_dispatch.runtime.vocabulary import Cell
 from ccl_dispatch.tuner.curves import CurveModel, Summary
-from ccl_dispatch.tuner.curves.model import Points
+from ccl_dispatch.tuner.curves.points import Points
 from ccl_dispatch.tuner.fit.grid import PER_OCTAVE
 from ccl_dispatch.tuner.fit.points import log_shares
 from ccl_dispatch.tuner.sizes import ALIGNMENT, size_grid

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ccl_dispatch.tuner.curves import CurveModel
 from ccl_dispatch.tuner.curves.jumps import Jump, best_run
-from ccl_dispatch.tuner.curves.model import Points
+from ccl_dispatch.tuner.curves.points import Points
 
 Array = NDArray[np.float64]
 NOISE = 0.07

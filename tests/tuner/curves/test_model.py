@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from ccl_dispatch.tuner.curves import CurveModel, Noise, PointSamples, summarise
-from ccl_dispatch.tuner.curves.model import Points
+from ccl_dispatch.tuner.curves.points import Points
 
 Array = NDArray[np.float64]
 SINGLE = PointSamples((0.1,))

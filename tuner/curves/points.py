@@ -1,0 +1,108 @@
+"""What is known of a few cells' curves, and what is asked about them: the parts that every hypothesis shares."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ccl_dispatch.tuner.curves.jumps import Jump
+from ccl_dispatch.tuner.curves.kernel import KernelParts
+from ccl_dispatch.tuner.curves.noise import Summary
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Points:
+    """What is known of one cell's curve, at distinct sizes.
+
+    Attributes:
+        x: log2 sizes.
+        values, variances: of the curve there.
+        trust: log odds of its samples against being outliers, see `Summary`.
+    """
+
+    x: Array
+    values: Array
+    variances: Array
+    trust: Array
+
+    @classmethod
+    def of(cls, sizes: Sequence[int], summaries: Sequence[Summary]) -> Points:
+        """From sizes in bytes, and what the samples of each say."""
+        return cls(
+            np.log2(np.asarray(sizes, dtype=float)),
+            np.array([one.value for one in summaries]),
+            np.array([one.variance for one in summaries]),
+            np.array([one.trust for one in summaries]),
+        )
+
+    @cached_property
+    def parts(self) -> KernelParts:
+        """Of the kernels of the points with each other: asked for by every hypothesis."""
+        return KernelParts(self.x, self.x)
+
+
+@dataclass(frozen=True)
+class Joined:
+    """The points of several cells in one row; `only` where it is those of one."""
+
+    x: Array
+    values: Array
+    variances: Array
+    cell: NDArray[np.intp]
+    only: Points | None = None
+
+    def members(self, jump: Jump) -> Array:
+        """1 for the points in the run of a jump."""
+        return np.where((self.cell == jump.cell) | (jump.cell is None), jump.inside(self.x), 0.0)
+
+    @cached_property
+    def parts(self) -> KernelParts:
+        """Of the kernels of the points with each other."""
+        return KernelParts(self.x, self.x) if self.only is None else self.only.parts
+
+
+def join(cells: Sequence[Points], first: int = 0) -> Joined:
+    """The points of cells that are numbered from `first`."""
+    if len(cells) == 1:
+        (points,) = cells
+        return Joined(points.x, points.values, points.variances, np.full(len(points.x), first), points)
+    return Joined(
+        np.concatenate([points.x for points in cells]),
+        np.concatenate([points.values for points in cells]),
+        np.concatenate([points.variances for points in cells]),
+        np.repeat(np.arange(first, first + len(cells)), [len(points.x) for points in cells]),
+    )
+
+
+@dataclass(frozen=True)
+class Question:
+    """What do the points of `cells` say about some of the curves: for each wanted one its cell and log2 sizes."""
+
+    cells: Sequence[Points]
+    wanted: Sequence[tuple[int, Array]]
+
+    @cached_property
+    def together(self) -> Joined:
+        """The points of all cells."""
+        return join(self.cells)
+
+    @cached_property
+    def alone(self) -> list[Joined]:
+        """For each wanted curve the points of its own cell."""
+        return [join([self.cells[cell]], cell) for cell, _ in self.wanted]
+
+    @cached_property
+    def from_all(self) -> list[KernelParts]:
+        """For each wanted curve its sizes against the points of all cells."""
+        return [KernelParts(x, self.together.x) for _, x in self.wanted]
+
+    @cached_property
+    def from_own(self) -> list[KernelParts]:
+        """For each wanted curve its sizes against the points of its own cell."""
+        return [KernelParts(x, own.x) for (_, x), own in zip(self.wanted, self.alone, strict=True)]
