@@ -8,8 +8,9 @@ ways, executions of a collective with warm-up, and machine time, both in proport
 executions of a cell). Regret is the mean of T(chosen)/T(best) - 1 over sizes, 16 in each octave.
 
 Checks, all of them unless some are named: `compare` (the comparison, a CSV and a plot of it), `noise`, `agreement`,
-`null`, `dtypes`, `estimate`, `overhead`. `export` writes the landscapes as configs and measurement files for
-`ccl-dispatch sweep` and `ccl-dispatch evaluate`, and measures nothing.
+`null`, `dtypes`, `estimate`, `overhead`. Two more judge nothing: `export` writes the landscapes as configs and
+measurement files for `ccl-dispatch sweep` and `ccl-dispatch evaluate`; `likeness` says how alike published cells are
+that differ in world size alone.
 
 Every seed makes other landscapes. The search was built on seeds 0 to 9: judge with others. Ends with 1 when something
 that is wanted is missed. Needs the development environment (matplotlib, scipy).
@@ -30,11 +31,12 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 from landscapes import CURVES, FAMILIES, Landscape, dtypes, published, simulated, without_difference
-from tuning import checks, compare, report
+from tuning import checks, compare, likeness, report
 from tuning.checks import Verdict
 from tuning.pipeline import EXHAUSTIVE, Budget, write_config
 
 CHECKS = ("compare", "noise", "agreement", "null", "dtypes", "estimate", "overhead")
+OTHERS = ("export", "likeness")
 QUICK_FAMILIES = (*CURVES, "autocorrelated", "drift")
 _T = TypeVar("_T")
 _R = TypeVar("_R")
@@ -224,7 +226,7 @@ def main(arguments: Sequence[str]) -> int:
         description=(__doc__ or "").partition("\n\n")[0], formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "checks", nargs="*", metavar="CHECK", help=f"{', '.join(CHECKS)}, or export; default: all checks"
+        "checks", nargs="*", metavar="CHECK", help=f"{', '.join(CHECKS)}; export or likeness; default: all checks"
     )
     parser.add_argument("--seed", type=int, default=100, help="of landscapes, noise and searches (default 100)")
     parser.add_argument("--quick", action="store_true", help="few landscapes and budgets: about a minute")
@@ -235,11 +237,14 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--processes", type=int, default=2, help="at most that many at once (default 2)")
     parser.add_argument("--out", default="runs/tuning_cost", help="folder of CSV, text and plot")
     options = parser.parse_args(arguments)
-    unknown = sorted({*options.checks} - {*CHECKS, "export"})
+    unknown = sorted({*options.checks} - {*CHECKS, *OTHERS})
     if unknown:
-        parser.error(f"there is no check {', '.join(unknown)}; there are {', '.join(CHECKS)}, and export")
+        parser.error(f"there is no check {', '.join(unknown)}; there are {', '.join((*CHECKS, *OTHERS))}")
     for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ.setdefault(variable, "1")
+    if "likeness" in options.checks:
+        print("\n".join(likeness.text(published())))
+        return 0
     benchmark = Benchmark(options)
     if "export" in options.checks:
         benchmark.export()
