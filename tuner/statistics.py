@@ -158,6 +158,15 @@ def _log_ratio(count: int, below: int) -> float:
     )
 
 
+def reach(threshold: float) -> float:
+    """The log-ratio down to which a candidate's band reaches: half of `threshold`, which is log(1 + min_gain).
+
+    A band is opened by a gain of min_gain and ends where half of it is left, as a switch with hysteresis does: where
+    the gain is about min_gain, two sweeps would otherwise decide by their noise.
+    """
+    return threshold / 2
+
+
 @dataclass(frozen=True)
 class StopRule:
     """When the repetitions of a point may end.

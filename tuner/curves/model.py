@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from ccl_dispatch.tuner.curves.jumps import LEVEL, Jump, best_run
 from ccl_dispatch.tuner.curves.kernel import Shape, own_kernel
 from ccl_dispatch.tuner.curves.noise import OUTLIER_SCALE, deviation_of
-from ccl_dispatch.tuner.curves.points import Joined, Points, Question, join
+from ccl_dispatch.tuner.curves.points import FEWEST_AROUND, Joined, Points, Question, join
 
 Array = NDArray[np.float64]
 
@@ -46,11 +46,6 @@ SURPRISE_SHARE = 0.03
 # Curves that move by more than this are scaled down to it, and back.
 _UNIT = 0.35
 _JITTER = 1e-9
-# Points whose one or two samples all others contradict are taken for outliers when that explains them better by the
-# odds of it. By so many deviations of their difference they have to stand out from their neighbours, of which there
-# must be some.
-_STANDS_OUT = 3.0
-_FEWEST_AROUND = 6
 # Up to that roughness a curve counts as calm: jumps are looked for beside it. A few; more are a rough curve.
 _CALM = 0.02
 _MOST_JUMPS = 6
@@ -186,7 +181,7 @@ class CurveModel:
     ) -> tuple[float, Jump] | None:
         """The jump more that raises the evidence most, in one cell or (None) in all; None where none is likely."""
         joined = join(cells if cell is None else [cells[cell]], 0 if cell is None else cell)
-        if len(joined.x) < _FEWEST_AROUND:
+        if len(joined.x) < FEWEST_AROUND:
             return None
         order = np.argsort(joined.x, kind="stable")
         x = joined.x[order]
@@ -211,7 +206,7 @@ class CurveModel:
 
         Source for the prediction of each point from all others: Rasmussen and Williams, section 5.4.2.
         """
-        spikes = np.concatenate([_spikes(points) for points in cells])
+        spikes = np.concatenate([points.spikes for points in cells])
         if not spikes.any():
             return None
         joined = join(cells)
@@ -268,19 +263,6 @@ class CurveModel:
                     known += level * np.outer(inside, inside) + height**2 * jump.spread(x)
                 parts[place].append((weight, cross @ pulls, known))
         return [_mixture(part) for part in parts]
-
-
-def _spikes(points: Points) -> NDArray[np.bool_]:
-    """Points of few samples that stand out from both neighbours to one side; two outliers in a row are an island."""
-    few = np.isfinite(points.trust)
-    if len(points.x) < _FEWEST_AROUND or not few.any():
-        return np.zeros(len(points.x), dtype=bool)
-    steps = np.diff(points.values) / np.sqrt(points.variances[1:] + points.variances[:-1])
-    # How far it lies above its left and its right neighbour; an end has one neighbour, which counts twice.
-    left = np.concatenate([[-steps[0]], steps])
-    right = np.concatenate([-steps, [steps[-1]]])
-    apart = np.minimum(np.abs(left), np.abs(right)) > _STANDS_OUT
-    return np.asarray(few & apart & (np.sign(left) == np.sign(right)))
 
 
 def _widened(cells: Sequence[Points], place: tuple[int, int]) -> list[Points]:

@@ -15,6 +15,12 @@ from ccl_dispatch.tuner.curves.noise import Summary
 
 Array = NDArray[np.float64]
 
+# Points whose one or two samples all others contradict are taken for outliers when that explains them better by the
+# odds of it. By so many deviations of their difference they have to stand out from their neighbours, of which there
+# must be some.
+_STANDS_OUT = 3.0
+FEWEST_AROUND = 6
+
 
 @dataclass(frozen=True)
 class Points:
@@ -45,6 +51,19 @@ class Points:
     def parts(self) -> KernelParts:
         """Of the kernels of the points with each other: asked for by every hypothesis."""
         return KernelParts(self.x, self.x)
+
+    @cached_property
+    def spikes(self) -> NDArray[np.bool_]:
+        """Points of few samples that stand out from both neighbours to one side; two in a row are an island."""
+        few = np.isfinite(self.trust)
+        if len(self.x) < FEWEST_AROUND or not few.any():
+            return np.zeros(len(self.x), dtype=bool)
+        steps = np.diff(self.values) / np.sqrt(self.variances[1:] + self.variances[:-1])
+        # How far it lies above its left and its right neighbour; an end has one neighbour, which counts twice.
+        left = np.concatenate([[-steps[0]], steps])
+        right = np.concatenate([-steps, [steps[-1]]])
+        apart = np.minimum(np.abs(left), np.abs(right)) > _STANDS_OUT
+        return np.asarray(few & apart & (np.sign(left) == np.sign(right)))
 
 
 @dataclass(frozen=True)

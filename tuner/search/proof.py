@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ccl_dispatch.tuner.search.family import CellGrid
-from ccl_dispatch.tuner.statistics import fewest_samples, median_interval
+from ccl_dispatch.tuner.statistics import fewest_samples, median_interval, reach
 
 Array = NDArray[np.float64]
 
@@ -35,9 +35,11 @@ def missing_proofs(
     Without a threshold nothing has to be proven, but a run still needs a size that was measured in its own cell.
 
     Args:
-        lead: the candidate's lead over the best other choice at each size, beyond `threshold`; -inf where forbidden.
+        lead: the candidate's lead over the best other choice at each size, beyond the `reach` of the threshold; -inf
+            where forbidden.
         samples: log-ratios by size, as far as measured in this cell.
-        threshold: log(1 + min_gain): above 0 the samples have to prove that the candidate is faster at all.
+        threshold: log(1 + min_gain). Above 0 the samples have to prove that the candidate is faster at all; a run that
+            gains less everywhere has no band to win.
         confidence: of the proof.
     """
     proofs = []
@@ -46,7 +48,7 @@ def missing_proofs(
     for start, end in zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True):
         run = range(start, end)
         measured = [place for place in run if grid.sizes[place] in samples]
-        if threshold <= 0 and measured:
+        if (threshold <= 0 and measured) or max(float(lead[place]) for place in run) < threshold - reach(threshold):
             continue
         pool = [value for place in measured for value in samples[grid.sizes[place]]]
         if pool and median_interval(pool, confidence).low > 0:

@@ -6,7 +6,7 @@ import os
 import re
 import socket
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 from ccl_dispatch.runtime.errors import UsageError
@@ -52,7 +52,7 @@ class Node:
 
 def this_process() -> str:
     """`place:pid:start`, where the place is a boot of a kernel and a space of process ids on it."""
-    return f"{_place()}:{os.getpid()}:{_start(os.getpid())}"
+    return _own_name(os.getpid())
 
 
 def is_gone(owner: str) -> bool:
@@ -66,6 +66,12 @@ def is_gone(owner: str) -> bool:
         return False
     # Another process may have been given the same id since.
     return _start(int(pid)) != start
+
+
+@lru_cache(maxsize=1)
+def _own_name(pid: int) -> str:
+    """A child has a name of its own; it is asked for at every point."""
+    return f"{_place()}:{pid}:{_start(pid)}"
 
 
 @cache

@@ -50,6 +50,18 @@ def test_a_candidate_that_is_slower_everywhere_gets_none(bench: Bench) -> None:
     assert 0 < band.interval[0] <= band.gain <= band.interval[1]
 
 
+def test_a_band_reaches_to_where_half_of_min_gain_is_left(bench: Bench) -> None:
+    """On a slope that is known well the crossover lies at log(1.03) / 2; the slope alone, without a part above, has no
+    band.
+    """
+    sloping = bench.points(bench.grid(41), {"fast": lambda x: 0.01 * (16 - x)}, noise=0.002, outliers=0.0)
+    table = bench.fit(sloping)
+    assert uses(table) == ["fast", "base"]
+    assert abs(math.log2(table.crossovers[0].at) - (16 - math.log(1.03) / 0.02)) < 0.15
+    weak = bench.points(bench.grid(41), {"fast": lambda x: 0.002 * (16 - x)}, noise=0.002, outliers=0.0)
+    assert uses(bench.fit(weak)) == ["base"]
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_one_crossover_is_found_where_the_gain_falls_below_min_gain(bench: Bench, seed: int) -> None:
     """The crossover lies near the size where the truth crosses log(1.03), and between its measured neighbours."""
@@ -159,12 +171,12 @@ def test_samples_of_a_band_are_pooled_where_points_have_one_each(bench: Bench) -
 
 
 def test_the_null_gets_a_band_in_one_cell_of_a_hundred_at_most(bench: Bench) -> None:
-    """Baseline against itself at 5 % noise with outliers: of 200 cells at most two get a candidate band."""
+    """Baseline against itself at 5 % noise with outliers: of 600 cells at most six get a candidate band."""
     bands = 0
-    for seed in range(200):
+    for seed in range(600):
         results = bench.points(bench.grid(12), {"fast": lambda _: 0.0}, samples=7 + seed % 9, seed=seed)
         bands += "fast" in uses(bench.fit(results))
-    assert bands <= 2
+    assert bands <= 6
 
 
 def test_regret_on_smooth_landscapes_is_small(bench: Bench) -> None:
