@@ -165,9 +165,7 @@ def _reason(
     if band.why == "likely":
         return f"ahead here by its samples, without proof: {_percent(band.gain or 0.0)} against {band.against}"
     if band.why == "tie":
-        return (
-            f"no candidate gains {_percent(table.policy.min_gain)} and is proven faster here, so the baseline is used"
-        )
+        return f"no candidate is proven to gain {_percent(table.policy.min_gain)} here, so the baseline is used"
     return "every candidate is excluded here, so the baseline is used"
 
 
@@ -197,7 +195,7 @@ def _changes(
     if override is None and band is not None and band.why == "tie" and band.against is not None:
         # The band has the baseline's gain over it.
         shown = "" if band.gain is None else f", its samples show {_percent(1 / (1 + band.gain) - 1)}"
-        changes.append(f"{band.against} gaining {_percent(table.policy.min_gain)} and proven faster here{shown}")
+        changes.append(f"{band.against} proven to gain {_percent(table.policy.min_gain)} here{shown}")
     return changes + _like_calls(table, wanted, size, use)
 
 

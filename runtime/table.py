@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 SCHEMA = "ccl-dispatch/table/v1"
 SIZE_UNIT = "per_rank_input_bytes"
 
-# Why a band uses its backend: it is faster than `against` beyond doubt; no candidate both gains `min_gain` and is;
+# Why a band uses its backend: it is faster than `against` beyond doubt; no candidate is proven to gain `min_gain`;
 # or every candidate is excluded there. `likely` is a candidate that is ahead by its samples without proof: only with
 # min_gain 0, where nothing has to be earned.
 BAND_REASONS = ("faster", "tie", "excluded", "likely")
@@ -37,9 +37,7 @@ class Platform(NamedTuple):
 
 
 class Policy(NamedTuple):
-    """`min_gain`: the least T(baseline)/T(candidate) - 1 of a candidate that is used; `confidence` (0 to 1): of the
-    proof that it is faster at all, which is asked for unless `min_gain` is 0.
-    """
+    """`min_gain`: the least T(baseline)/T(candidate) - 1 that a candidate must prove, with `confidence` (0 to 1)."""
 
     min_gain: float
     confidence: float

@@ -102,9 +102,7 @@ class MachineConfig:
 
 @dataclass(frozen=True)
 class PolicyConfig:
-    """`min_gain`: the least T(baseline)/T(candidate) - 1 of a candidate that is used; `confidence` (0 to 1): of the
-    proof that it is faster at all, which is asked for unless `min_gain` is 0.
-    """
+    """`min_gain`: the least T(baseline)/T(candidate) - 1 that a candidate must prove, with `confidence` (0 to 1)."""
 
     min_gain: float = 0.03
     confidence: float = 0.95

@@ -97,7 +97,7 @@ def _top() -> dict[str, Json]:
             "description": "Shapes that are known to be called, measured exactly: listed, or as serving recorded them.",
         },
         "measure": _part("measure", "How a point is measured."),
-        "policy": _part("policy", "What a candidate must gain, and how sure it must be that it does."),
+        "policy": _part("policy", "What a candidate must prove."),
         "budget": _part("budget", "What ends the sweep, whichever comes first; what is left out sets no limit."),
         "backends": {
             "type": "object",
@@ -134,11 +134,7 @@ def _parts() -> dict[str, tuple[str, dict[str, Json], tuple[str, ...]]]:
         "max_faults": count("So many faults of one run that no exclusion explains end the sweep.", 1, MAX_COUNT),
     }
     policy = {
-        "min_gain": _number(
-            "The least T(baseline)/T(candidate) - 1 of a used candidate. Above 0 it must be proven faster.",
-            minimum=0,
-            exclusiveMaximum=1,
-        ),
+        "min_gain": _number("The least T(baseline)/T(candidate) - 1 to prove.", minimum=0, exclusiveMaximum=1),
         "confidence": _number("With which confidence.", exclusiveMinimum=0.5, exclusiveMaximum=1),
     }
     budget = {
@@ -228,11 +224,7 @@ def _parts() -> dict[str, tuple[str, dict[str, Json], tuple[str, ...]]]:
         "shape": ("One shape of the workload.", shape, tuple(key for key in shape if key not in {"shape", "dtype"})),
         "recorded": ("A workload as serving recorded it.", record, ("top",)),
         "measure": ("How a point is measured.", _defaults(measure, MeasureConfig()), tuple(measure)),
-        "policy": (
-            "What a candidate must gain, and how sure it must be that it does.",
-            _defaults(policy, PolicyConfig()),
-            tuple(policy),
-        ),
+        "policy": ("What a candidate must prove.", _defaults(policy, PolicyConfig()), tuple(policy)),
         "budget": ("What ends a sweep.", budget, tuple(budget)),
         "replay": ("A file instead of a machine.", replay, tuple(key for key in replay if key != "file")),
         "slow": ("A node of a replay that is made slower.", slow, ("from",)),

@@ -158,21 +158,12 @@ def _log_ratio(count: int, below: int) -> float:
     )
 
 
-def reach(threshold: float) -> float:
-    """The log-ratio down to which a candidate's band reaches: half of `threshold`, which is log(1 + min_gain).
-
-    A band is opened by a gain of min_gain and ends where half of it is left, as a switch with hysteresis does: where
-    the gain is about min_gain, two sweeps would otherwise decide by their noise.
-    """
-    return threshold / 2
-
-
 @dataclass(frozen=True)
 class StopRule:
     """When the repetitions of a point may end.
 
     Attributes:
-        threshold: log(1 + min_gain), the least log-ratio that a candidate is used for.
+        threshold: log(1 + min_gain), the least log-ratio that a candidate must prove.
         confidence: of all verdicts at the point together.
         candidates: how many are judged at the point; each gets its share of 1 - confidence (Bonferroni).
         min_samples: repetitions before the first verdict.

@@ -70,7 +70,7 @@ def _top() -> dict[str, Json]:
             "description": "The backends that may replace the baseline.",
         },
         "platform": _part("platform", "What the table is valid for."),
-        "policy": _part("policy", "What a candidate had to gain, and how sure it had to be that it does."),
+        "policy": _part("policy", "What a candidate had to prove."),
         "cells": {
             "type": "array",
             "items": {"$ref": "#/$defs/cell"},
@@ -118,7 +118,7 @@ def _parts() -> dict[str, tuple[str, dict[str, Json], tuple[str, ...]]]:
         "use": text("The backend that is used."),
         "why": one_of(
             BAND_REASONS,
-            "`faster`: proven to be; `tie`: no candidate is that gains `min_gain`; `excluded`: every candidate is; "
+            "`faster`: proven to gain `min_gain`; `tie`: no candidate is; `excluded`: every candidate is excluded; "
             "`likely`: ahead without proof, only where `min_gain` is 0.",
         ),
         "against": text("The backend that it was compared with."),
@@ -170,14 +170,14 @@ def _parts() -> dict[str, tuple[str, dict[str, Json], tuple[str, ...]]]:
         "min_gain": {
             "type": "number",
             "minimum": 0,
-            "description": "The least T(baseline)/T(candidate) - 1 of a used candidate. Above 0 it is proven faster.",
+            "description": "The least T(baseline)/T(candidate) - 1 that a candidate must prove.",
         },
         "confidence": {"type": "number", "minimum": 0, "maximum": 1, "description": "With which confidence."},
         "timing": one_of(TIMINGS, "Whether each call was timed by itself or in a run of calls."),
     }
     parts = {
         "platform": (Platform._fields, "What the table is valid for.", platform, ()),
-        "policy": (Policy._fields, "What a candidate had to gain, and how sure it had to be that it does.", policy, ()),
+        "policy": (Policy._fields, "What a candidate had to prove.", policy, ()),
         "cell": ((*Cell._fields, *CellTable._fields[1:]), "One curve along size, tuned on its own.", cell, ()),
         "band": (Band._fields, "A run of sizes with one backend.", band, ("against", "gain", "interval")),
         "crossover": (Crossover._fields, "The border of two bands.", crossover, ()),

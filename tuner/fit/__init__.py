@@ -34,7 +34,7 @@ def fit_cell(
         results: measured, replayed or imported points, several of one size are joined.
         baseline: the backend that is used when in doubt.
         candidates: the backends that may replace it.
-        policy: what a candidate's band has to gain, and with which confidence it has to be proven faster.
+        policy: min_gain and confidence that a candidate's band has to prove.
         workload: per size the shape that it stands for and its weight.
 
     Raises:

@@ -26,10 +26,10 @@ class Belief(NamedTuple):
 
     Attributes:
         sizes: of the cell's grid, rising.
-        uses: per size the backend that is ahead by what a band reaches down to, half of `min_gain`, the baseline where
-            none is; empty where no point of this cell or of one that may be alike tells anything.
+        uses: per size the backend that is ahead by at least `min_gain`, the baseline where none is; empty where no
+            point of this cell or of one that may be alike tells anything.
         sureness: per size how probable it is that this is the right one, by the curves. What a candidate's band must
-            gain and prove besides is not in it.
+            prove besides is not in it.
         regret: what choosing so is expected to lose, mean log units over the cell.
     """
 

@@ -25,7 +25,6 @@ from ccl_dispatch.tuner.curves.noise import VISIT_VARIANCE
 from ccl_dispatch.tuner.curves.points import Points, Question
 from ccl_dispatch.tuner.search.base import Observation, joined_samples
 from ccl_dispatch.tuner.search.costs import LONG_VISIT
-from ccl_dispatch.tuner.statistics import reach
 
 Array = NDArray[np.float64]
 
@@ -51,7 +50,7 @@ class Belief(NamedTuple):
 
     Attributes:
         share: how far it is believed.
-        lead: over the best other choice, a candidate's own counted from the `reach` of min_gain on.
+        lead: over the best other choice.
         weights: what each size counts, 0 where the candidate may not be used.
         forbidden: those sizes.
         variances: of what a visit finds, per number of repetitions.
@@ -126,7 +125,7 @@ class Family:
     ) -> None:
         self.grids = tuple(grids)
         self._candidates = tuple(candidates)
-        self._least = reach(threshold)
+        self._threshold = threshold
         self._choices = np.asarray(choices, dtype=float)
         self._models: tuple[int, dict[str, CurveModel]] = (-1, {})
         self._noise: Mapping[str, Noise] = {}
@@ -208,7 +207,8 @@ class Family:
         pending = [grid.sizes.index(o.size) for o in mine if o.pending]
         forbidden = {name: _forbidden(grid, mine, name) for name in self._candidates}
         utilities = {
-            name: np.where(forbidden[name], -np.inf, likely.mean - self._least) for name, (likely, _) in curves.items()
+            name: np.where(forbidden[name], -np.inf, likely.mean - self._threshold)
+            for name, (likely, _) in curves.items()
         }
         beliefs = []
         regret = 0.0
@@ -216,7 +216,7 @@ class Family:
         offsets = {}
         for name, both in curves.items():
             others = [utility for other, utility in utilities.items() if other != name]
-            offsets[name] = self._least + np.maximum.reduce([np.zeros(len(grid.sizes)), *others])
+            offsets[name] = self._threshold + np.maximum.reduce([np.zeros(len(grid.sizes)), *others])
             weights = np.where(forbidden[name], 0.0, grid.weights)
             first = self._noise[name].first.usable & (warm_up | (self._choices >= LONG_VISIT))
             samples = self._choices + first

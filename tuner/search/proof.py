@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ccl_dispatch.tuner.search.family import CellGrid
-from ccl_dispatch.tuner.statistics import fewest_samples, median_interval, reach
+from ccl_dispatch.tuner.statistics import fewest_samples, median_interval
 
 Array = NDArray[np.float64]
 
-# A run in which fewer of the samples than that are above zero can't be proven with what a sweep has.
+# A run in which fewer of the samples than that lie above the threshold can't be proven with what a sweep has.
 _LEAST_SHARE = 0.55
 
 
@@ -35,11 +35,9 @@ def missing_proofs(
     Without a threshold nothing has to be proven, but a run still needs a size that was measured in its own cell.
 
     Args:
-        lead: the candidate's lead over the best other choice at each size, beyond the `reach` of the threshold; -inf
-            where forbidden.
+        lead: the candidate's lead over the best other choice at each size, beyond `threshold`; -inf where forbidden.
         samples: log-ratios by size, as far as measured in this cell.
-        threshold: log(1 + min_gain). Above 0 the samples have to prove that the candidate is faster at all; a run that
-            gains less everywhere has no band to win.
+        threshold: what the samples' median has to exceed.
         confidence: of the proof.
     """
     proofs = []
@@ -48,12 +46,12 @@ def missing_proofs(
     for start, end in zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True):
         run = range(start, end)
         measured = [place for place in run if grid.sizes[place] in samples]
-        if (threshold <= 0 and measured) or max(float(lead[place]) for place in run) < threshold - reach(threshold):
+        if threshold <= 0 and measured:
             continue
         pool = [value for place in measured for value in samples[grid.sizes[place]]]
-        if pool and median_interval(pool, confidence).low > 0:
+        if pool and median_interval(pool, confidence).low > threshold:
             continue
-        missing = 1 if threshold <= 0 else _missing(pool, confidence)
+        missing = 1 if threshold <= 0 else _missing(pool, threshold, confidence)
         if missing is None:
             continue
         worth = math.fsum(float(grid.weights[place] * lead[place]) for place in run)
@@ -91,13 +89,13 @@ def open_limits(
     return proofs
 
 
-def _missing(pool: Sequence[float], confidence: float) -> int | None:
+def _missing(pool: Sequence[float], threshold: float, confidence: float) -> int | None:
     """About how many samples more a proof takes if the next ones are like these; None when it is out of reach.
 
-    With a share q of them above zero the likelihood ratio of `median_interval` grows by the Kullback-Leibler
+    With a share q of them above the threshold the likelihood ratio of `median_interval` grows by the Kullback-Leibler
     divergence of q from 1/2 with each sample, and has to reach 1/alpha beyond a mixture penalty of about log(pi n)/2.
     """
-    above = (sum(value > 0 for value in pool) + 1.5) / (len(pool) + 2)
+    above = (sum(value > threshold for value in pool) + 1.5) / (len(pool) + 2)
     if above < _LEAST_SHARE:
         return None
     above = min(above, 0.999)

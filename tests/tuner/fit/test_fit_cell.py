@@ -50,18 +50,6 @@ def test_a_candidate_that_is_slower_everywhere_gets_none(bench: Bench) -> None:
     assert 0 < band.interval[0] <= band.gain <= band.interval[1]
 
 
-def test_a_band_reaches_to_where_half_of_min_gain_is_left(bench: Bench) -> None:
-    """On a slope that is known well the crossover lies at log(1.03) / 2; the slope alone, without a part above, has no
-    band.
-    """
-    sloping = bench.points(bench.grid(41), {"fast": lambda x: 0.01 * (16 - x)}, noise=0.002, outliers=0.0)
-    table = bench.fit(sloping)
-    assert uses(table) == ["fast", "base"]
-    assert abs(math.log2(table.crossovers[0].at) - (16 - math.log(1.03) / 0.02)) < 0.15
-    weak = bench.points(bench.grid(41), {"fast": lambda x: 0.002 * (16 - x)}, noise=0.002, outliers=0.0)
-    assert uses(bench.fit(weak)) == ["base"]
-
-
 @pytest.mark.parametrize("seed", range(5))
 def test_one_crossover_is_found_where_the_gain_falls_below_min_gain(bench: Bench, seed: int) -> None:
     """The crossover lies near the size where the truth crosses log(1.03), and between its measured neighbours."""
@@ -129,32 +117,6 @@ def test_a_gain_below_min_gain_stays_with_the_baseline(bench: Bench) -> None:
     assert uses(bench.fit(results, min_gain=0.0)) == ["fast"]
 
 
-def test_a_gain_above_min_gain_needs_proof_that_it_is_one_not_of_its_size(bench: Bench) -> None:
-    """A lead of 5 % whose lower bound lies between 0 and min_gain is used; one of which zero is possible is not."""
-    results = bench.points(bench.grid(12), {"fast": lambda _: 0.05}, samples=3, seed=1)
-    (band,) = bench.fit(results).bands
-    assert (band.use, band.why) == ("fast", "faster")
-    assert band.interval is not None
-    assert 0 < band.interval[0] < 0.03
-    few = bench.points(bench.grid(12), {"fast": lambda _: 0.05}, samples=1, noise=0.08)
-    assert uses(bench.fit(few)) == ["base"]
-
-
-@given(st.floats(-0.02, 0.12), st.integers(1, 12), st.integers(0, 1_000_000))
-@settings(max_examples=60, deadline=None)
-def test_every_band_of_a_candidate_gains_enough_and_is_proven_faster(lead: float, samples: int, seed: int) -> None:
-    """Whatever the samples: its gain is min_gain at least, and the lower bound of it is above 0."""
-    bench = Bench()
-    results = bench.points(bench.grid(10), {"fast": lambda x: lead + 0.02 * math.sin(x)}, samples=samples, seed=seed)
-    for band in bench.fit(results).bands:
-        if band.use == "fast":
-            assert band.why == "faster"
-            assert band.gain is not None
-            assert band.interval is not None
-            assert band.gain >= 0.03
-            assert band.interval[0] > 0
-
-
 def test_without_a_minimum_the_one_ahead_is_used_and_said_to_be_likely(bench: Bench) -> None:
     """At min_gain 0 nothing has to be earned; a band that two samples per size don't prove says `likely`."""
     results = bench.points([256, 1024], {"fast": lambda _: 0.1}, samples=2, noise=0.01)
@@ -171,12 +133,12 @@ def test_samples_of_a_band_are_pooled_where_points_have_one_each(bench: Bench) -
 
 
 def test_the_null_gets_a_band_in_one_cell_of_a_hundred_at_most(bench: Bench) -> None:
-    """Baseline against itself at 5 % noise with outliers: of 600 cells at most six get a candidate band."""
+    """Baseline against itself at 5 % noise with outliers: of 200 cells at most two get a candidate band."""
     bands = 0
-    for seed in range(600):
+    for seed in range(200):
         results = bench.points(bench.grid(12), {"fast": lambda _: 0.0}, samples=7 + seed % 9, seed=seed)
         bands += "fast" in uses(bench.fit(results))
-    assert bands <= 6
+    assert bands <= 2
 
 
 def test_regret_on_smooth_landscapes_is_small(bench: Bench) -> None:

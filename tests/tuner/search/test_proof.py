@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from ccl_dispatch.tuner.curves import PointSamples
 from ccl_dispatch.tuner.search import Budget, Observation, RegretSampler, SearchSpace, Visit
 from ccl_dispatch.tuner.search.family import make_grid
-from ccl_dispatch.tuner.search.proof import missing_proofs, open_limits
+from ccl_dispatch.tuner.search.proof import open_limits
 from ccl_dispatch.tuner.sizes import size_grid
 
 SIZES = size_grid(128, 32 << 20, 2)
@@ -45,18 +45,6 @@ def test_the_limit_of_a_candidate_that_is_slower_is_nobodys_business() -> None:
     """Behind everywhere it is not used on either side of its limit."""
     found = _sweep(SIZES[12], -1.0)
     assert len(found) < 30
-
-
-def test_a_run_that_gains_too_little_has_nothing_to_prove() -> None:
-    """A lead beyond half of min_gain is worth a proof where some size of its run has all of min_gain."""
-    grid, threshold = make_grid("a", SIZES, {}), math.log(1.03)
-    lead = np.full(len(SIZES), 0.4 * threshold)
-    samples = {SIZES[3]: (0.02,), SIZES[9]: (0.03,)}
-    assert missing_proofs(grid, lead, samples, threshold, 0.95) == []
-    lead[5] = 0.6 * threshold
-    (proof,) = missing_proofs(grid, lead, samples, threshold, 0.95)
-    assert proof.size in samples
-    assert proof.repeats > 5
 
 
 def test_what_is_open_is_halved() -> None:
