@@ -244,6 +244,7 @@ class CurveModel:
         level = (LEVEL * self._unit) ** 2
         parts: list[list[tuple[float, Array, Array]]] = [[] for _ in wanted]
         for shape, likeness, weight in self._hypotheses:
+            shared = np.linalg.inv(_covariance(together, shape, likeness, self._unit, jumps)) if likeness else None
             for place, (cell, x) in enumerate(wanted):
                 # Where no cell is like another, the others' points say nothing.
                 joined = together if likeness else question.alone[place]
@@ -254,8 +255,9 @@ class CurveModel:
                 here = [(jump, jump.inside(x), joined.members(jump)) for jump in jumps if jump.cell in (None, cell)]
                 for _, inside, members in here:
                     cross += level * np.outer(inside, members)
-                covariance = _covariance(joined, shape, likeness, self._unit, jumps)
-                inverse = np.linalg.inv(covariance)
+                inverse = shared
+                if inverse is None:
+                    inverse = np.linalg.inv(_covariance(joined, shape, likeness, self._unit, jumps))
                 pulls = inverse @ joined.values
                 known = own_kernel(x.tobytes(), shape) * self._unit**2 - cross @ inverse @ cross.T
                 for jump, inside, members in here:

@@ -58,8 +58,8 @@ class _Best(NamedTuple):
 @dataclass(frozen=True)
 class _CellState:
     """A cell with what each visit would be worth, the same per share of the budget, the best visit, the executions that
-    a visit of each row uses and the most of them, the seconds of the shortest and the longest visit, the proofs that
-    are missing (each after its worth per share), and what is expected to be lost.
+    a visit of each row uses, the seconds of the shortest and the longest visit, the proofs that are missing (each after
+    its worth per share), and what is expected to be lost.
     """
 
     view: CellView
@@ -68,7 +68,6 @@ class _CellState:
     rates: Array
     best: _Best
     uses: Array
-    most: float
     shortest: float
     longest: float
     proofs: tuple[tuple[float, Proof], ...]
@@ -324,7 +323,7 @@ class RegretSampler(PointSampler):
         longest = float(costs.seconds(view.grid.x, self._choices[-1:]).max())
         rated = tuple((proof.worth / _share(costs, proof), proof) for proof in proofs)
         best = _best_of(worth, rates)
-        return _CellState(view, costs, worth, rates, best, uses, float(uses[-1]), shortest, longest, rated, regret)
+        return _CellState(view, costs, worth, rates, best, uses, shortest, longest, rated, regret)
 
     def _best(
         self, states: Sequence[_CellState], left: float, seconds: float, noise: Mapping[str, Noise], least: float
@@ -332,7 +331,7 @@ class RegretSampler(PointSampler):
         best, best_cell = _Best(0.0, 0.0, 0, 0), -1
         best_proof: tuple[float, int, Proof] | None = None
         for cell, state in enumerate(states):
-            if state.most <= left and state.longest <= seconds:
+            if state.uses[-1] <= left and state.longest <= seconds:
                 found = state.best
             else:
                 rows = int(np.searchsorted(state.uses, left, side="right"))
