@@ -32,11 +32,13 @@ def test_the_one_who_poisons_is_excluded_not_the_baseline(tmp_path: Path) -> Non
     assert len(faults) in {3, 6}
     assert {fault.backend for fault in faults} == {"gloo"}
     assert {(fault.reason, fault.rank, fault.blamed) for fault in faults} == {("raised", 1, "poisoning")}
-    (exclusion,) = load_table(tmp_path / "runs/poison/table.yaml").cells[0].exclusions
-    assert (exclusion.backend, exclusion.reason) == ("poisoning", "raised")
-    assert exclusion.high >= 512
+    exclusions = load_table(tmp_path / "runs/poison/table.yaml").cells[0].exclusions
+    assert {(exclusion.backend, exclusion.reason) for exclusion in exclusions} == {("poisoning", "raised")}
+    assert exclusions[-1].high >= 512
     details = [item.detail for result in found for item in result.exclusions]
     assert "while gloo ran in a process that had run poisoning; without poisoning nothing fails" in details[0]
+    # Excluded at two sizes it is not tried at any, be it one at which it was right before: another run in the table.
+    assert all(exclusion.high >= 512 for exclusion in exclusions) or len(faults) == 6
     for result in found:
         assert result.latencies_us["gloo"]
         assert result.latencies_us["shm"]
