@@ -13,7 +13,7 @@ from ccl_dispatch.tuner.fit.evidence import band_evidence
 from ccl_dispatch.tuner.fit.grid import FitGrid, crossover_interval
 from ccl_dispatch.tuner.fit.points import FitPoint
 from ccl_dispatch.tuner.fit.segment import best_labels, runs
-from ccl_dispatch.tuner.statistics import Interval, shared_confidence
+from ccl_dispatch.tuner.statistics import Interval, edge, shared_confidence
 
 # Crossovers are put on the alignment that every backend asks of its input.
 ALIGNMENT = 16
@@ -24,9 +24,9 @@ _LEAST_SWITCH = 0.0005
 def earned_labels(grid: FitGrid, *, baseline: str, min_gain: float, confidence: float) -> list[str]:
     """The backend of each size of the grid: least regret first, then every candidate's run has to earn its place.
 
-    A candidate's utility is its curve less log(1 + min_gain), the baseline's is 0. A run costs min_gain/2 octaves
-    for each of its crossovers, so that one between two baseline runs has to win about min_gain over an octave beyond
-    min_gain itself; below that it is an island that only makes the table longer.
+    A candidate's utility is its curve less half of log(1 + min_gain), see `statistics.edge`; the baseline's is 0. A run
+    costs min_gain/2 octaves for each of its crossovers, so that one between two baseline runs has to win about min_gain
+    over an octave beyond that; below it is an island that only makes the table longer.
 
     A run is earned when it holds a measured size and the lower bound of its evidence is above log(1 + min_gain). If
     not, its weaker end is given up, to the next measured size, and the search runs again, until all runs are earned.
@@ -34,7 +34,7 @@ def earned_labels(grid: FitGrid, *, baseline: str, min_gain: float, confidence: 
     costs the least on average; only a run without any measured size is given up.
     """
     threshold = math.log1p(min_gain)
-    options = _options(grid, baseline, threshold)
+    options = _options(grid, baseline, edge(threshold))
     while True:
         labels = best_labels(options, grid.weights, max(min_gain / 2, _LEAST_SWITCH))
         failed = [
@@ -49,7 +49,7 @@ def earned_labels(grid: FitGrid, *, baseline: str, min_gain: float, confidence: 
                 options[place].pop(labels[start], None)
 
 
-def _options(grid: FitGrid, baseline: str, threshold: float) -> list[dict[str, float]]:
+def _options(grid: FitGrid, baseline: str, least: float) -> list[dict[str, float]]:
     """Utilities of what is allowed at each size: not the excluded, the unmeasured, and what is proven to be slower."""
     options: list[dict[str, float]] = [{baseline: 0.0} for _ in grid.sizes]
     proven_slower = {
@@ -58,7 +58,7 @@ def _options(grid: FitGrid, baseline: str, threshold: float) -> list[dict[str, f
     for candidate, curve in grid.curves.items():
         for place, mean in enumerate(curve.mean.tolist()):
             if grid.open[candidate][place] and (grid.sizes[place], candidate) not in proven_slower:
-                options[place][candidate] = mean - threshold
+                options[place][candidate] = mean - least
     return options
 
 
@@ -66,7 +66,8 @@ def _earned(grid: FitGrid, start: int, end: int, candidate: str, threshold: floa
     measured = [point for point in grid.measured_in(start, end) if candidate in point.ratios]
     if not measured:
         return False
-    return threshold == 0 or band_evidence(measured, candidate, confidence).interval.low > threshold
+    scale = grid.scales[candidate]
+    return threshold == 0 or band_evidence(measured, candidate, confidence, scale).interval.low > threshold
 
 
 def _weaker_end(grid: FitGrid, options: Sequence[Mapping[str, float]], start: int, end: int, candidate: str) -> range:
@@ -99,18 +100,18 @@ def build_bands(
                 # From excluded to measured the reason changes just before the first size that is open.
                 up_to = grid.sizes[end + 1] - 1 if closed[end] else grid.sizes[end]
             else:
-                found = crossing(grid, end, below, above, baseline=baseline, threshold=threshold)
-                crossovers.append(_crossover(grid, end, found, below, above, baseline, threshold, confidence))
+                found = crossing(grid, end, below, above, baseline=baseline, least=edge(threshold))
+                crossovers.append(_crossover(grid, end, found, below, above, baseline, edge(threshold), confidence))
                 up_to = found
         run = grid.measured_in(start, end)
         if labels[start] == baseline:
             bands.append(_baseline_band(grid, start, end, up_to, baseline, threshold, confidence))
         else:
-            bands.append(_candidate_band(up_to, run, labels[start], baseline, threshold, confidence))
+            bands.append(_candidate_band(grid, run, labels[start], up_to, baseline, threshold, confidence))
     return tuple(bands), tuple(crossovers)
 
 
-def crossing(grid: FitGrid, place: int, below: str, above: str, *, baseline: str, threshold: float) -> int:
+def crossing(grid: FitGrid, place: int, below: str, above: str, *, baseline: str, least: float) -> int:
     """The last size of `below` between the neighbouring sizes of the grid at `place` and the next.
 
     There the lead of `below` over `above`, linear in log size between the two, falls to zero; rounded down to
@@ -120,8 +121,8 @@ def crossing(grid: FitGrid, place: int, below: str, above: str, *, baseline: str
     candidate ends at, or begins with, its own size: nothing is claimed for it beyond that.
     """
     low, high = grid.sizes[place], grid.sizes[place + 1]
-    lead_low = _lead(grid, place, below, above, baseline, threshold)
-    lead_high = _lead(grid, place + 1, below, above, baseline, threshold)
+    lead_low = _lead(grid, place, below, above, baseline, least)
+    lead_high = _lead(grid, place + 1, below, above, baseline, least)
     if lead_low is None or lead_high is None or not lead_low >= 0 >= lead_high or lead_low == lead_high:
         return high - 1 if below == baseline else low
     part = lead_low / (lead_low - lead_high)
@@ -129,24 +130,24 @@ def crossing(grid: FitGrid, place: int, below: str, above: str, *, baseline: str
     return min(max(int(at) // ALIGNMENT * ALIGNMENT, low), high - 1)
 
 
-def _lead(grid: FitGrid, place: int, below: str, above: str, baseline: str, threshold: float) -> float | None:
+def _lead(grid: FitGrid, place: int, below: str, above: str, baseline: str, least: float) -> float | None:
     values = []
     for label in (below, above):
         if label == baseline:
             values.append(0.0)
         elif grid.open[label][place]:
-            values.append(float(grid.curves[label].mean[place]) - threshold)
+            values.append(float(grid.curves[label].mean[place]) - least)
         else:
             return None
     return values[0] - values[1]
 
 
 def _crossover(
-    grid: FitGrid, place: int, at: int, below: str, above: str, baseline: str, threshold: float, confidence: float
+    grid: FitGrid, place: int, at: int, below: str, above: str, baseline: str, least: float, confidence: float
 ) -> Crossover:
     """With the measured sizes beyond which the sides are known at the confidence, by the curves."""
     sure = NormalDist().inv_cdf((1 + confidence) / 2)
-    leads = [_lead(grid, other, below, above, baseline, threshold) for other in range(len(grid.sizes))]
+    leads = [_lead(grid, other, below, above, baseline, least) for other in range(len(grid.sizes))]
     variances = np.zeros(len(grid.sizes))
     for label in {below, above} - {baseline}:
         variances = variances + grid.curves[label].deviation ** 2
@@ -160,9 +161,15 @@ def _crossover(
 
 
 def _candidate_band(
-    up_to: int, run: Sequence[FitPoint], candidate: str, baseline: str, threshold: float, confidence: float
+    grid: FitGrid,
+    run: Sequence[FitPoint],
+    candidate: str,
+    up_to: int,
+    baseline: str,
+    threshold: float,
+    confidence: float,
 ) -> Band:
-    evidence = band_evidence(run, candidate, confidence)
+    evidence = band_evidence(run, candidate, confidence, grid.scales[candidate])
     gain, interval = as_gain(evidence.interval)
     why = "faster" if evidence.interval.low > threshold else "likely"
     return Band(up_to, candidate, why, baseline, gain, interval, evidence.points, evidence.samples)
@@ -181,7 +188,7 @@ def _baseline_band(
     # Bonferroni over the rivals, because the best of them was picked by looking.
     share = shared_confidence(confidence, len(rivals))
     rival = max(rivals, key=lambda name: float(np.dot(grid.octaves[start : end + 1], _part(grid, name, start, end))))
-    evidence = band_evidence(run, rival, share)
+    evidence = band_evidence(run, rival, share, grid.scales[rival])
     slower = math.fsum(
         grid.octaves[place]
         for place in range(start, end + 1)

@@ -7,7 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ccl_dispatch.tuner.fit.points import FitPoint
-from ccl_dispatch.tuner.statistics import Interval, fewest_samples, median_interval, shared_confidence
+from ccl_dispatch.tuner.statistics import (
+    Interval,
+    fewest_samples,
+    location_interval,
+    median_interval,
+    shared_confidence,
+)
 
 
 @dataclass(frozen=True)
@@ -19,17 +25,23 @@ class Evidence:
     samples: int
 
 
-def band_evidence(points: Sequence[FitPoint], candidate: str, confidence: float) -> Evidence:
+def band_evidence(points: Sequence[FitPoint], candidate: str, confidence: float, scale: float) -> Evidence:
     """The evidence on `candidate` over those of `points` at which it was measured (at least one).
 
-    Two readings of the same samples, each a distribution-free confidence sequence:
+    Two readings of the same samples, each a confidence sequence:
 
     - by point: the weighted mean of the points' medians; its bounds are the weighted means of the points' bounds at
       1 - alpha/points, which hold together (union bound). Sharp where the curve is steep and points have many samples.
-    - pooled: the median of all samples of the run. Sharp where points have few samples.
+    - pooled: the location of all samples of the run, each bound at 1 - alpha. Sharp where points have few samples.
 
     Where the sample counts allow both, each gets half of alpha and the one that lies further from zero speaks; where
     the counts allow only one, it gets all of alpha. Which ones are possible depends on counts, never on values.
+
+    Args:
+        points: neighbours by size.
+        candidate: the backend.
+        confidence: 1 - alpha of each bound of the interval.
+        scale: of the scatter of a pair's log-ratio.
     """
     ratios = [(point.octaves, point.ratios[candidate]) for point in points if candidate in point.ratios]
     pool = [value for _, ratio in ratios for value in ratio.samples]
@@ -38,8 +50,8 @@ def band_evidence(points: Sequence[FitPoint], candidate: str, confidence: float)
     count = len(pool)
     correlation = math.fsum(len(ratio.samples) * ratio.correlation for _, ratio in ratios) / count
     if len(ratios) == 1 or min(len(ratio.samples) for _, ratio in ratios) < fewest_samples(each):
-        return Evidence(median_interval(pool, confidence, correlation), len(ratios), count)
-    pooled = median_interval(pool, half, correlation)
+        return Evidence(location_interval(pool, confidence, scale, correlation), len(ratios), count)
+    pooled = location_interval(pool, half, scale, correlation)
     by_point = _weighted_mean(
         [(weight, median_interval(ratio.samples, each, ratio.correlation)) for weight, ratio in ratios]
     )

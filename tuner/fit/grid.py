@@ -28,6 +28,7 @@ class FitGrid:
         weights: what each size counts: the octaves that it stands for, and its share of the workload.
         octaves: the first part of that alone.
         curves: per candidate its log-ratio to the baseline at each size.
+        scales: per candidate the scatter of a pair's log-ratio, see `Noise`.
         open: per candidate the sizes at which it may be used: measured and right there, or at both neighbours.
     """
 
@@ -36,6 +37,7 @@ class FitGrid:
     weights: tuple[float, ...]
     octaves: tuple[float, ...]
     curves: Mapping[str, Posterior]
+    scales: Mapping[str, float]
     open: Mapping[str, NDArray[np.bool_]]
 
     def measured_in(self, start: int, end: int) -> tuple[FitPoint, ...]:
@@ -59,7 +61,8 @@ def fit_grids(
         wanted = [place for place, points in enumerate(known) if len(points.x)]
         for place, found in zip(wanted, model.posterior(known, [(place, xs[place]) for place in wanted]), strict=True):
             curves[place][candidate] = found
-    return [_grid(points, own, found) for points, own, found in zip(family, sizes, curves, strict=True)]
+    scales = {name: own.scale for name, own in noise.items()}
+    return [_grid(points, own, found, scales) for points, own, found in zip(family, sizes, curves, strict=True)]
 
 
 def learn_noises(family: Sequence[Sequence[FitPoint]], candidates: Sequence[str]) -> dict[str, Noise]:
@@ -85,7 +88,9 @@ def _sizes(points: Sequence[FitPoint]) -> tuple[int, ...]:
     return tuple(sorted(measured | {size for size in between if low < size < high}))
 
 
-def _grid(points: Sequence[FitPoint], sizes: tuple[int, ...], curves: Mapping[str, Posterior]) -> FitGrid:
+def _grid(
+    points: Sequence[FitPoint], sizes: tuple[int, ...], curves: Mapping[str, Posterior], scales: Mapping[str, float]
+) -> FitGrid:
     octaves = log_shares(sizes)
     extra = {point.size: point.weight - point.octaves for point in points}
     measured = [point.size for point in points]
@@ -101,6 +106,7 @@ def _grid(points: Sequence[FitPoint], sizes: tuple[int, ...], curves: Mapping[st
         tuple(own + extra.get(size, 0.0) for size, own in zip(sizes, octaves, strict=True)),
         tuple(octaves),
         curves,
+        scales,
         open_,
     )
 

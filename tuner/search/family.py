@@ -116,7 +116,7 @@ class Family:
     Args:
         grids: of its cells.
         candidates: the backends that may replace the baseline; each has curves of its own.
-        threshold: log(1 + min_gain).
+        threshold: the log-ratio that a candidate has to exceed to be worth using.
         choices: the numbers of repetitions that a visit may have, rising.
     """
 

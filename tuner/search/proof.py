@@ -11,12 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ccl_dispatch.tuner.search.family import CellGrid
-from ccl_dispatch.tuner.statistics import fewest_samples, median_interval
+from ccl_dispatch.tuner.statistics import edge, evidence_wanted, log_evidence, samples_missing
 
 Array = NDArray[np.float64]
-
-# A run in which fewer of the samples than that lie above the threshold can't be proven with what a sweep has.
-_LEAST_SHARE = 0.55
 
 
 class Proof(NamedTuple):
@@ -28,17 +25,26 @@ class Proof(NamedTuple):
 
 
 def missing_proofs(
-    grid: CellGrid, lead: Array, samples: Mapping[int, Sequence[float]], threshold: float, confidence: float
+    grid: CellGrid,
+    lead: Array,
+    samples: Mapping[int, Sequence[float]],
+    threshold: float,
+    confidence: float,
+    scale: float,
 ) -> list[Proof]:
     """One for each run of sizes in which the candidate leads by its curve, but not yet beyond doubt.
+
+    It is worth all that the candidate leads by there: without the proof the table has none of it.
 
     Without a threshold nothing has to be proven, but a run still needs a size that was measured in its own cell.
 
     Args:
-        lead: the candidate's lead over the best other choice at each size, beyond `threshold`; -inf where forbidden.
+        lead: the candidate's lead over the best other choice at each size, beyond the `edge` of `threshold`; -inf where
+            forbidden.
         samples: log-ratios by size, as far as measured in this cell.
-        threshold: what the samples' median has to exceed.
+        threshold: what the samples' location has to exceed.
         confidence: of the proof.
+        scale: of the samples' scatter.
     """
     proofs = []
     ahead = np.concatenate([[False], lead > 0, [False]])
@@ -49,12 +55,12 @@ def missing_proofs(
         if threshold <= 0 and measured:
             continue
         pool = [value for place in measured for value in samples[grid.sizes[place]]]
-        if pool and median_interval(pool, confidence).low > threshold:
+        if pool and log_evidence(pool, threshold, scale) >= evidence_wanted(confidence):
             continue
-        missing = 1 if threshold <= 0 else _missing(pool, threshold, confidence)
+        missing = 1 if threshold <= 0 else samples_missing(pool, threshold, scale, confidence)
         if missing is None:
             continue
-        worth = math.fsum(float(grid.weights[place] * lead[place]) for place in run)
+        worth = math.fsum(float(grid.weights[place] * (lead[place] + edge(threshold))) for place in run)
         if measured:
             place = min(measured, key=lambda at: (len(samples[grid.sizes[at]]), -float(lead[at])))
         else:
@@ -87,20 +93,3 @@ def open_limits(
         middle = (grid.x[low] + grid.x[high]) / 2
         proofs.append(Proof(worth, grid.sizes[min(places, key=lambda place: abs(float(grid.x[place]) - middle))], 1))
     return proofs
-
-
-def _missing(pool: Sequence[float], threshold: float, confidence: float) -> int | None:
-    """About how many samples more a proof takes if the next ones are like these; None when it is out of reach.
-
-    With a share q of them above the threshold the likelihood ratio of `median_interval` grows by the Kullback-Leibler
-    divergence of q from 1/2 with each sample, and has to reach 1/alpha beyond a mixture penalty of about log(pi n)/2.
-    """
-    above = (sum(value > threshold for value in pool) + 1.5) / (len(pool) + 2)
-    if above < _LEAST_SHARE:
-        return None
-    above = min(above, 0.999)
-    growth = above * math.log(2 * above) + (1 - above) * math.log(2 * (1 - above))
-    wanted = fewest_samples(confidence)
-    for _ in range(3):
-        wanted = max(wanted, math.ceil((-math.log(1 - confidence) + math.log(math.pi * wanted) / 2) / growth))
-    return max(1, wanted - len(pool))

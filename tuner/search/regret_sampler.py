@@ -26,6 +26,7 @@ from ccl_dispatch.tuner.search.index import FamilyPoints, Index, Known
 from ccl_dispatch.tuner.search.looks import first_looks, next_look
 from ccl_dispatch.tuner.search.proof import Proof, missing_proofs, open_limits
 from ccl_dispatch.tuner.search.spare import spare_look
+from ccl_dispatch.tuner.statistics import edge
 
 Array = NDArray[np.float64]
 
@@ -127,7 +128,7 @@ class RegretSampler(PointSampler):
         self._choices.sort()
         self._grids = {name: make_grid(name, space.grid[name], space.workload.get(name, {})) for name in space.cells}
         self._families = [
-            Family([self._grids[name] for name in family], candidates, threshold, self._choices.tolist())
+            Family([self._grids[name] for name in family], candidates, edge(threshold), self._choices.tolist())
             for family in space.all_families
         ]
         self._index = Index(space)
@@ -312,7 +313,8 @@ class RegretSampler(PointSampler):
         for name, lead in view.leads.items():
             samples = {size: found.repeats for (_, size), found in joined_samples(mine, name).items()}
             allowed = np.where(view.forbidden[name], -np.inf, lead.mean)
-            proofs += missing_proofs(view.grid, allowed, samples, self._threshold, self._confidence)
+            scale = self._noise[1][name].scale
+            proofs += missing_proofs(view.grid, allowed, samples, self._threshold, self._confidence, scale)
             bad = {o.size for o in mine if name in o.excluded}
             if bad:
                 seen = {o.size for o in family if o.cell == view.grid.name}
