@@ -12,6 +12,7 @@ from ccl_dispatch.runtime.errors import UsageError
 from ccl_dispatch.runtime.table import Policy
 from ccl_dispatch.runtime.units import parse_size
 from ccl_dispatch.runtime.vocabulary import Cell
+from ccl_dispatch.tuner.abilities import check_abilities
 from ccl_dispatch.tuner.backends.base import Point
 from ccl_dispatch.tuner.backends.registry import backend_class
 from ccl_dispatch.tuner.config_model import SweepConfig
@@ -78,6 +79,7 @@ def make_plan(config: SweepConfig, given: GivenRanks | None = None) -> Plan:
 
     Raises:
         UsageError: backends that don't run on one device, options that a backend doesn't have, too few ranks given.
+        ConfigError: a collective or a mode that the backends don't do.
     """
     if given is not None and config.replay is None and given.count < max(config.world_sizes):
         by, most = given.launched, max(config.world_sizes)
@@ -196,6 +198,7 @@ def _device(config: SweepConfig) -> str:
         raise UsageError(f"{config.source}: share_devices is for GPUs; ranks on the host always share its cores")
     if device == "cuda" and config.measure.host_graphs:
         raise UsageError(f"{config.source}: measure.host_graphs is for the host; a GPU has graphs of its own")
+    check_abilities(config, device)
     return device
 
 
