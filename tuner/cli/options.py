@@ -5,11 +5,25 @@ from __future__ import annotations
 import argparse
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ccl_dispatch.runtime.document import did_you_mean
 from ccl_dispatch.runtime.errors import OutputError, UsageError
 from ccl_dispatch.tuner.files import write_in_one_step
+
+
+def check_spelling(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
+    """End with the parser's usage, and the option that was meant, where a word is an option that there is not."""
+    known = parser._option_string_actions  # noqa: SLF001 - argparse has no public way to ask for them
+    for word in words:
+        if word == "--":
+            return
+        name = word.partition("=")[0]
+        # argparse too takes what has a space in it for no option.
+        if name.startswith("--") and " " not in word and name not in known:
+            parser.error(f"unrecognized arguments: {name}. {did_you_mean(name, known)}".rstrip(". "))
 
 
 def add_json(parser: argparse.ArgumentParser) -> None:
