@@ -13,7 +13,7 @@ from ccl_dispatch.runtime.load import load_table
 from ccl_dispatch.runtime.platform import judge
 from ccl_dispatch.runtime.probe import this_platform
 from ccl_dispatch.runtime.switch import VARIABLE as SWITCH
-from ccl_dispatch.runtime.switch import read_switch
+from ccl_dispatch.runtime.switch import Switch, read_switch
 from ccl_dispatch.runtime.table import Table
 from ccl_dispatch.runtime.units import parse_size
 from ccl_dispatch.runtime.vocabulary import COLLECTIVES, DIMS, ITEMSIZE, MODES, dtype_name
@@ -22,8 +22,11 @@ from ccl_dispatch.tuner.faults import faults_of
 from ccl_dispatch.tuner.sizes import shape_size
 
 EXAMPLE = "ccl-dispatch explain TABLE --shape 4,32320 --dtype bfloat16 --world-size 8 --mode graph"
-# What keeps engines from using the table that is taken.
-_IDLE = {"off": "engines use no table", "record": "engines use no table, and count their calls"}
+# States in which engines use no table, whichever fits: what they do then.
+_IDLE = {
+    "off": "engines use no table, and decide each call as they do without ccl-dispatch",
+    "record": "engines use no table, decide each call as they do without ccl-dispatch, and count it",
+}
 NO = "without a call: no table is taken on this machine"
 
 
@@ -55,13 +58,11 @@ def run(options: argparse.Namespace) -> int:
 
 def _taken(options: argparse.Namespace) -> int:
     """Why a table is or is not taken on this machine: the named one, or all that serving would look at."""
+    switch = read_switch()
     if options.table is None:
-        switch = read_switch()
         found = search(edited=switch.served_edited)
         considered, taken = found.considered, found.table
         lines = [f"looked in {', '.join(found.folders)}"] if found.folders else [f"${VARIABLE} names the table"]
-        if switch.state in _IDLE:
-            lines.insert(0, f"${SWITCH} is {switch.state}: {_IDLE[switch.state]}")
         if found.problem is not None and taken is None and len(considered) != 1:
             first, _, rest = str(found.problem).partition("\n")
             lines.append(first.partition(". Looked in")[0])
@@ -73,18 +74,29 @@ def _taken(options: argparse.Namespace) -> int:
         taken = table if verdict.fits else None
         lines = []
     for item in considered:
-        lines.append(f"{item.path}: {_word(item, taken, considered)}")
+        lines.append(f"{item.path}: {_word(item, taken, considered, switch)}")
         lines += [f"  {line}" for line in item.verdict.lines()] if item.verdict else [f"  {item.problem}"]
     if options.json:
-        print_json({"taken": taken.source if taken else None, "considered": [_json(item) for item in considered]})
+        print_json(
+            {
+                "switch": switch.state,
+                "taken": taken.source if taken else None,
+                "considered": [_json(item) for item in considered],
+            }
+        )
     else:
-        print("\n".join(lines))
+        print("\n".join((*_idle(switch), *lines)))
     return 0 if taken is not None else 1
 
 
-def _word(item: Considered, taken: Table | None, considered: Sequence[Considered]) -> str:
+def _idle(switch: Switch) -> tuple[str, ...]:
+    """The line that says why the environment lets no table be used here; none where it does."""
+    return (f"${SWITCH} is {switch.state}: {_IDLE[switch.state]}",) if switch.state in _IDLE else ()
+
+
+def _word(item: Considered, taken: Table | None, considered: Sequence[Considered], switch: Switch) -> str:
     if item.table is not None and item.table is taken:
-        return "taken"
+        return f"would be taken, were ${SWITCH} not {switch.state}" if switch.state in _IDLE else "taken"
     if item.verdict is None:
         return "not taken, not valid"
     if not item.verdict.fits:
@@ -134,12 +146,14 @@ def _call(options: argparse.Namespace, table: Table) -> int:
         for group in faults_of(table)
         if group.cell == explanation.cell.name and group.low <= explanation.size <= group.high
     ]
+    switch = read_switch()
     if options.json:
-        print_json({**explanation.to_json(), "faults": [asdict(group) for group in faults]})
+        print_json({"switch": switch.state, **explanation.to_json(), "faults": [asdict(group) for group in faults]})
     else:
         told = (line for group in faults for line in group.lines("fault: "))
         *lines, last = explanation.lines()
-        print("\n".join((*lines, _made_for(table), last, *told)))
+        idle = (f"{line}; the table says:" for line in _idle(switch))
+        print("\n".join((*idle, *lines, _made_for(table), last, *told)))
     return 0
 
 
