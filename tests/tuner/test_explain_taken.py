@@ -94,6 +94,26 @@ def test_a_call_is_answered_with_what_the_switch_makes_of_it(home: Path, value: 
     assert (found["switch"], found["use"]) == (value, "aiter")
 
 
+@pytest.mark.parametrize(
+    "part",
+    [
+        ("--dtype", "float32"),
+        ("--world-size", "4"),
+        ("--mode", "eager"),
+        ("--dim", "first"),
+        ("--collective", "all_gather"),
+    ],
+    ids=lambda part: part[0],
+)
+def test_a_part_of_a_call_without_its_size_is_refused(home: Path, part: tuple[str, str]) -> None:
+    """An option that would be left aside ends with 2 and the options that belong together; a default too."""
+    good = str(home / "ccl-dispatch" / "tables" / "good.yaml")
+    for words in ((good, *part), part):
+        done = _explain(home, *words)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert f"{part[0]} without a size: expected a call, which is --shape or --size with --dtype" in done.stderr
+
+
 def test_what_is_taken_of_edited_tables_is_as_the_environment_says(home: Path) -> None:
     """With $CCL_DISPATCH_EDITED=warn a table that was edited is taken, as engines take it."""
     good = home / "ccl-dispatch" / "tables" / "good.yaml"

@@ -27,6 +27,7 @@ _IDLE = {
     "off": "engines use no table, and decide each call as they do without ccl-dispatch",
     "record": "engines use no table, decide each call as they do without ccl-dispatch, and count it",
 }
+_OF_A_CALL = ("dtype", "world_size", "mode", "dim", "collective")
 NO = "without a call: no table is taken on this machine"
 
 
@@ -40,18 +41,28 @@ def configure(parser: argparse.ArgumentParser) -> None:
     size.add_argument("--size", metavar="64KiB", help="per-rank input bytes")
     parser.add_argument("--dtype", metavar="NAME", help="as torch calls it")
     parser.add_argument("--world-size", type=int, metavar="N", help="how many ranks")
-    parser.add_argument("--mode", default=MODES[0], choices=MODES, help="how the call runs")
-    parser.add_argument("--dim", default=DIMS[0], choices=DIMS, help="which dimension is gathered")
-    parser.add_argument("--collective", default=COLLECTIVES[0], choices=COLLECTIVES, help="what is called")
+    # Without a default, so that one that was given is seen.
+    parser.add_argument("--mode", choices=MODES, help=f"how the call runs (default: {MODES[0]})")
+    parser.add_argument("--dim", choices=DIMS, help=f"which dimension is gathered (default: {DIMS[0]})")
+    parser.add_argument("--collective", choices=COLLECTIVES, help=f"what is called (default: {COLLECTIVES[0]})")
     add_json(parser)
 
 
 def run(options: argparse.Namespace) -> int:
     """Print the explanation; 1 when no call was given and no table is taken."""
     if options.shape is None and options.size is None:
+        given = [f"--{name.replace('_', '-')}" for name in _OF_A_CALL if getattr(options, name) is not None]
+        if given:
+            raise UsageError(
+                f"{' and '.join(given)} without a size: expected a call, which is --shape or --size with --dtype and "
+                "--world-size, and --mode, --dim and --collective where they are not the defaults. Without any of them "
+                "explain says which table is taken here"
+            )
         return _taken(options)
     if options.dtype is None or options.world_size is None:
         raise UsageError("a call needs --dtype and --world-size beside --shape or --size")
+    options.mode, options.dim = options.mode or MODES[0], options.dim or DIMS[0]
+    options.collective = options.collective or COLLECTIVES[0]
     table = load_table(options.table)
     return _call(options, table)
 
