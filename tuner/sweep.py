@@ -36,6 +36,7 @@ from ccl_dispatch.tuner.study import Node, StudyMeta, StudyWorker, SweepStudy, o
 from ccl_dispatch.tuner.study.claims import COMMON, Claim
 from ccl_dispatch.tuner.study.patience import DEFAULT_PATIENCE, words_of
 from ccl_dispatch.tuner.study.platforms import own_path
+from ccl_dispatch.tuner.study.storage import journal_path
 
 logger = logging.getLogger(__name__)
 
@@ -118,6 +119,10 @@ def run_sweep(
         # Before there is a study: one that was begun on the wrong machine could never be continued.
         source = stack.enter_context(measurer(plan, log_folder))
         meta = study_meta(plan)
+        journal = journal_path(storage_url)
+        if journal is not None and not journal.exists() and (used_up := make_sampler(plan).judge([]).exhausted):
+            # Nor for what could not measure a single point.
+            raise UsageError(no_room(plan, used_up))
         storage = stack.enter_context(open_storage(storage_url, write=True, patience=patience))
         if storage.mended_bytes:
             logger.warning("%s ended in a torn line; %d bytes were set aside", storage_url, storage.mended_bytes)

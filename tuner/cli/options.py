@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from ccl_dispatch.runtime.document import did_you_mean
@@ -62,24 +60,6 @@ def print_json(data: Any) -> None:
     print(json.dumps(data, indent=2, ensure_ascii=False))
 
 
-def check_writable(path: Path, option: str) -> None:
-    """Make the folder of a file that will be written.
-
-    Raises:
-        UsageError: the file could not be written there; nothing was begun.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as problem:
-        raise UsageError(
-            f"the folder {path.parent} can't be made: {problem.strerror}. Give another {option}"
-        ) from problem
-    if path.is_dir():
-        raise UsageError(f"{path} is a folder. Give {option} the name of a file")
-    if not os.access(path.parent, os.W_OK):
-        raise UsageError(f"the folder {path.parent} can't be written. Give another {option}")
-
-
 def write_json(data: Any, path: str) -> None:
     """Into a file, in one step.
 
@@ -87,7 +67,6 @@ def write_json(data: Any, path: str) -> None:
         OutputError: it can't be written.
     """
     try:
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
         write_in_one_step(path, json.dumps(data, indent=2, ensure_ascii=False) + "\n")
     except OSError as problem:
         raise OutputError(f"{path} can't be written: {problem.strerror or problem}") from problem
