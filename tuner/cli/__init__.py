@@ -69,11 +69,10 @@ def _run(words: list[str]) -> int:
     except CclDispatchError as problem:
         print(f"ccl-dispatch {chosen}: {problem}", file=sys.stderr)
         return exit_code(problem)
-    except TerminatedError as problem:
-        return exit_code(problem)
     except KeyboardInterrupt as problem:
+        by = " by SIGTERM" if isinstance(problem, TerminatedError) else ""
         kept = "; completed points are kept, the same command continues" if chosen == "sweep" else ""
-        print(f"interrupted{kept}", file=sys.stderr)
+        print(f"interrupted{by}{kept}", file=sys.stderr)
         return exit_code(problem)
     except OSError as problem:
         # Of the machine, and not foreseen where it happened: a full disk, no more memory for a segment, a lost mount.
