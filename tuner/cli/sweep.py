@@ -282,10 +282,11 @@ def _lines(outcome: SweepOutcome, storage: str) -> list[str]:
         "regret": "what more measuring could still win is within the regret budget",
     }.get(outcome.stopped_by, f"the budget of {outcome.stopped_by} was spent")
     what = f"{summary['cells']} cells from {summary['trials']} points ({summary['provenance']})"
-    seconds = f"{summary['collective_seconds']:.1f} s in collectives, {summary['wall_seconds']:.1f} s in all"
+    # The one counts the study, with what earlier runs and other nodes measured, the other this process.
+    spent = f"{runs}, {summary['collective_seconds']:.1f} s in collectives, over all runs of the study"
     lines = [
         f"{outcome.path}: {what}, {summary['digest']}",
-        f"executions: {runs}; {seconds}; ended because {ended}",
+        f"executions: {spent}; this run took {summary['wall_seconds']:.1f} s and ended because {ended}",
     ]
     if summary["regret_estimate"] is not None:
         lines.append(f"estimated regret: {summary['regret_estimate']:.3%}")
