@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ccl_dispatch.runtime.document import nearest
 from ccl_dispatch.runtime.errors import UsageError
-from ccl_dispatch.runtime.table import Policy
+from ccl_dispatch.runtime.table import Policy, Table
 from ccl_dispatch.runtime.units import parse_size
 from ccl_dispatch.runtime.vocabulary import Cell
 from ccl_dispatch.tuner.abilities import check_abilities
@@ -164,6 +164,14 @@ def make_measurer(plan: Plan, log_folder: Path) -> Measurer:
         launcher.close(at_once=True)
         raise
     return WorkerMeasurer(config.world_sizes, plan.largest, settings, config.backends, log_folder, launcher)
+
+
+def uncovered(plan: Plan, table: Table) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The cells that were not measured at all, and those whose ends were not: a table uses the baseline there."""
+    measured = {cell.cell.name: (cell.measured_from, cell.measured_to) for cell in table.cells}
+    whole = {name: (grid[0], grid[-1]) for name, grid in plan.space.grid.items()}
+    unmeasured = tuple(name for name in plan.cells if name not in measured)
+    return unmeasured, tuple(name for name, ends in measured.items() if ends != whole[name])
 
 
 def _device(config: SweepConfig) -> str:

@@ -30,7 +30,14 @@ def run(options: argparse.Namespace) -> int:
         check_writable(out, "--out")
         with open_storage(options.storage, write=False) as storage:
             study = SweepStudy.load(storage, options.study)
-            table = build_table(study.meta, study.table_results())
+            results = study.table_results()
+            table = build_table(study.meta, results)
+            goes_on = study.goes_on()
         write_table(table, out)
     print(f"{out}: {len(table.cells)} cells ({table.provenance}), {table.digest}")
+    if goes_on:
+        print(
+            f"the study has not ended: this is what its {len(results)} points so far say. A sweep is at work on it, or "
+            "was cut short, and then the same sweep command continues"
+        )
     return 0
