@@ -10,8 +10,10 @@ from bisect import bisect_left
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
+from ccl_dispatch.runtime.mistakes import no_such, no_whole_number
+from ccl_dispatch.runtime.switch import asks_strict
 from ccl_dispatch.runtime.table import CellTable, Table
-from ccl_dispatch.runtime.vocabulary import DIMS, MODES, dtype_name
+from ccl_dispatch.runtime.vocabulary import COLLECTIVES, DIMS, ITEMSIZE, MODES, dtype_name
 
 if TYPE_CHECKING:
 
@@ -36,17 +38,25 @@ class Answers(dict[int, Any]):
 
     Args:
         edges: upper ends of runs of sizes, rising.
-        values: the answer of each run; the last one is for everything above.
+        values: the answer of each run; the first is the baseline's, the last one is for everything above.
+        strict: raise for a size that is no whole number; else the baseline answers.
     """
 
-    __slots__ = ("_edges", "_values")
+    __slots__ = ("_edges", "_strict", "_values")
 
-    def __init__(self, edges: tuple[int, ...], values: tuple[Any, ...]) -> None:
+    def __init__(self, edges: tuple[int, ...], values: tuple[Any, ...], *, strict: bool = False) -> None:
         super().__init__()
         self._edges = edges
         self._values = values
+        self._strict = strict
 
     def __missing__(self, size: int) -> Any:
+        # Only here, off the way of sizes that are known. 64.0 is found like 64 once that is kept, so it counts as 64.
+        if type(size) is not int:
+            whole = _whole(size, self._strict)
+            if whole is None:
+                return self._values[0]
+            size = whole
         value = self._values[bisect_left(self._edges, size)]
         if len(self) < MAX_KEPT:
             self[size] = value
@@ -58,14 +68,20 @@ class Dispatcher:
 
     `select(size, dtype="bfloat16", mode="eager", dim="first")` names the backend for a call of `size` per-rank input
     bytes; `dtype` is a torch dtype or its name. Where the table holds nothing (unknown dtype, mode or dim, a size that
-    was not measured, zero or negative) it names the baseline; for no number as size does it raise.
+    was not measured, zero or negative) it names the baseline. What no table can answer (see `mistakes`) is answered
+    so as well, with one warning, unless `strict` or $CCL_DISPATCH=strict asks to raise.
     """
 
-    __slots__ = ("_cells", "baseline", "collective", "select", "world_size")
+    __slots__ = ("_cells", "_strict", "baseline", "collective", "select", "world_size")
 
     select: Select
 
-    def __init__(self, table: Table, collective: str, world_size: int) -> None:
+    def __init__(self, table: Table, collective: str, world_size: int, *, strict: bool = False) -> None:
+        self._strict = strict = strict or asks_strict()
+        if collective not in COLLECTIVES:
+            no_such("collective", collective, COLLECTIVES, strict=strict)
+        if not hasattr(world_size, "__index__"):
+            no_whole_number("world_size", world_size, "8", strict=strict)
         self.baseline = table.baseline
         self.collective = collective
         self.world_size = world_size
@@ -74,12 +90,21 @@ class Dispatcher:
             for cell in table.cells
             if cell.cell.collective == collective and cell.cell.world_size == world_size
         }
-        self.select = _selector(self._cells, table.baseline)
+        self.select = _selector(self._cells, table.baseline, strict)
 
     def bind(self, dtype: object = "bfloat16", mode: str = "eager", dim: str = "first") -> Callable[[int], str]:
-        """The lookup of one cell: a callable from per-rank input bytes to the backend's name."""
-        edges, uses = self._cells.get((dtype_name(dtype), mode, dim), ((), (self.baseline,)))
-        return _lookup(edges, uses)
+        """The lookup of one cell: a callable from per-rank input bytes to the backend's name.
+
+        Raises:
+            UsageError: strict, and there is no such dtype, mode or dim.
+        """
+        found = self._cells.get((dtype_name(dtype), mode, dim))
+        if found is None:
+            _check_words(dtype, mode, dim, self._strict)
+        elif found[0]:
+            return Answers(*found, strict=self._strict).__getitem__
+        # A local name is read faster than a closure's or an attribute.
+        return lambda _size, use=self.baseline: use  # type: ignore[misc]
 
     def compiled(self, dtype: str, mode: str, dim: str) -> Compiled | None:
         """One cell as edges and backends, None when the table does not hold it."""
@@ -114,23 +139,33 @@ def compile_cell(cell: CellTable, baseline: str) -> Compiled:
     return tuple(edges), tuple(uses)
 
 
-def _lookup(edges: tuple[int, ...], uses: tuple[str, ...]) -> Callable[[int], str]:
-    # The names are bound as defaults: a local is read faster than a closure's cell or a global.
-    if not edges:
-        return lambda _size, use=uses[0]: use  # type: ignore[misc]
-    if len(edges) == 2 and uses[0] == uses[2]:
-        # By far the most common cell has one run of the candidate; two comparisons beat a call of bisect.
-        return lambda size, low=edges[0], high=edges[1], inside=uses[1], outside=uses[0]: (  # type: ignore[misc]
-            inside if low < size <= high else outside
-        )
-    return Answers(edges, uses).__getitem__
+def _whole(size: Any, strict: bool) -> int | None:
+    """`size` as an int where it is a whole number, else None, which was told."""
+    try:
+        whole = int(size)
+        if whole == size:
+            return whole
+    except (TypeError, ValueError, OverflowError):
+        pass
+    no_whole_number("size", size, "65536 bytes", strict=strict)
+    return None
 
 
-def _selector(cells: dict[tuple[str, str, str], Compiled], baseline: str) -> Select:
+def _check_words(dtype: object, mode: object, dim: object, strict: bool) -> None:
+    """Tell a dtype, mode or dim that does not exist. Any dtype of torch does, whether tables may hold it or not."""
+    if type(dtype).__module__ != "torch" and dtype_name(dtype) not in ITEMSIZE:
+        no_such("dtype", dtype, ITEMSIZE, strict=strict)
+    if mode not in MODES:
+        no_such("mode", mode, MODES, strict=strict)
+    if dim not in DIMS:
+        no_such("dim", dim, DIMS, strict=strict)
+
+
+def _selector(cells: dict[tuple[str, str, str], Compiled], baseline: str, strict: bool) -> Select:
     # Nested, so that a call builds no key. torch dtypes join the names when they are first seen.
     answers: dict[str, dict[str, dict[object, Answers]]] = {dim: {mode: {} for mode in MODES} for dim in DIMS}
     for (name, mode, dim), compiled in cells.items():
-        answers[dim][mode][name] = Answers(*compiled)
+        answers[dim][mode][name] = Answers(*compiled, strict=strict)
 
     def select(size: int, dtype: object = "bfloat16", mode: str = "eager", dim: str = "first") -> str:
         try:
@@ -143,13 +178,18 @@ def _selector(cells: dict[tuple[str, str, str], Compiled], baseline: str) -> Sel
         try:
             found = answers[dim][mode].get(name)
         except (KeyError, TypeError):
-            return baseline
+            found = None
         if found is None:
+            _check_words(dtype, mode, dim, strict)
             return baseline
         if type(dtype).__module__ == "torch":
             # A torch dtype is one object for the life of the process: from now on it is found at once.
             answers[dim][mode][dtype] = found
-        use: str = found[size]
+        try:
+            use: str = found[size]
+        except TypeError:  # nothing that could be a key: a list, say
+            no_whole_number("size", size, "65536 bytes", strict=strict)
+            return baseline
         return use
 
     return select

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from ccl_dispatch.runtime.table import Platform, Table
 
+PROVENANCE = "provenance"
 _SCALARS = ("device_type", "architecture", "device", "device_count", "link")
 
 
@@ -24,6 +25,9 @@ class Finding(NamedTuple):
         """The finding for a reader."""
         if self.table == self.here:
             return f"{self.key}: {self.table or 'unknown'}"
+        if self.key == PROVENANCE:
+            # Of the table alone: a machine has none.
+            return f"{self.key}: the table's figures are {self.table or 'of unknown origin'}, expected {self.here} ones"
         return f"{self.key}: the table has {self.table or 'unknown'}, this machine has {self.here or 'unknown'}"
 
 
@@ -63,7 +67,7 @@ def match(table_platform: Platform, here: Platform, *, provenance: str = "measur
             Finding(key, table, machine)
         )
 
-    compare("provenance", provenance, "measured")
+    compare(PROVENANCE, provenance, "measured")
     for key in _SCALARS:
         compare(key, _text(getattr(table_platform, key)), _text(getattr(here, key)))
     for key in _union(table_platform.versions, here.versions):

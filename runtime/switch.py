@@ -55,6 +55,11 @@ def read_switch(environ: Mapping[str, str] | None = None) -> Switch:
     )
 
 
+def asks_strict() -> bool:
+    """Whether $CCL_DISPATCH is `strict`, and nothing else of the switch: no word about values that are wrong."""
+    return os.environ.get(VARIABLE, "").strip().lower() == "strict"
+
+
 def _choice(values: Mapping[str, str], name: str, choices: tuple[str, ...], *, unset: str, otherwise: str) -> str:
     found = values.get(name, "").strip().lower()
     if not found:

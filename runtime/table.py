@@ -140,11 +140,20 @@ class Table(NamedTuple):
     digest: str
     source: str
 
-    def dispatcher(self, collective: str, world_size: int) -> Dispatcher:
-        """The compiled lookups of one collective at one world size."""
+    def dispatcher(self, collective: str, world_size: int, *, strict: bool = False) -> Dispatcher:
+        """The compiled lookups of one collective at one world size.
+
+        Args:
+            strict: raise for what no table can answer (a collective, dtype, mode or dim that does not exist, a world
+                size or a size that is no whole number), here and in what is asked of the dispatcher; else the baseline
+                answers, with one warning. $CCL_DISPATCH=strict asks for it as well.
+
+        Raises:
+            UsageError: strict, and there is no such collective, or `world_size` is no whole number.
+        """
         from ccl_dispatch.runtime.dispatch import Dispatcher
 
-        return Dispatcher(self, collective, world_size)
+        return Dispatcher(self, collective, world_size, strict=strict)
 
     def explain(
         self,

@@ -140,6 +140,7 @@ def parse_config(text: str, source: str) -> SweepConfig:
         replay=replay,
         seed=0 if (seed := top.get("seed")) is None else top.integer(seed, minimum=0, maximum=MAX_SEED),
         source=source,
+        lines={key: node.line for key in KEYS if (node := top.get(key)) is not None},
     )
     if replay is not None:
         config = _within_file(top, config, replay)

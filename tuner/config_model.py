@@ -165,7 +165,8 @@ class SweepConfig:
 
     `device` is where inputs and outputs live, None where the baseline usually has them. With `share_devices` several
     ranks may share a GPU, which shows whether everything is right and nothing about speed. `only` leaves out all other
-    cells of the product; no file says it, an update of single cells does.
+    cells of the product; no file says it, an update of single cells does. `lines` has the line of each key in the file
+    `source`, for messages.
     """
 
     name: str
@@ -190,6 +191,7 @@ class SweepConfig:
     share_devices: bool = False
     machine: MachineConfig = field(default_factory=MachineConfig)
     only: tuple[Cell, ...] = ()
+    lines: Mapping[str, int] = field(default_factory=dict, compare=False, repr=False)
 
     def cells(self) -> tuple[Cell, ...]:
         """The cells to tune; with `replay`, those of them that the file can serve."""

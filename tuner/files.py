@@ -51,6 +51,18 @@ def write_in_one_step(target: str, text: str) -> None:
             os.close(descriptor)
 
 
+def try_to_write(target: str) -> None:
+    """See whether `write_in_one_step` could make its file beside `target`; nothing is left of it.
+
+    Raises:
+        OSError: it could not. The rights of a folder don't tell: root has all of them, on what takes no files too.
+    """
+    folder, name = os.path.split(os.path.realpath(target))
+    handle, temporary = _own_part(folder, name)
+    os.unlink(temporary)
+    os.close(handle)
+
+
 def remove_parts(target: str) -> None:
     """Remove what writers of `target` left behind that were killed; those that still write keep theirs."""
     folder, name = os.path.split(os.path.realpath(target))

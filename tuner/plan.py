@@ -9,9 +9,10 @@ from pathlib import Path
 
 from ccl_dispatch.runtime.document import nearest
 from ccl_dispatch.runtime.errors import UsageError
-from ccl_dispatch.runtime.table import Policy
+from ccl_dispatch.runtime.table import Policy, Table
 from ccl_dispatch.runtime.units import parse_size
 from ccl_dispatch.runtime.vocabulary import Cell
+from ccl_dispatch.tuner.abilities import check_abilities
 from ccl_dispatch.tuner.backends.base import Point
 from ccl_dispatch.tuner.backends.registry import backend_class
 from ccl_dispatch.tuner.config_model import SweepConfig
@@ -78,6 +79,7 @@ def make_plan(config: SweepConfig, given: GivenRanks | None = None) -> Plan:
 
     Raises:
         UsageError: backends that don't run on one device, options that a backend doesn't have, too few ranks given.
+        ConfigError: a collective or a mode that the backends don't do.
     """
     if given is not None and config.replay is None and given.count < max(config.world_sizes):
         by, most = given.launched, max(config.world_sizes)
@@ -164,6 +166,14 @@ def make_measurer(plan: Plan, log_folder: Path) -> Measurer:
     return WorkerMeasurer(config.world_sizes, plan.largest, settings, config.backends, log_folder, launcher)
 
 
+def uncovered(plan: Plan, table: Table) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The cells that were not measured at all, and those whose ends were not: a table uses the baseline there."""
+    measured = {cell.cell.name: (cell.measured_from, cell.measured_to) for cell in table.cells}
+    whole = {name: (grid[0], grid[-1]) for name, grid in plan.space.grid.items()}
+    unmeasured = tuple(name for name in plan.cells if name not in measured)
+    return unmeasured, tuple(name for name, ends in measured.items() if ends != whole[name])
+
+
 def _device(config: SweepConfig) -> str:
     """The type of device that the sweep runs on; checks that all its backends do, and their options.
 
@@ -196,6 +206,7 @@ def _device(config: SweepConfig) -> str:
         raise UsageError(f"{config.source}: share_devices is for GPUs; ranks on the host always share its cores")
     if device == "cuda" and config.measure.host_graphs:
         raise UsageError(f"{config.source}: measure.host_graphs is for the host; a GPU has graphs of its own")
+    check_abilities(config, device)
     return device
 
 

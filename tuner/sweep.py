@@ -26,7 +26,7 @@ from ccl_dispatch.tuner.files import remove_parts
 from ccl_dispatch.tuner.launch.given import GivenRanks
 from ccl_dispatch.tuner.machine import sweep_platform
 from ccl_dispatch.tuner.measure.measurer import Measurer
-from ccl_dispatch.tuner.plan import Plan, make_measurer, make_plan
+from ccl_dispatch.tuner.plan import Plan, make_measurer, make_plan, uncovered
 from ccl_dispatch.tuner.progress import Progress
 from ccl_dispatch.tuner.ranks import slow_ranks
 from ccl_dispatch.tuner.samples import PointResult
@@ -36,6 +36,7 @@ from ccl_dispatch.tuner.study import Node, StudyMeta, StudyWorker, SweepStudy, o
 from ccl_dispatch.tuner.study.claims import COMMON, Claim
 from ccl_dispatch.tuner.study.patience import DEFAULT_PATIENCE, words_of
 from ccl_dispatch.tuner.study.platforms import own_path
+from ccl_dispatch.tuner.study.storage import journal_path
 
 logger = logging.getLogger(__name__)
 
@@ -118,6 +119,10 @@ def run_sweep(
         # Before there is a study: one that was begun on the wrong machine could never be continued.
         source = stack.enter_context(measurer(plan, log_folder))
         meta = study_meta(plan)
+        journal = journal_path(storage_url)
+        if journal is not None and not journal.exists() and (used_up := make_sampler(plan).judge([]).exhausted):
+            # Nor for what could not measure a single point.
+            raise UsageError(no_room(plan, used_up))
         storage = stack.enter_context(open_storage(storage_url, write=True, patience=patience))
         if storage.mended_bytes:
             logger.warning("%s ended in a torn line; %d bytes were set aside", storage_url, storage.mended_bytes)
@@ -163,6 +168,8 @@ def run_sweep(
                 _measure_common(plan, study, worker, source, spent, progress, outlook, common)
             stopped_by, outlook = _measure_all(plan, study, worker, decide, source, spent, progress)
             worker_seconds = time.perf_counter() - ready
+        elif study.goes_on():
+            _note_end(worker, decide)
         progress.stopped(stopped_by, outlook)
         results = worker.results()
         if not results and stopped_by in ("executions", "seconds"):
@@ -172,14 +179,6 @@ def run_sweep(
     unmeasured, partly = uncovered(plan, table)
     took = time.perf_counter() - began
     return SweepOutcome(table, out, tuple(results), stopped_by, took, worker_seconds, unmeasured, partly)
-
-
-def uncovered(plan: Plan, table: Table) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The cells that were not measured at all, and those whose ends were not: a table uses the baseline there."""
-    measured = {cell.cell.name: (cell.measured_from, cell.measured_to) for cell in table.cells}
-    whole = {name: (grid[0], grid[-1]) for name, grid in plan.space.grid.items()}
-    unmeasured = tuple(name for name in plan.cells if name not in measured)
-    return unmeasured, tuple(name for name, ends in measured.items() if ends != whole[name])
 
 
 def study_meta(plan: Plan) -> StudyMeta:
@@ -305,6 +304,13 @@ def _measure_all(
             result = worker.record(asked.claim, result)
         spent.add(result)
         progress.measured(result, study.verdicts(result), asked.outlook)
+
+
+def _note_end(worker: StudyWorker, decide: Callable[[], tuple[Outlook, str | None]]) -> None:
+    """Let a study say that its search has ended: one that was cut short when nothing was left to measure."""
+    claim = worker.ask(decide).claim
+    if claim is not None:
+        worker.give_up(claim, "asked for to end the search, which another process has taken up again")
 
 
 def _measure_common(

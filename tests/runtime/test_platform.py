@@ -65,6 +65,7 @@ def test_only_measured_tables_fit_any_machine(provenance: str) -> None:
     assert match(HERE, HERE).fits
     verdict = match(HERE, HERE, provenance=provenance)
     assert [finding.key for finding in verdict.differs] == ["provenance"]
+    assert verdict.lines()[0] == f"differs: provenance: the table's figures are {provenance}, expected measured ones"
 
 
 _WORDS = st.sampled_from(["", "a", "b"])

@@ -66,11 +66,52 @@ def test_a_named_table_is_judged_alone(home: Path) -> None:
 
 @pytest.mark.parametrize("value", ["off", "record", "yes"])
 def test_a_switch_that_keeps_engines_from_it_is_told(home: Path, value: str) -> None:
-    """The table is named all the same; a value without a meaning is told as what it is taken for."""
-    done = _explain(home, CCL_DISPATCH=value)
-    assert "good.yaml: taken" in done.stdout
-    assert f"$CCL_DISPATCH is {'off' if value == 'yes' else value}: engines use no table" in done.stdout
-    assert ("'yes', expected one of" in done.stderr) == (value == "yes")
+    """No table is called taken; the one that would be is named. A value without a meaning is what it is taken for."""
+    state = "off" if value == "yes" else value
+    good = str(home / "ccl-dispatch" / "tables" / "good.yaml")
+    for words in ((), (good,)):
+        done = _explain(home, *words, CCL_DISPATCH=value)
+        assert done.stdout.startswith(f"$CCL_DISPATCH is {state}: engines use no table"), done.stdout
+        assert f"good.yaml: would be taken, were $CCL_DISPATCH not {state}\n" in done.stdout
+        assert "decide each call as they do without ccl-dispatch" in done.stdout
+        assert ("'yes', expected one of" in done.stderr) == (value == "yes")
+        assert json.loads(_explain(home, *words, "--json", CCL_DISPATCH=value).stdout)["switch"] == state
+
+
+@pytest.mark.parametrize("value", ["off", "record", "on"])
+def test_a_call_is_answered_with_what_the_switch_makes_of_it(home: Path, value: str) -> None:
+    """What the table says comes after the line that engines do not ask it; where they do, there is no such line."""
+    good = str(home / "ccl-dispatch" / "tables" / "good.yaml")
+    call = ("--size", "64", "--dtype", "bfloat16", "--world-size", "4")
+    first, second, *_ = _explain(home, good, *call, CCL_DISPATCH=value).stdout.splitlines()
+    if value == "on":
+        assert first.startswith("aiter: ")
+    else:
+        assert first.startswith(f"$CCL_DISPATCH is {value}: engines use no table")
+        assert first.endswith("the table says:")
+        assert second.startswith("aiter: ")
+    found = json.loads(_explain(home, good, *call, "--json", CCL_DISPATCH=value).stdout)
+    assert (found["switch"], found["use"]) == (value, "aiter")
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        ("--dtype", "float32"),
+        ("--world-size", "4"),
+        ("--mode", "eager"),
+        ("--dim", "first"),
+        ("--collective", "all_gather"),
+    ],
+    ids=lambda part: part[0],
+)
+def test_a_part_of_a_call_without_its_size_is_refused(home: Path, part: tuple[str, str]) -> None:
+    """An option that would be left aside ends with 2 and the options that belong together; a default too."""
+    good = str(home / "ccl-dispatch" / "tables" / "good.yaml")
+    for words in ((good, *part), part):
+        done = _explain(home, *words)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert f"{part[0]} without a size: expected a call, which is --shape or --size with --dtype" in done.stderr
 
 
 def test_what_is_taken_of_edited_tables_is_as_the_environment_says(home: Path) -> None:

@@ -67,8 +67,9 @@ class AiterBackend(Backend):
     def foreseen(cls, point: Point, options: Mapping[str, Any]) -> str | None:
         """What AITER would refuse, and what it would take and get wrong."""
         cell = point.cell
-        if cell.collective != "all_gather":
-            return f"aiter is measured for all_gather only, not {cell.collective}"
+        # Whether the device has graphs is asked in `supports`, with the device at hand.
+        if (declined := cls.declined(cell, graphs=True)) is not None:
+            return declined
         if cell.world_size not in WORLD_SIZES:
             return f"AITER's all-gather has no kernel for {cell.world_size} ranks: it would leave the output unwritten"
         if cell.dtype not in DTYPES:
@@ -106,9 +107,8 @@ class AiterBackend(Backend):
         communicator = self._communicator
         if communicator.disabled:
             return "AITER's communicator is disabled on this machine; what it logged says why"
-        if point.cell.mode != "eager" and not self._device.graphs:
-            return f"host memory has no graphs: mode {point.cell.mode} can't be captured"
         reason = self.foreseen(point, {**self._options, "max_size": communicator.max_size})
+        reason = reason or self.declined(point.cell, graphs=self._device.graphs)
         if reason is not None:
             return reason
         probe = torch.empty(point.input_shape, dtype=getattr(torch, point.cell.dtype), device="meta")

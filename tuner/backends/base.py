@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from ccl_dispatch.runtime.vocabulary import ITEMSIZE, Cell
+from ccl_dispatch.runtime.vocabulary import ITEMSIZE, MODES, Cell
 from ccl_dispatch.tuner.device.base import Call, Device
 from ccl_dispatch.tuner.device.host import HostDevice
 
@@ -82,6 +82,10 @@ class Backend(abc.ABC):
     name: ClassVar[str]
     #: What it needs besides torch, for `doctor` and for the error when it is missing.
     needs: ClassVar[str] = ""
+    #: The collectives that it does. Workers check and time an all-gather.
+    collectives: ClassVar[tuple[str, ...]] = ("all_gather",)
+    #: The modes that its calls can be run in, on a device that has graphs; on one that has none only `eager` is left.
+    modes: ClassVar[tuple[str, ...]] = MODES
     #: The types of device that it runs on, the usual one first.
     devices: ClassVar[tuple[str, ...]] = ("cpu",)
     #: torch.distributed's name of the kind of process group that it wants.
@@ -95,6 +99,21 @@ class Backend(abc.ABC):
     @abc.abstractmethod
     def unavailable(cls) -> str | None:
         """Why this machine can't run the backend at all, or None when it can. Asked without a process group."""
+
+    @classmethod
+    def declined(cls, cell: Cell, *, graphs: bool) -> str | None:
+        """Why no point of `cell` can be taken, by what the class declares; None when some may.
+
+        Args:
+            graphs: whether the device has graphs.
+        """
+        if cell.collective not in cls.collectives:
+            return f"{cls.name} does {' and '.join(cls.collectives)} only, not {cell.collective}"
+        if cell.mode not in cls.modes:
+            return f"{cls.name} runs in mode {' and '.join(cls.modes)} only, not {cell.mode}"
+        if cell.mode != "eager" and not graphs:
+            return f"host memory has no graphs: mode {cell.mode} can't be captured"
+        return None
 
     @classmethod
     def foreseen(cls, point: Point, options: Mapping[str, Any]) -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from typing import TYPE_CHECKING
 
+from ccl_dispatch.runtime.vocabulary import COLLECTIVES
 from ccl_dispatch.tuner.backends.base import Backend, BackendContext, Point
 from ccl_dispatch.tuner.device.base import Call
 
@@ -24,6 +25,7 @@ class ReplayBackend(Backend):
 
     name = "replay"
     needs = "a measurement file (config key `replay`)"
+    collectives = COLLECTIVES
 
     @classmethod
     def unavailable(cls) -> str | None:

@@ -47,10 +47,8 @@ class ShmBackend(Backend):
         limit = self._communicator.max_size // (2 * self._world_size)
         if self._communicator.disabled:
             return f"shm is disabled: {self._communicator.disabled_reason}"
-        if point.cell.collective != "all_gather":
-            return f"shm does all_gather only, not {point.cell.collective}"
-        if point.cell.mode != "eager" and not self._device.graphs:
-            return f"host memory has no graphs: mode {point.cell.mode} can't be captured"
+        if (declined := self.declined(point.cell, graphs=self._device.graphs)) is not None:
+            return declined
         if not point.whole:
             return f"{point.size} bytes are not {point.cell.dtype} of shape {point.input_shape}"
         if point.size % 16:

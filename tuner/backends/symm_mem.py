@@ -49,8 +49,8 @@ class SymmMemBackend(Backend):
     @classmethod
     def foreseen(cls, point: Point, options: Mapping[str, Any]) -> str | None:
         """What the pool can't hold."""
-        if point.cell.collective != "all_gather":
-            return f"symm_mem does all_gather only, not {point.cell.collective}"
+        if (declined := cls.declined(point.cell, graphs=True)) is not None:  # a GPU has them
+            return declined
         if not point.whole:
             return f"{point.size} bytes are not {point.cell.dtype} of shape {point.input_shape}"
         limit = parse_size(options.get("max_size", DEFAULT_MAX_SIZE))

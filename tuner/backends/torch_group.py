@@ -30,10 +30,8 @@ class TorchGroupBackend(Backend):
 
     def supports(self, point: Point) -> str | None:
         """All-gather of whole elements; in a graph where the device has graphs."""
-        if point.cell.collective != "all_gather":
-            return f"{self.name} is measured for all_gather only, not {point.cell.collective}"
-        if point.cell.mode != "eager" and not self._context.device.graphs:
-            return f"host memory has no graphs: mode {point.cell.mode} can't be captured"
+        if (declined := self.declined(point.cell, graphs=self._context.device.graphs)) is not None:
+            return declined
         if not point.whole:
             return f"{point.size} bytes are not {point.cell.dtype} of shape {point.input_shape}"
         return None

@@ -17,6 +17,7 @@ from types import FrameType, ModuleType
 from ccl_dispatch.runtime.document import nearest
 from ccl_dispatch.runtime.errors import CclDispatchError, UsageError
 from ccl_dispatch.tuner.cli.exit_codes import TerminatedError, exit_code
+from ccl_dispatch.tuner.cli.options import check_spelling
 from ccl_dispatch.tuner.cli.streams import unbreakable_streams
 from ccl_dispatch.tuner.version import version
 
@@ -61,18 +62,17 @@ def _run(words: list[str]) -> int:
         if chosen and chosen not in VERBS:
             raise UsageError(f"there is no such verb. {nearest(chosen, VERBS)}")
         # Inside, since importing a verb takes a moment too, in which somebody may press Ctrl-C.
-        options = _parser(chosen).parse_args(words)
+        options = _parse(chosen, words)
         logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
         code: int = options.run(options)
         sys.stdout.flush()
     except CclDispatchError as problem:
         print(f"ccl-dispatch {chosen}: {problem}", file=sys.stderr)
         return exit_code(problem)
-    except TerminatedError as problem:
-        return exit_code(problem)
     except KeyboardInterrupt as problem:
+        by = " by SIGTERM" if isinstance(problem, TerminatedError) else ""
         kept = "; completed points are kept, the same command continues" if chosen == "sweep" else ""
-        print(f"interrupted{kept}", file=sys.stderr)
+        print(f"interrupted{by}{kept}", file=sys.stderr)
         return exit_code(problem)
     except OSError as problem:
         # Of the machine, and not foreseen where it happened: a full disk, no more memory for a segment, a lost mount.
@@ -93,7 +93,7 @@ def _run(words: list[str]) -> int:
 def parser_of(verb: str) -> tuple[argparse.ArgumentParser, ModuleType]:
     """The parser of one verb alone, and the verb's module."""
     module = importlib.import_module(f"ccl_dispatch.tuner.cli.{VERBS[verb][0]}")
-    parser = argparse.ArgumentParser(prog=f"ccl-dispatch {verb}", description=VERBS[verb][1])
+    parser = argparse.ArgumentParser(prog=f"ccl-dispatch {verb}", description=VERBS[verb][1], allow_abbrev=False)
     _configure(parser, module)
     return parser, module
 
@@ -103,21 +103,38 @@ def meaning_of_1(verb: ModuleType) -> str:
     return getattr(verb, "NO", "")
 
 
-def _parser(chosen: str) -> argparse.ArgumentParser:
+def _parse(chosen: str, words: list[str]) -> argparse.Namespace:
+    """What the words ask for; a mistake ends with the usage of the chosen verb and exit code 2."""
+    parser, verb = _parser(chosen)
+    # Before a required option is missed that is there but misspelt.
+    check_spelling(verb, words[words.index(chosen) + 1 :] if chosen else words)
+    options, unknown = parser.parse_known_args(words)
+    if unknown:
+        # argparse's own `parse_args` shows the usage of all verbs here.
+        verb.error(f"unrecognized arguments: {' '.join(unknown)}")
+    return options
+
+
+def _parser(chosen: str) -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
+    """The parser of the command line, and that of the chosen verb in it, or the first again where none is chosen."""
+    # An abbreviation would change its meaning with the next option that begins alike; `--storag x` is a slip.
     parser = argparse.ArgumentParser(
         prog="ccl-dispatch",
         description="Measures implementations of a collective and writes tables of which to use where.",
         epilog="example: ccl-dispatch sweep cpu; ccl-dispatch VERB --help has the verb's own",
+        allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"ccl-dispatch {version()}")
+    own = parser
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
     for verb, (module_name, summary) in VERBS.items():
         formatter = argparse.RawDescriptionHelpFormatter
-        sub = verbs.add_parser(verb, help=summary, description=summary, formatter_class=formatter)
+        sub = verbs.add_parser(verb, help=summary, description=summary, formatter_class=formatter, allow_abbrev=False)
         if verb != chosen:
             continue
         _configure(sub, importlib.import_module(f"ccl_dispatch.tuner.cli.{module_name}"))
-    return parser
+        own = sub
+    return parser, own
 
 
 def _configure(parser: argparse.ArgumentParser, module: ModuleType) -> None:

@@ -8,7 +8,8 @@ from pathlib import Path
 import optuna
 
 from ccl_dispatch.tuner.build import build_table
-from ccl_dispatch.tuner.cli.options import add_storage, check_writable
+from ccl_dispatch.tuner.cli.options import add_storage
+from ccl_dispatch.tuner.cli.places import check_writable, no_empty_folders
 from ccl_dispatch.tuner.emit import write_table
 from ccl_dispatch.tuner.study import SweepStudy, open_storage
 
@@ -25,10 +26,18 @@ def run(options: argparse.Namespace) -> int:
     """Build; the storage is only read."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     out = Path(options.out)
-    check_writable(out, "--out")
-    with open_storage(options.storage, write=False) as storage:
-        study = SweepStudy.load(storage, options.study)
-        table = build_table(study.meta, study.table_results())
-    write_table(table, out)
+    with no_empty_folders(out.parent):
+        check_writable(out, "--out")
+        with open_storage(options.storage, write=False) as storage:
+            study = SweepStudy.load(storage, options.study)
+            results = study.table_results()
+            table = build_table(study.meta, results)
+            goes_on = study.goes_on()
+        write_table(table, out)
     print(f"{out}: {len(table.cells)} cells ({table.provenance}), {table.digest}")
+    if goes_on:
+        print(
+            f"the study has not ended: this is what its {len(results)} points so far say. A sweep is at work on it, or "
+            "was cut short, and then the same sweep command continues"
+        )
     return 0

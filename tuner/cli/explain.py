@@ -13,7 +13,7 @@ from ccl_dispatch.runtime.load import load_table
 from ccl_dispatch.runtime.platform import judge
 from ccl_dispatch.runtime.probe import this_platform
 from ccl_dispatch.runtime.switch import VARIABLE as SWITCH
-from ccl_dispatch.runtime.switch import read_switch
+from ccl_dispatch.runtime.switch import Switch, read_switch
 from ccl_dispatch.runtime.table import Table
 from ccl_dispatch.runtime.units import parse_size
 from ccl_dispatch.runtime.vocabulary import COLLECTIVES, DIMS, ITEMSIZE, MODES, dtype_name
@@ -22,8 +22,12 @@ from ccl_dispatch.tuner.faults import faults_of
 from ccl_dispatch.tuner.sizes import shape_size
 
 EXAMPLE = "ccl-dispatch explain TABLE --shape 4,32320 --dtype bfloat16 --world-size 8 --mode graph"
-# What keeps engines from using the table that is taken.
-_IDLE = {"off": "engines use no table", "record": "engines use no table, and count their calls"}
+# States in which engines use no table, whichever fits: what they do then.
+_IDLE = {
+    "off": "engines use no table, and decide each call as they do without ccl-dispatch",
+    "record": "engines use no table, decide each call as they do without ccl-dispatch, and count it",
+}
+_OF_A_CALL = ("dtype", "world_size", "mode", "dim", "collective")
 NO = "without a call: no table is taken on this machine"
 
 
@@ -37,31 +41,39 @@ def configure(parser: argparse.ArgumentParser) -> None:
     size.add_argument("--size", metavar="64KiB", help="per-rank input bytes")
     parser.add_argument("--dtype", metavar="NAME", help="as torch calls it")
     parser.add_argument("--world-size", type=int, metavar="N", help="how many ranks")
-    parser.add_argument("--mode", default=MODES[0], choices=MODES, help="how the call runs")
-    parser.add_argument("--dim", default=DIMS[0], choices=DIMS, help="which dimension is gathered")
-    parser.add_argument("--collective", default=COLLECTIVES[0], choices=COLLECTIVES, help="what is called")
+    # Without a default, so that one that was given is seen.
+    parser.add_argument("--mode", choices=MODES, help=f"how the call runs (default: {MODES[0]})")
+    parser.add_argument("--dim", choices=DIMS, help=f"which dimension is gathered (default: {DIMS[0]})")
+    parser.add_argument("--collective", choices=COLLECTIVES, help=f"what is called (default: {COLLECTIVES[0]})")
     add_json(parser)
 
 
 def run(options: argparse.Namespace) -> int:
     """Print the explanation; 1 when no call was given and no table is taken."""
     if options.shape is None and options.size is None:
+        given = [f"--{name.replace('_', '-')}" for name in _OF_A_CALL if getattr(options, name) is not None]
+        if given:
+            raise UsageError(
+                f"{' and '.join(given)} without a size: expected a call, which is --shape or --size with --dtype and "
+                "--world-size, and --mode, --dim and --collective where they are not the defaults. Without any of them "
+                "explain says which table is taken here"
+            )
         return _taken(options)
     if options.dtype is None or options.world_size is None:
         raise UsageError("a call needs --dtype and --world-size beside --shape or --size")
+    options.mode, options.dim = options.mode or MODES[0], options.dim or DIMS[0]
+    options.collective = options.collective or COLLECTIVES[0]
     table = load_table(options.table)
     return _call(options, table)
 
 
 def _taken(options: argparse.Namespace) -> int:
     """Why a table is or is not taken on this machine: the named one, or all that serving would look at."""
+    switch = read_switch()
     if options.table is None:
-        switch = read_switch()
         found = search(edited=switch.served_edited)
         considered, taken = found.considered, found.table
         lines = [f"looked in {', '.join(found.folders)}"] if found.folders else [f"${VARIABLE} names the table"]
-        if switch.state in _IDLE:
-            lines.insert(0, f"${SWITCH} is {switch.state}: {_IDLE[switch.state]}")
         if found.problem is not None and taken is None and len(considered) != 1:
             first, _, rest = str(found.problem).partition("\n")
             lines.append(first.partition(". Looked in")[0])
@@ -73,18 +85,29 @@ def _taken(options: argparse.Namespace) -> int:
         taken = table if verdict.fits else None
         lines = []
     for item in considered:
-        lines.append(f"{item.path}: {_word(item, taken, considered)}")
+        lines.append(f"{item.path}: {_word(item, taken, considered, switch)}")
         lines += [f"  {line}" for line in item.verdict.lines()] if item.verdict else [f"  {item.problem}"]
     if options.json:
-        print_json({"taken": taken.source if taken else None, "considered": [_json(item) for item in considered]})
+        print_json(
+            {
+                "switch": switch.state,
+                "taken": taken.source if taken else None,
+                "considered": [_json(item) for item in considered],
+            }
+        )
     else:
-        print("\n".join(lines))
+        print("\n".join((*_idle(switch), *lines)))
     return 0 if taken is not None else 1
 
 
-def _word(item: Considered, taken: Table | None, considered: Sequence[Considered]) -> str:
+def _idle(switch: Switch) -> tuple[str, ...]:
+    """The line that says why the environment lets no table be used here; none where it does."""
+    return (f"${SWITCH} is {switch.state}: {_IDLE[switch.state]}",) if switch.state in _IDLE else ()
+
+
+def _word(item: Considered, taken: Table | None, considered: Sequence[Considered], switch: Switch) -> str:
     if item.table is not None and item.table is taken:
-        return "taken"
+        return f"would be taken, were ${SWITCH} not {switch.state}" if switch.state in _IDLE else "taken"
     if item.verdict is None:
         return "not taken, not valid"
     if not item.verdict.fits:
@@ -134,12 +157,14 @@ def _call(options: argparse.Namespace, table: Table) -> int:
         for group in faults_of(table)
         if group.cell == explanation.cell.name and group.low <= explanation.size <= group.high
     ]
+    switch = read_switch()
     if options.json:
-        print_json({**explanation.to_json(), "faults": [asdict(group) for group in faults]})
+        print_json({"switch": switch.state, **explanation.to_json(), "faults": [asdict(group) for group in faults]})
     else:
         told = (line for group in faults for line in group.lines("fault: "))
         *lines, last = explanation.lines()
-        print("\n".join((*lines, _made_for(table), last, *told)))
+        idle = (f"{line}; the table says:" for line in _idle(switch))
+        print("\n".join((*idle, *lines, _made_for(table), last, *told)))
     return 0
 
 

@@ -11,7 +11,7 @@ from ccl_dispatch.runtime import load_table
 from ccl_dispatch.runtime.errors import StorageError, UsageError
 from ccl_dispatch.runtime.table import Table
 from ccl_dispatch.tuner.build import build_table
-from ccl_dispatch.tuner.cli.options import check_writable
+from ccl_dispatch.tuner.cli.places import check_writable, no_empty_folders
 from ccl_dispatch.tuner.emit import write_table
 from ccl_dispatch.tuner.merging import Sample, merged_meta, merged_table, samples_of, take_in
 from ccl_dispatch.tuner.study import StudyMeta, SweepStudy, open_storage
@@ -40,8 +40,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Merge; the sources are only read."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    if options.out:
-        check_writable(Path(options.out), "--out")
+    if not options.out:
+        return _merge(options)
+    out = Path(options.out)
+    with no_empty_folders(out.parent):
+        check_writable(out, "--out")
+        return _merge(options)
+
+
+def _merge(options: argparse.Namespace) -> int:
     tables = [source for source in options.sources if source.endswith((".yaml", ".yml"))]
     if tables:
         return _merge_tables(options, tables)

@@ -4,12 +4,24 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
+from ccl_dispatch.runtime.document import did_you_mean
 from ccl_dispatch.runtime.errors import OutputError, UsageError
 from ccl_dispatch.tuner.files import write_in_one_step
+
+
+def check_spelling(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
+    """End with the parser's usage, and the option that was meant, where a word is an option that there is not."""
+    known = parser._option_string_actions  # noqa: SLF001 - argparse has no public way to ask for them
+    for word in words:
+        if word == "--":
+            return
+        name = word.partition("=")[0]
+        # argparse too takes what has a space in it for no option.
+        if name.startswith("--") and " " not in word and name not in known:
+            parser.error(f"unrecognized arguments: {name}. {did_you_mean(name, known)}".rstrip(". "))
 
 
 def add_json(parser: argparse.ArgumentParser) -> None:
@@ -48,24 +60,6 @@ def print_json(data: Any) -> None:
     print(json.dumps(data, indent=2, ensure_ascii=False))
 
 
-def check_writable(path: Path, option: str) -> None:
-    """Make the folder of a file that will be written.
-
-    Raises:
-        UsageError: the file could not be written there; nothing was begun.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as problem:
-        raise UsageError(
-            f"the folder {path.parent} can't be made: {problem.strerror}. Give another {option}"
-        ) from problem
-    if path.is_dir():
-        raise UsageError(f"{path} is a folder. Give {option} the name of a file")
-    if not os.access(path.parent, os.W_OK):
-        raise UsageError(f"the folder {path.parent} can't be written. Give another {option}")
-
-
 def write_json(data: Any, path: str) -> None:
     """Into a file, in one step.
 
@@ -73,7 +67,6 @@ def write_json(data: Any, path: str) -> None:
         OutputError: it can't be written.
     """
     try:
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
         write_in_one_step(path, json.dumps(data, indent=2, ensure_ascii=False) + "\n")
     except OSError as problem:
         raise OutputError(f"{path} can't be written: {problem.strerror or problem}") from problem

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import optuna
 
-from ccl_dispatch.runtime.errors import OutputError
-from ccl_dispatch.tuner.cli.options import add_storage, check_writable
+from ccl_dispatch.runtime.errors import OutputError, UsageError
+from ccl_dispatch.tuner.cli.options import add_storage
+from ccl_dispatch.tuner.cli.places import check_writable, no_empty_folders
 from ccl_dispatch.tuner.files import write_in_one_step
 from ccl_dispatch.tuner.study import SweepStudy, open_storage
 
@@ -18,7 +19,9 @@ EXAMPLE = "ccl-dispatch report --storage runs/cpu/study.journal --out report.htm
 def configure(parser: argparse.ArgumentParser) -> None:
     """Its arguments."""
     add_storage(parser)
-    parser.add_argument("--out", required=True, metavar="FILE", help="the page, or the folder of the pictures")
+    parser.add_argument(
+        "--out", required=True, metavar="FILE", help="the page, or the folder of the pictures; one new folder is made"
+    )
     parser.add_argument(
         "--format", default="html", choices=("html", "png", "svg"), help="one page, or one picture per figure"
     )
@@ -33,17 +36,20 @@ def run(options: argparse.Namespace) -> int:
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     out = Path(options.out)
-    if options.format == "html":
-        check_writable(out, "--out")
-    with open_storage(options.storage, write=False) as storage:
-        study = SweepStudy.load(storage, options.study)
-        report = make_report(study.meta, study.table_results())
+    folder = out.parent if options.format == "html" else out
+    with no_empty_folders(folder):
+        if options.format == "html":
+            check_writable(out, "--out")
+        else:
+            _check_folder(out, options.format)
+        with open_storage(options.storage, write=False) as storage:
+            study = SweepStudy.load(storage, options.study)
+            report = make_report(study.meta, study.table_results())
     try:
         if options.format == "html":
             write_in_one_step(str(out), page(report))
             print(f"{out}: {len(report.cells)} cells ({report.table.provenance}), {out.stat().st_size / 1e6:.1f} MB")
             return 0
-        out.mkdir(parents=True, exist_ok=True)
         drawn = titled(report)
         for name, figure in drawn.items():
             (out / f"{name}.{options.format}").write_bytes(picture(figure, options.format))
@@ -51,3 +57,18 @@ def run(options: argparse.Namespace) -> int:
         raise OutputError(f"{out} can't be written: {problem.strerror or problem}. Give another --out") from problem
     print(f"{out}: {len(drawn)} pictures")
     return 0
+
+
+def _check_folder(out: Path, kind: str) -> None:
+    """Make the folder of the pictures.
+
+    Raises:
+        UsageError: it is a file, or can't be made or written.
+    """
+    if out.exists() and not out.is_dir():
+        raise UsageError(
+            f"{out} is a file: --format {kind} makes a picture of each figure, and --out is the folder that they go "
+            "into. Give another --out, or leave --format out for one page"
+        )
+    # One of the pictures; each cell has one of its own as well.
+    check_writable(out / f"overview.{kind}", "--out")

@@ -15,9 +15,10 @@ import ccl_dispatch.configs
 from ccl_dispatch.runtime.document import nearest
 from ccl_dispatch.runtime.errors import MeasuringError, OutputError, UsageError
 from ccl_dispatch.tuner.cli.exit_codes import exit_code
-from ccl_dispatch.tuner.cli.options import check_writable, print_json, write_json
+from ccl_dispatch.tuner.cli.options import print_json, write_json
+from ccl_dispatch.tuner.cli.places import check_writable, make_folder, no_empty_folders
 from ccl_dispatch.tuner.common import DEFAULT_COMMON
-from ccl_dispatch.tuner.config import load_config
+from ccl_dispatch.tuner.config import SweepConfig, load_config
 from ccl_dispatch.tuner.faults import faults_in_words
 from ccl_dispatch.tuner.launch.given import GivenRanks
 from ccl_dispatch.tuner.launch.hosting import host
@@ -33,6 +34,8 @@ from ccl_dispatch.tuner.sweep import SweepOutcome, run_sweep
 
 EXAMPLE = "ccl-dispatch sweep configs/cpu.yaml --out table.yaml --summary summary.json"
 DEFAULT_CONFIG = "cpu"
+# Where results go that nobody gave a place.
+OWN_FOLDER = Path("runs")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -133,17 +136,49 @@ def _sweep(options: argparse.Namespace, place: Launched | None, given: GivenRank
             "--json and --events - both want standard output. The last event holds the summary: leave --json out, or "
             "give --events a file"
         )
-    folder = Path("runs") / config.name
+    folder = OWN_FOLDER / config.name
     storage = options.storage or str(folder / "study.journal")
     out = Path(options.out or _table_of(storage, folder))
     logs = out.parent / "logs"
     if place is not None and place.nodes > 1:
         check_shared(storage, place.nodes)
         logs /= f"node{place.node}"
-    # Before hours of measuring rather than after.
+    journal = journal_path(storage)
+    # What a sweep that is refused has made, it takes away again.
+    with no_empty_folders(logs, *(() if journal is None else (journal.parent,))):
+        # Before hours of measuring rather than after.
+        _make_places(config, journal, out, logs, options)
+        return _measured(options, config, storage, out, logs, given, node)
+
+
+def _make_places(config: SweepConfig, journal: Path | None, out: Path, logs: Path, options: argparse.Namespace) -> None:
+    """Make the folders that results go to.
+
+    Raises:
+        UsageError: some result could not be written where it is to go.
+    """
+    if OWN_FOLDER in (*out.parents, *(journal.parents if journal else ())):
+        make_folder(OWN_FOLDER, "--storage and --out")
+    if journal is not None:
+        make_folder(journal.parent, "--storage")
     check_writable(out, "--out")
+    if config.replay is None:
+        for place in reversed(logs.relative_to(out.parent).parents):
+            make_folder(out.parent / place, "--out")
+        check_writable(logs / "nursery.log", "--out")
     if options.summary:
         check_writable(Path(options.summary), "--summary")
+
+
+def _measured(
+    options: argparse.Namespace,
+    config: SweepConfig,
+    storage: str,
+    out: Path,
+    logs: Path,
+    given: GivenRanks | None,
+    node: Node,
+) -> int:
     progress = choose_progress(quiet=options.quiet)
     if options.events:
         progress = Together(
@@ -247,10 +282,11 @@ def _lines(outcome: SweepOutcome, storage: str) -> list[str]:
         "regret": "what more measuring could still win is within the regret budget",
     }.get(outcome.stopped_by, f"the budget of {outcome.stopped_by} was spent")
     what = f"{summary['cells']} cells from {summary['trials']} points ({summary['provenance']})"
-    seconds = f"{summary['collective_seconds']:.1f} s in collectives, {summary['wall_seconds']:.1f} s in all"
+    # The one counts the study, with what earlier runs and other nodes measured, the other this process.
+    spent = f"{runs}, {summary['collective_seconds']:.1f} s in collectives, over all runs of the study"
     lines = [
         f"{outcome.path}: {what}, {summary['digest']}",
-        f"executions: {runs}; {seconds}; ended because {ended}",
+        f"executions: {spent}; this run took {summary['wall_seconds']:.1f} s and ended because {ended}",
     ]
     if summary["regret_estimate"] is not None:
         lines.append(f"estimated regret: {summary['regret_estimate']:.3%}")

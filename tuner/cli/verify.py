@@ -12,7 +12,8 @@ import optuna
 
 from ccl_dispatch.runtime.errors import UsageError
 from ccl_dispatch.tuner.cli.export import rows_of
-from ccl_dispatch.tuner.cli.options import add_json, check_writable, print_json
+from ccl_dispatch.tuner.cli.options import add_json, print_json
+from ccl_dispatch.tuner.cli.places import check_writable
 from ccl_dispatch.tuner.cli.sweep import config_path
 from ccl_dispatch.tuner.config import load_config
 from ccl_dispatch.tuner.measurements import write_measurements

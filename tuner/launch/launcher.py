@@ -58,6 +58,7 @@ class OwnRanks:
         self._link: Link | None = None
         self._imported = False
         self._log = Path()
+        self._made_log = False
 
     def prepare(self, log_folder: Path) -> None:
         """See `Launcher`: the nursery imports torch meanwhile."""
@@ -94,10 +95,16 @@ class OwnRanks:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(_CLOSE_SECONDS)
         self._end()
+        if at_once and self._made_log:
+            # A sweep that is refused leaves nothing behind.
+            with contextlib.suppress(OSError):
+                if not self._log.stat().st_size:
+                    self._log.unlink()
 
     def _begin(self, log_folder: Path) -> Link:
         log_folder.mkdir(parents=True, exist_ok=True)
         self._log = log = log_folder / "nursery.log"
+        self._made_log = self._made_log or not log.exists()
         self._imported = False
         ours, theirs = wire.pair()
         with theirs, log.open("ab") as output:

@@ -12,6 +12,7 @@ from optuna.storages.journal import BaseJournalBackend, JournalFileBackend
 
 from ccl_dispatch.runtime.errors import StorageError, StorageWriteError, UsageError
 from ccl_dispatch.tuner.study import journal
+from ccl_dispatch.tuner.study.damage import find_damage
 from ccl_dispatch.tuner.study.databases import open_shared, sqlite_path, without_password
 from ccl_dispatch.tuner.study.patience import DEFAULT_PATIENCE, PatientStorage, words_of
 
@@ -124,6 +125,11 @@ def _journal(path: Path, backend: BaseJournalBackend) -> optuna.storages.BaseSto
     try:
         return optuna.storages.JournalStorage(backend)
     except (OSError, ValueError, KeyError) as problem:
+        damage = None
+        with contextlib.suppress(OSError):
+            damage = find_damage(path)
+        if damage is not None and damage.whole:
+            raise StorageError(damage.words(path)) from problem
         raise StorageError(
             f"{path} is not a journal of Optuna: {type(problem).__name__}: {problem}. "
             "Give another --storage, or move the file away to start anew"

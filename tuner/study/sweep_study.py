@@ -32,8 +32,9 @@ from ccl_dispatch.tuner.search.base import (
     encode,
 )
 from ccl_dispatch.tuner.statistics import Interval, median_interval, shared_confidence
-from ccl_dispatch.tuner.study.claims import WHY, counts, table_before
+from ccl_dispatch.tuner.study.claims import ENDED, WHY, counts, table_before
 from ccl_dispatch.tuner.study.dashboard import describe_study, trial_attributes
+from ccl_dispatch.tuner.study.keeper import BEAT
 from ccl_dispatch.tuner.study.meta import StudyMeta
 from ccl_dispatch.tuner.study.platforms import beside, listed, platform_differences
 from ccl_dispatch.tuner.study.storage import Storage
@@ -111,6 +112,18 @@ class SweepStudy:
     def trials(self) -> list[FrozenTrial]:
         """All trials, in the order of their numbers; not to be changed."""
         return self.study.get_trials(deepcopy=False)
+
+    def goes_on(self) -> bool:
+        """Whether it is known that the search has not ended: a sweep is at work, or was cut short.
+
+        A search that is alone notes its end with the study, one of several nodes in a trial. Of imported points, and of
+        studies that are older than that note, nothing is known.
+        """
+        noted = self.study.user_attrs.get(ENDED)
+        if noted is not None:
+            return not noted
+        trials = self.trials()
+        return any(BEAT in trial.user_attrs for trial in trials) and math.isinf(table_before(trials))
 
     def running(self) -> list[FrozenTrial]:
         """Those that are not finished."""

@@ -88,6 +88,7 @@ class StudyWorker:
         self._finished = FinishedTrials()
         self._held: int | None = None
         self._ended_at = math.inf
+        self._noted: str | None = None
         self._keeper = None if self._alone else Keeper(self._storage, study.running, self._silent, node.grace)
 
     def __enter__(self) -> StudyWorker:
@@ -125,6 +126,7 @@ class StudyWorker:
         """
         if self._alone:
             outlook, word = decide()
+            self._note_end(word or "")
             if word is not None:
                 return Asked(outlook, ended=word)
         return self._with_a_ticket(lambda trial_id: self._asked(decide, trial_id))
@@ -147,6 +149,13 @@ class StudyWorker:
                 self._ended_at = known.number
             self._close(trial_id, f"the search has ended: {word}")
             return Asked(outlook, ended=word or "")
+
+    def _note_end(self, word: str) -> None:
+        """Let a study that is ours alone say what ended its search, empty while it goes on; a shared one has trials."""
+        if word != self._noted:
+            with self._writing():
+                self._study.study.set_user_attr(ENDED, word)
+            self._noted = word
 
     def _end_before(self, mine: FrozenTrial) -> FrozenTrial | None:
         """The trial that ended the search for a process like this one, before ours; None while it goes on."""

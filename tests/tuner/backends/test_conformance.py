@@ -13,7 +13,7 @@ from ccl_dispatch.tuner.backends import BACKENDS, backend_class
 from ccl_dispatch.tuner.device import Placement
 
 SUITE = """
-from ccl_dispatch.runtime.vocabulary import Cell
+from ccl_dispatch.runtime.vocabulary import COLLECTIVES, MODES, Cell
 from ccl_dispatch.tuner.backends import BackendContext, Point, backend_class
 from ccl_dispatch.tuner.device import Placement
 from ccl_dispatch.tuner.measure.check import Pattern
@@ -41,7 +41,7 @@ def check(run, source, target, point):
     assert wrong == "", (point, wrong)
     dist.barrier()
 
-for mode in ("eager", "graph", "graph_copy_in"):
+for mode in kind.modes:
     for dtype in ("float32", "bfloat16", "int64"):
         for dim in ("first", "last"):
             cell = Cell("all_gather", mode, dim, dtype, world_size)
@@ -67,9 +67,11 @@ for mode in ("eager", "graph", "graph_copy_in"):
                     run = one.replay
                 for _ in range(4):  # one call after the other, each with other input: nothing old may come out
                     check(run, source, target, point)
+cell = Cell("all_gather", "eager", "first", "float32", world_size)
 for point in (
-    Point(Cell("all_reduce", "eager", "first", "float32", world_size), 64),
-    Point(Cell("all_gather", "eager", "first", "float32", world_size), 18),
+    *(Point(cell._replace(collective=other), 64) for other in COLLECTIVES if other not in kind.collectives),
+    *(Point(cell._replace(mode=mode), 64) for mode in MODES if mode not in kind.modes),
+    Point(cell, 18),
 ):
     assert backend.supports(point), point
 if device_type == "cpu":

@@ -110,14 +110,17 @@ def test_standard_output_is_the_events_alone(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interruption_is_the_last_event(tmp_path: Path, number: signal.Signals) -> None:
-    """Events are there while the sweep runs; interrupted, its last one says so."""
+    """Events are there while the sweep runs; interrupted, its last one says so, and a line that it continues."""
     config = _replay(tmp_path, "measure: {min_samples: 400}\nbudget: {regret: 1.0e-6}\n")
     command = [*COMMAND, "sweep", config, "--quiet", "--events", "-"]
     with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         lines = [next(process.stdout) for _ in range(6)]
         process.send_signal(number)
-        rest, _ = process.communicate(timeout=30)
+        rest, errors = process.communicate(timeout=30)
+    by = " by SIGTERM" if number == signal.SIGTERM else ""
+    assert f"interrupted{by}; completed points are kept, the same command continues\n" in errors
+    assert process.returncode == (143 if by else 130)
     last = _events("".join(lines) + rest)[-1]
     assert (last["event"], last["how"], last["summary"]) == ("ended", "interrupted", None)
 

@@ -1,0 +1,153 @@
+"""Results that could not be written are refused before anything is done, and what is refused leaves nothing behind."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from command import ccl_dispatch
+from fleets import write_config
+
+from ccl_dispatch.runtime.errors import UsageError
+from ccl_dispatch.tuner.cli.places import check_writable, make_folder, no_empty_folders
+
+HOST = """\
+name: small
+collective: all_gather
+baseline: gloo
+candidates: [shm]
+world_sizes: [2]
+dtypes: [bfloat16]
+sizes: {min: 64 B, max: 1 KiB}
+"""
+
+
+def test_one_level_is_made_and_no_more(tmp_path: Path) -> None:
+    """The last folder of a path is made; of two that are missing none is, and the message says how to make them."""
+    check_writable(tmp_path / "one" / "t.yaml", "--out")
+    assert list((tmp_path / "one").iterdir()) == []
+    with pytest.raises(UsageError, match=r"mkdir -p .*/two/three\), or give another --out"):
+        check_writable(tmp_path / "two" / "three" / "t.yaml", "--out")
+    assert not (tmp_path / "two").exists()
+
+
+def test_a_file_where_a_folder_should_be_is_told(tmp_path: Path) -> None:
+    """With the option that it comes from; a folder where a file should be as well."""
+    (tmp_path / "README.md").touch()
+    with pytest.raises(UsageError, match=r"README.md is a file, expected a folder. Give another --storage"):
+        make_folder(tmp_path / "README.md", "--storage")
+    with pytest.raises(UsageError, match=r"is a folder. Give --out the name of a file"):
+        check_writable(tmp_path, "--out")
+
+
+def test_a_folder_that_takes_no_files_is_told(tmp_path: Path) -> None:
+    """Root may write everywhere by its rights; what takes no files is found by making one."""
+    with pytest.raises(UsageError, match=r"the folder /proc can't be written: .*. Give another --out"):
+        check_writable(Path("/proc/x.yaml"), "--out")
+    with pytest.raises(UsageError, match=r"the folder /proc/x can't be made: .*. Give another --out"):
+        check_writable(Path("/proc/x/x.yaml"), "--out")
+
+
+def test_a_pipe_is_written_to(tmp_path: Path) -> None:
+    """No file is made beside what is not replaced."""
+    os.mkfifo(tmp_path / "pipe")
+    check_writable(tmp_path / "pipe", "--out")
+    assert [path.name for path in tmp_path.iterdir()] == ["pipe"]
+
+
+def test_only_what_was_made_and_is_empty_is_removed(tmp_path: Path) -> None:
+    """Folders that were there before stay, and those that something was put into."""
+    (tmp_path / "old").mkdir()
+
+    def fail() -> None:
+        with no_empty_folders(tmp_path / "old", tmp_path / "new" / "logs", tmp_path / "full"):
+            (tmp_path / "new" / "logs").mkdir(parents=True)
+            (tmp_path / "full").mkdir()
+            (tmp_path / "full" / "file").touch()
+            raise UsageError
+
+    with pytest.raises(UsageError):
+        fail()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["full", "old"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--out", "/proc/x.yaml"), "the folder /proc can't be written: "),
+        (("--out", "a/b/t.yaml"), "the folder a/b is not there, and neither is a; "),
+        (("--storage", "README.md/z.journal"), "README.md is a file, expected a folder. Give another --storage"),
+        (("--storage", "a/b/z.journal"), "mkdir -p a/b), or give another --storage"),
+        (("--summary", "/proc/s.json"), "the folder /proc can't be written: "),
+        (("--summary", "README.md/s.json"), "README.md is a file, expected a folder. Give another --summary"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_a_sweep_that_could_not_write_its_results_does_not_begin(
+    tmp_path: Path, arguments: tuple[str, ...], words: str
+) -> None:
+    """Exit code 2, the option that is to change, and no folder."""
+    (tmp_path / "README.md").touch()
+    (tmp_path / "c.yaml").write_text(HOST)
+    done = ccl_dispatch("sweep", "c.yaml", *arguments, folder=tmp_path)
+    assert (done.returncode, done.stdout) == (2, ""), done.stderr
+    assert words in done.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["README.md", "c.yaml"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        ("gloo\ncandidates: [shm]", "rccl\ncandidates: [aiter]"),
+        ("[2]", "[4096]"),
+        ("name:", "budget: {executions: 3}\nname:"),
+    ],
+    ids=["backends", "memory", "budget"],
+)
+def test_a_sweep_that_is_refused_leaves_nothing(tmp_path: Path, change: tuple[str, str]) -> None:
+    """Neither its folder nor that of its logs, whatever it is refused for; a runs/ that was there stays."""
+    (tmp_path / "c.yaml").write_text(HOST.replace(*change))
+    for before in (["c.yaml"], ["c.yaml", "runs"]):
+        done = ccl_dispatch("sweep", "c.yaml", folder=tmp_path)
+        assert done.returncode == 2, done.stderr
+        assert sorted(path.name for path in tmp_path.iterdir()) == before
+        assert not list(tmp_path.glob("runs/*"))
+        (tmp_path / "runs").mkdir(exist_ok=True)
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The journal of a replayed sweep."""
+    folder = tmp_path_factory.mktemp("study")
+    write_config(folder, 1)
+    done = ccl_dispatch("sweep", "fleet.yaml", "--storage", "s.journal", "--quiet", folder=folder)
+    assert done.returncode == 0, done.stderr
+    return folder / "s.journal"
+
+
+def test_pictures_need_a_folder(tmp_path: Path, study: Path) -> None:
+    """`--format png` with the name of a page that is there says so, and makes one new folder at most."""
+    pytest.importorskip("matplotlib")
+    (tmp_path / "report.html").write_text("a page")
+
+    def report(*more: str) -> str:
+        done = ccl_dispatch("report", "--storage", str(study), *more, folder=tmp_path)
+        assert done.returncode == 2, done.stderr
+        return done.stderr
+
+    told = report("--out", "report.html", "--format", "png")
+    assert "report.html is a file: --format png makes a picture of each figure, and --out is the folder" in told
+    for kind, out in (("html", "a/b/r.html"), ("png", "a/b")):
+        assert "mkdir -p a/b), or give another --out" in report("--out", out, "--format", kind)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["report.html"]
+
+
+@pytest.mark.parametrize("verb", ["build", "report"])
+def test_no_folder_is_left_where_there_is_no_study(tmp_path: Path, verb: str) -> None:
+    """The folder of an `--out` goes again when nothing came to be put into it."""
+    if verb == "report":
+        pytest.importorskip("matplotlib")
+    done = ccl_dispatch(verb, "--storage", "none.journal", "--out", "new/out", folder=tmp_path)
+    assert done.returncode == 2
+    assert list(tmp_path.iterdir()) == []

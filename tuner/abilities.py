@@ -1,0 +1,72 @@
+"""Whether the backends of a config do its collective and its modes: asked before any worker is started."""
+
+from __future__ import annotations
+
+from ccl_dispatch.runtime.errors import ConfigError
+from ccl_dispatch.runtime.vocabulary import MODES
+from ccl_dispatch.tuner.backends.registry import backend_class
+from ccl_dispatch.tuner.config_model import SweepConfig
+
+
+def check_abilities(config: SweepConfig, device: str) -> None:
+    """Refuse what the baseline or all candidates can't do, and a candidate that can do nothing of it.
+
+    A candidate that has some of the modes is excluded in the others, as at sizes that it does not take.
+
+    Args:
+        device: the type of device that the sweep runs on.
+
+    Raises:
+        ConfigError: with the key, which backends can't do it, and what they can do.
+    """
+    names = (config.baseline, *config.candidates)
+    graphs = device != "cpu" or config.measure.host_graphs
+    does = {name: backend_class(name).collectives for name in names}
+    unable = [name for name in names if config.collective not in does[name]]
+    if unable:
+        common = [word for word in does[config.baseline] if all(word in does[name] for name in names)]
+        todo = f"Set `collective` to {' or '.join(common)}, or take" if common else "Take"
+        raise _error(
+            config,
+            "collective",
+            f"found {config.collective}, which {_can_not(unable, does)}",
+            f"{todo} other backends. What others measured of {config.collective} can be brought in: "
+            "`ccl-dispatch import`, or `replay` in a config",
+        )
+    does = {name: tuple(mode for mode in backend_class(name).modes if graphs or mode == "eager") for name in names}
+    without = "" if graphs else ": host memory has no graphs"
+    hint = "" if graphs else ". To try captured modes out without a GPU: `measure: {host_graphs: true}`"
+    for mode in config.modes:
+        unable = [name for name in names if mode not in does[name]]
+        if config.baseline in unable or len(unable) == len(config.candidates):
+            left = [found for found in MODES if found != mode and found in does[config.baseline]]
+            raise _error(
+                config,
+                "modes",
+                f"found {mode}, which {_can_not(unable, does)}{without}",
+                f"Take {mode} out of `modes` (what the baseline can do: {', '.join(left)}){hint}",
+            )
+    for name in config.candidates:
+        if not set(does[name]) & set(config.modes):
+            raise _error(
+                config,
+                "candidates",
+                f"{name} runs in none of the `modes` {', '.join(config.modes)}; it can do {', '.join(does[name])}",
+                f"Take {name} out, or add one of its modes",
+            )
+
+
+def _can_not(unable: list[str], does: dict[str, tuple[str, ...]]) -> str:
+    """`gloo and shm can't do (gloo and shm do all_gather)`: those that do the same are told together."""
+    alike: dict[tuple[str, ...], list[str]] = {}
+    for name in unable:
+        alike.setdefault(does[name], []).append(name)
+    able = "; ".join(
+        f"{' and '.join(names)} {'do' if len(names) > 1 else 'does'} {', '.join(words)}"
+        for words, names in alike.items()
+    )
+    return f"{' and '.join(unable)} can't do ({able})"
+
+
+def _error(config: SweepConfig, key: str, problem: str, fix: str) -> ConfigError:
+    return ConfigError(problem, source=config.source, line=config.lines.get(key, 0), key=key, fix=fix)

@@ -1,0 +1,68 @@
+"""Where results may go: whether they can be written is asked before anything is done for them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from ccl_dispatch.runtime.errors import UsageError
+from ccl_dispatch.tuner.files import try_to_write
+
+
+def make_folder(folder: Path, option: str) -> None:
+    """Make `folder` where it is not there. One level: more of them are a slip more often than a wish.
+
+    Args:
+        option: which option it comes from, for messages.
+
+    Raises:
+        UsageError: it can't be made, or there is nothing yet that it could be made in.
+    """
+    if folder.is_dir():
+        return
+    if os.path.exists(folder):
+        raise UsageError(f"{folder} is a file, expected a folder. Give another {option}")
+    if not os.path.exists(folder.parent):
+        raise UsageError(
+            f"the folder {folder} is not there, and neither is {folder.parent}; the last folder of a path is made, not "
+            f"more. Make it (mkdir -p {folder}), or give another {option}"
+        )
+    try:
+        folder.mkdir(exist_ok=True)
+    except OSError as problem:
+        raise UsageError(f"the folder {folder} can't be made: {problem.strerror}. Give another {option}") from problem
+
+
+def check_writable(path: Path, option: str) -> None:
+    """Make the folder of a file that will be written, and see that files can be made in it.
+
+    Raises:
+        UsageError: the file could not be written there; nothing was begun.
+    """
+    if path.is_dir():
+        raise UsageError(f"{path} is a folder. Give {option} the name of a file")
+    if path.exists() and not path.is_file():
+        return  # a pipe or a terminal, which is written to and not replaced
+    target = Path(os.path.realpath(path)) if path.is_symlink() else path
+    make_folder(target.parent, option)
+    try:
+        try_to_write(str(target))
+    except OSError as problem:
+        raise UsageError(
+            f"the folder {target.parent} can't be written: {problem.strerror}. Give another {option}"
+        ) from problem
+
+
+@contextlib.contextmanager
+def no_empty_folders(*folders: Path) -> Iterator[None]:
+    """Those of `folders`, and those above them, that are made within it and still empty when it fails are removed."""
+    made = {place for folder in folders for place in (folder, *folder.parents) if not os.path.exists(place)}
+    try:
+        yield
+    except BaseException:
+        for folder in sorted(made, key=lambda place: len(place.parts), reverse=True):
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+        raise
