@@ -181,6 +181,9 @@ def _selector(cells: dict[tuple[str, str, str], Compiled], baseline: str, strict
             found = None
         if found is None:
             _check_words(dtype, mode, dim, strict)
+            if name in ITEMSIZE and mode in MODES and dim in DIMS:
+                # All is right, but not in the table: found at once from now on as well.
+                answers[dim][mode][name] = Answers((), (baseline,), strict=strict)
             return baseline
         if type(dtype).__module__ == "torch":
             # A torch dtype is one object for the life of the process: from now on it is found at once.
