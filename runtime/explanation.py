@@ -161,7 +161,7 @@ def _reason(
     if override is not None:
         return f"measured at exactly this size: {_percent(override.gain)} against {override.against}"
     if band.why == "faster":
-        return f"proven faster here: {_percent(band.gain or 0.0)} against {band.against}"
+        return f"in a band that is proven faster as a whole: {_percent(band.gain or 0.0)} against {band.against}"
     if band.why == "likely":
         return f"ahead here by its samples, without proof: {_percent(band.gain or 0.0)} against {band.against}"
     if band.why == "tie":

@@ -47,7 +47,7 @@ class Policy(NamedTuple):
 class Band(NamedTuple):
     """A run of sizes with one backend; the first band starts at the cell's `measured_from`.
 
-    `gain` is T(against)/T(use) - 1 over the band's points, `interval` its bounds at the policy's confidence.
+    `gain` is T(against)/T(use) - 1 over the band's points, `interval` its bounds, each at the policy's confidence.
     """
 
     up_to: int

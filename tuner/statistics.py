@@ -164,23 +164,24 @@ def location_interval(values: Sequence[float], confidence: float, scale: float, 
     middle = median(values)
     samples = np.asarray(values, dtype=float)
     wanted = evidence_wanted(confidence) * _rounded_up(correlation)
-    low = _lower_bound(samples, wanted, scale)
-    high = -_lower_bound(-samples, wanted, scale)
-    return Interval(middle, min(low, middle), max(high, middle))
+    low = _lower_bound(samples, middle, wanted, scale)
+    high = -_lower_bound(-samples, -middle, wanted, scale)
+    return Interval(middle, low, high)
 
 
-def _lower_bound(samples: NDArray[np.float64], wanted: float, scale: float) -> float:
-    """The largest threshold, to `_FINE`, that the samples prove to be exceeded; -inf where none is."""
-    # Below it all samples count as much as they can, above it none counts for the claim.
-    low, high = float(samples.min()) - _CLIP_SCALES * scale, float(samples.max())
+def _lower_bound(samples: NDArray[np.float64], middle: float, wanted: float, scale: float) -> float:
+    """The largest threshold up to `middle`, to `_FINE`, that the samples prove to be exceeded; -inf where none is."""
+    if log_evidence(samples, middle, scale) >= wanted:
+        return middle
+    # So far below all of them each counts as much as it can.
+    low, high = float(samples.min()) - _CLIP_SCALES * scale, middle
     if log_evidence(samples, low, scale) < wanted:
         return -math.inf
-    while high - low > _FINE:
-        middle = (low + high) / 2
-        if log_evidence(samples, middle, scale) >= wanted:
-            low = middle
+    while (between := (low + high) / 2) - low > _FINE:
+        if log_evidence(samples, between, scale) >= wanted:
+            low = between
         else:
-            high = middle
+            high = between
     return low
 
 

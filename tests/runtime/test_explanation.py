@@ -65,7 +65,7 @@ def test_inside_a_band_it_shows_the_evidence_and_both_ends() -> None:
     """Gain, interval, samples and the two sizes at which the answer turns are told in people's units."""
     told = _told(_table(), 2048)
     for words in (
-        "aiter: proven faster here: +25 % against rccl",
+        "aiter: in a band that is proven faster as a whole: +25 % against rccl",
         "band: 1025 B to 4 KiB, aiter (faster), +25 % against rccl, interval +20 % to +30 %, 3 points, 30 samples",
         "would change it: at 1 KiB and below: rccl; above 4 KiB: rccl",
         "made (replayed), sha256:",
