@@ -134,7 +134,11 @@ def _parts() -> dict[str, tuple[str, dict[str, Json], tuple[str, ...]]]:
         "max_faults": count("So many faults of one run that no exclusion explains end the sweep.", 1, MAX_COUNT),
     }
     policy = {
-        "min_gain": _number("The least T(baseline)/T(candidate) - 1 to prove for a band, which reaches to where half of it is left.", minimum=0, exclusiveMaximum=1),
+        "min_gain": _number(
+            "The least T(baseline)/T(candidate) - 1 to prove for a band, which reaches to where half of it is left.",
+            minimum=0,
+            exclusiveMaximum=1,
+        ),
         "confidence": _number("With which confidence.", exclusiveMinimum=0.5, exclusiveMaximum=1),
     }
     budget = {

@@ -118,7 +118,8 @@ def _parts() -> dict[str, tuple[str, dict[str, Json], tuple[str, ...]]]:
         "use": text("The backend that is used."),
         "why": one_of(
             BAND_REASONS,
-            "`faster`: proven to gain `min_gain` as a whole, and half of it at its ends; `tie`: no candidate is; `excluded`: every candidate is excluded; "
+            "`faster`: proven to gain `min_gain` as a whole, and half of it at its ends; `tie`: no candidate is; "
+            "`excluded`: every candidate is excluded; "
             "`likely`: ahead without proof, only where `min_gain` is 0.",
         ),
         "against": text("The backend that it was compared with."),

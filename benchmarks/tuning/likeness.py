@@ -15,8 +15,7 @@ from landscapes import Landscape
 from numpy.typing import NDArray
 from scipy.stats import multivariate_normal
 
-from ccl_dispatch.tuner.curves.kernel import KernelParts
-from ccl_dispatch.tuner.curves.model import SHAPES
+from ccl_dispatch.tuner.curves.kernel import SHAPES, KernelParts
 
 DEGREES = (0.0, 0.3, 0.5, 0.7, 0.8, 0.9, 0.97)
 # The deviation that published latencies are taken to have, and the one that wilder curves are scaled down to.

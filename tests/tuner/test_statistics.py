@@ -267,7 +267,7 @@ def test_samples_that_resemble_their_neighbours_count_for_fewer() -> None:
 def test_what_a_proof_lacks_is_about_what_it_takes() -> None:
     """Told after ten samples, the number that is missing is right to a factor of three in the median of 100 runs."""
     rng = random.Random(9)
-    parts = []
+    parts: list[float] = []
     while len(parts) < 100:
         values = [rng.gauss(0.05, 0.07) for _ in range(10)]
         if (missing := samples_missing(values, 0.0, 0.07, 0.95)) is None or _proven(values, 0.0, 0.07):

@@ -5,6 +5,7 @@ Source: C. E. Rasmussen and C. K. I. Williams, Gaussian Processes for Machine Le
 
 from __future__ import annotations
 
+import itertools
 import math
 from functools import lru_cache
 from typing import NamedTuple
@@ -12,10 +13,16 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ccl_dispatch.tuner.curves.noise import deviation_of
+
 Array = NDArray[np.float64]
 
 _ROUGH_OCTAVES = 2.5
 _OFFSET = 0.4
+# Curves that move by more than this are scaled down to it, and back.
+_UNIT = 0.35
+# Added to every variance, so that a matrix of points that say the same can be inverted.
+JITTER = 1e-9
 
 
 class Shape(NamedTuple):
@@ -24,6 +31,16 @@ class Shape(NamedTuple):
     smooth: float
     octaves: float
     rough: float
+
+
+# From a tie that does not move to a curve that moves by more than half over the range; steps from half a percent up.
+_SMOOTH = ((0.0, 6.0), *itertools.product((0.03, 0.1, 0.3, 0.6), (2.5, 6.0)))
+SHAPES = tuple(Shape(*smooth, rough) for smooth, rough in itertools.product(_SMOOTH, (0.005, 0.02, 0.06, 0.15, 0.35)))
+
+
+def unit_of(values: Array) -> float:
+    """By how much the shapes are scaled for a curve of these values, at least 1."""
+    return max(1.0, deviation_of(values - np.median(values)) / _UNIT)
 
 
 class KernelParts:

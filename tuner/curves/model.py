@@ -11,26 +11,23 @@ correlation between cells is the intrinsic model of coregionalization (E. Bonill
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ccl_dispatch.tuner.curves.jumps import LEVEL, Jump, best_run
-from ccl_dispatch.tuner.curves.kernel import Shape, own_kernel
-from ccl_dispatch.tuner.curves.noise import OUTLIER_SCALE, deviation_of
+from ccl_dispatch.tuner.curves.kernel import JITTER, SHAPES, Shape, own_kernel, unit_of
+from ccl_dispatch.tuner.curves.noise import OUTLIER_SCALE
+from ccl_dispatch.tuner.curves.outliers import most_suspicious, widened
 from ccl_dispatch.tuner.curves.points import FEWEST_AROUND, Joined, Points, Question, join
 
 Array = NDArray[np.float64]
 
 
-# From a tie that does not move to a curve that moves by more than half over the range; steps from half a percent up.
-_SMOOTH = ((0.0, 6.0), *itertools.product((0.03, 0.1, 0.3, 0.6), (2.5, 6.0)))
-SHAPES = tuple(Shape(*smooth, rough) for smooth, rough in itertools.product(_SMOOTH, (0.005, 0.02, 0.06, 0.15, 0.35)))
 # Degrees of likeness between cells, with what each is believed before the samples speak.
 LIKENESS = ((0.0, 0.2), (0.97, 0.2), (0.9995, 0.6))
 # Hypotheses far behind the best say nothing; with many points one or two are left in any case.
@@ -43,9 +40,12 @@ _FEW_JOINED = 40
 # rules it out before every gap is small, so it keeps that share of belief beside whatever hypothesis fits best.
 SURPRISE = Shape(0.0, 6.0, 0.3)
 SURPRISE_SHARE = 0.03
-# Curves that move by more than this are scaled down to it, and back.
-_UNIT = 0.35
-_JITTER = 1e-9
+# A point is tried as an outlier from these log odds up: those of a joint likelihood are not quite those of one cell.
+_WORTH_TRYING = -2.0
+# With so many points in a cell one of them means little.
+_MANY = 24
+# Less likely outliers are not worth a belief of their own.
+_LEAST_SUSPICION = 0.02
 # Up to that roughness a curve counts as calm: jumps are looked for beside it. A few; more are a rough curve.
 _CALM = 0.02
 _MOST_JUMPS = 6
@@ -96,12 +96,18 @@ class CurveModel:
     def learn(cls, cells: Sequence[Points], *, kept: int = _MOST_KEPT) -> CurveModel:
         """Weigh every hypothesis by the likelihood of the cells' points; keep the `kept` best at most."""
         learned = cls._learned(cells, kept)
-        while (place := learned.model.most_doubted(cells)) is not None:
-            without = _widened(cells, place)
-            other = cls._learned(without, kept)
-            if other.score <= learned.score + float(cells[place[0]].trust[place[1]]):
+        while True:
+            # By the best hypothesis and all cells, or by all hypotheses and its own cell: neither sees all outliers.
+            places = {place for place in (learned.model.most_doubted(cells), _most_suspected(cells)) if place}
+            tried: list[tuple[float, Sequence[Points], _Learned]] = []
+            for cell, at in sorted(places):
+                without = widened(cells, cell, at)
+                other = cls._learned(without, kept)
+                tried.append((other.score - learned.score - float(cells[cell].trust[at]), without, other))
+            best = max(tried, key=_first, default=None)
+            if best is None or best[0] <= 0:
                 break
-            cells, learned = without, other
+            cells, learned = best[1:]
         # Flat with a few jumps may explain the points better than the roughness that they have everywhere.
         for start, score in ((learned.calmest, learned.calmest_score), (learned.model, learned.score)):
             jumps, raised = start.jumps(cells)
@@ -112,7 +118,7 @@ class CurveModel:
     @classmethod
     def _learned(cls, cells: Sequence[Points], kept: int, jumps: Sequence[Jump] = ()) -> _Learned:
         known = [points for points in cells if len(points.x)]
-        unit = max([1.0, *(deviation_of(points.values - np.median(points.values)) / _UNIT for points in known)])
+        unit = max([1.0, *(unit_of(points.values) for points in known)])
         if not known:
             nothing = cls([_Hypothesis(Shape(0.1, 6.0, 0.06), 0.0, 1.0)], unit)
             return _Learned(nothing, 0.0, nothing, 0.0)
@@ -194,11 +200,31 @@ class CurveModel:
         above = float(x[end + 1]) if end + 1 < len(x) else math.inf
         return gain, Jump(cell, below, float(x[start]), float(x[end]), above)
 
+    def beliefs(self, cells: Sequence[Points], cell: int, x: Array) -> list[tuple[float, Posterior]]:
+        """What may be true of a cell's curve at log2 sizes `x`, with how far each is believed.
+
+        What is likely; that something unseen lies between the points; and, where no cell is like another, that the
+        most suspicious point is an outlier although it is taken for true. Where cells are alike, the others' points
+        speak of it.
+        """
+        question = Question(cells, [(cell, x)])
+        (likely,) = self.answer(question)
+        (surprised,) = self.surprised().answer(question)
+        found = [(1 - SURPRISE_SHARE, likely), (SURPRISE_SHARE, surprised)]
+        many = len(cells[cell].x) > _MANY or self._hypotheses[0].likeness > 0
+        suspect = None if many else most_suspicious(cells[cell])
+        if suspect is None or suspect.share < _LEAST_SUSPICION:
+            return found
+        model = CurveModel([_Hypothesis(suspect.shape, 0.0, 1.0)], unit_of(cells[cell].values), may_jump=False)
+        (otherwise,) = model.posterior(widened(cells, cell, suspect.place), [(cell, x)])
+        found[0] = ((1 - SURPRISE_SHARE) * (1 - suspect.share), likely)
+        return [*found, ((1 - SURPRISE_SHARE) * suspect.share, otherwise)]
+
     def without_outliers(self, cells: Sequence[Points]) -> list[Points]:
         """The points, those of few samples that the others contradict with the variance that an outlier has."""
         found = list(cells)
         while (place := self.most_doubted(found)) is not None:
-            found = _widened(found, place)
+            found = widened(found, *place)
         return found
 
     def most_doubted(self, cells: Sequence[Points]) -> tuple[int, int] | None:
@@ -267,15 +293,17 @@ class CurveModel:
         return [_mixture(part) for part in parts]
 
 
-def _widened(cells: Sequence[Points], place: tuple[int, int]) -> list[Points]:
-    """The points, one of them as uncertain as an outlier, and not to be looked at again."""
-    cell, at = place
-    variances, trust = cells[cell].variances.copy(), cells[cell].trust.copy()
-    variances[at] += OUTLIER_SCALE**2
-    trust[at] = math.inf
-    return [
-        replace(points, variances=variances, trust=trust) if n == cell else points for n, points in enumerate(cells)
+def _most_suspected(cells: Sequence[Points]) -> tuple[int, int] | None:
+    """Cell and place of the point that is most likely an outlier by its own cell's points; None if none is likely."""
+    suspects = [
+        (suspect.odds, cell, suspect.place) for cell, points in enumerate(cells) if (suspect := most_suspicious(points))
     ]
+    odds, cell, place = max(suspects, default=(-math.inf, 0, 0))
+    return (cell, place) if odds > _WORTH_TRYING else None
+
+
+def _first(item: tuple[Any, ...]) -> float:
+    return float(item[0])
 
 
 def _falling(item: tuple[Any, ...]) -> float:
@@ -289,7 +317,7 @@ def _covariance(joined: Joined, shape: Shape, likeness: float, unit: float, jump
 
 def _beside_curve(joined: Joined, unit: float, jumps: Sequence[Jump]) -> Array:
     """What covariance has beside the curve's: noise, and the levels of jumps."""
-    covariance = np.diag(joined.variances + _JITTER)
+    covariance = np.diag(joined.variances + JITTER)
     for jump in jumps:
         members = joined.members(jump)
         covariance += (LEVEL * unit) ** 2 * np.outer(members, members)

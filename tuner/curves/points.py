@@ -17,8 +17,9 @@ Array = NDArray[np.float64]
 
 # Points whose one or two samples all others contradict are taken for outliers when that explains them better by the
 # odds of it. By so many deviations of their difference they have to stand out from their neighbours, of which there
-# must be some.
-_STANDS_OUT = 3.0
+# must be some, to be suspected at all, and by so many more to be asked about each time.
+_SUSPECT = 2.0
+_SPIKE = 3.0
 FEWEST_AROUND = 6
 
 
@@ -52,18 +53,28 @@ class Points:
         """Of the kernels of the points with each other: asked for by every hypothesis."""
         return KernelParts(self.x, self.x)
 
-    @cached_property
-    def spikes(self) -> NDArray[np.bool_]:
+    @property
+    def suspects(self) -> NDArray[np.bool_]:
         """Points of few samples that stand out from both neighbours to one side; two in a row are an island."""
+        return self._apart > _SUSPECT
+
+    @property
+    def spikes(self) -> NDArray[np.bool_]:
+        """Those that stand out far."""
+        return self._apart > _SPIKE
+
+    @cached_property
+    def _apart(self) -> Array:
+        """By how many deviations points of few samples stand out from the nearer neighbour, 0 if not to one side."""
         few = np.isfinite(self.trust)
         if len(self.x) < FEWEST_AROUND or not few.any():
-            return np.zeros(len(self.x), dtype=bool)
+            return np.zeros(len(self.x))
         steps = np.diff(self.values) / np.sqrt(self.variances[1:] + self.variances[:-1])
         # How far it lies above its left and its right neighbour; an end has one neighbour, which counts twice.
         left = np.concatenate([[-steps[0]], steps])
         right = np.concatenate([-steps, [steps[-1]]])
-        apart = np.minimum(np.abs(left), np.abs(right)) > _STANDS_OUT
-        return np.asarray(few & apart & (np.sign(left) == np.sign(right)))
+        apart = np.minimum(np.abs(left), np.abs(right))
+        return np.where(few & (np.sign(left) == np.sign(right)), apart, 0.0)
 
 
 @dataclass(frozen=True)

@@ -59,7 +59,9 @@ def value_of_measuring(lead: Array, covariance: Array, weights: Array, noise: Ar
     gains = np.empty(noise.shape)
     for row, spread in enumerate(np.sqrt(np.diagonal(covariance) + noise)):
         # What `expected_loss` looks up, without the arrays that it would need for all alternatives at once.
-        places = np.minimum(heights * spread, _STEPS - 0.5) + 0.5
+        places = heights * spread
+        np.minimum(places, _STEPS - 0.5, out=places)
+        places += 0.5
         gains[row] = np.einsum("ij,ij->j", reach, _LOSS.take(places.astype(np.intp))) / spread
     return gains
 

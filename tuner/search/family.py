@@ -20,9 +20,8 @@ from ccl_dispatch.tuner.curves import (
     summarise,
     value_of_measuring,
 )
-from ccl_dispatch.tuner.curves.model import SURPRISE_SHARE
 from ccl_dispatch.tuner.curves.noise import VISIT_VARIANCE
-from ccl_dispatch.tuner.curves.points import Points, Question
+from ccl_dispatch.tuner.curves.points import Points
 from ccl_dispatch.tuner.search.base import Observation, joined_samples
 from ccl_dispatch.tuner.search.costs import LONG_VISIT
 
@@ -68,7 +67,7 @@ class CellView:
     """What the search knows of one cell.
 
     Attributes:
-        beliefs: what a visit would teach, of each candidate with and without something unseen between its points.
+        beliefs: what a visit would teach, of each candidate, see `CurveModel.beliefs`.
         closed: sizes that are being measured now: another visit is worth nothing before they are.
         regret: what is expected to be lost by choosing now.
         leads: per candidate the posterior of its lead over the best other choice.
@@ -159,8 +158,7 @@ class Family:
         curves = {}
         for name, model in models.items():
             points = model.without_outliers(self._points(finished, name))
-            question = Question(points, [(place, grid.x)])
-            curves[name] = (model.answer(question)[0], model.surprised().answer(question)[0])
+            curves[name] = model.beliefs(points, place, grid.x)
         return self._cell_view(grid, curves, observations, warm_up=warm_up)
 
     def _learn(self, finished: Sequence[Observation]) -> dict[str, CurveModel]:
@@ -198,7 +196,7 @@ class Family:
     def _cell_view(
         self,
         grid: CellGrid,
-        curves: Mapping[str, tuple[Posterior, Posterior]],
+        curves: Mapping[str, Sequence[tuple[float, Posterior]]],
         observations: Sequence[Observation],
         *,
         warm_up: bool,
@@ -207,29 +205,29 @@ class Family:
         pending = [grid.sizes.index(o.size) for o in mine if o.pending]
         forbidden = {name: _forbidden(grid, mine, name) for name in self._candidates}
         utilities = {
-            name: np.where(forbidden[name], -np.inf, likely.mean - self._threshold)
-            for name, (likely, _) in curves.items()
+            name: np.where(forbidden[name], -np.inf, beliefs[0][1].mean - self._threshold)
+            for name, beliefs in curves.items()
         }
-        beliefs = []
+        found = []
         regret = 0.0
         leads: dict[str, Posterior] = {}
         offsets = {}
-        for name, both in curves.items():
+        for name, beliefs in curves.items():
             others = [utility for other, utility in utilities.items() if other != name]
             offsets[name] = self._threshold + np.maximum.reduce([np.zeros(len(grid.sizes)), *others])
             weights = np.where(forbidden[name], 0.0, grid.weights)
             first = self._noise[name].first.usable & (warm_up | (self._choices >= LONG_VISIT))
             samples = self._choices + first
             variances = self._noise[name].scale ** 2 / samples + VISIT_VARIANCE
-            for share, curve in zip((1 - SURPRISE_SHARE, SURPRISE_SHARE), both, strict=True):
+            for share, curve in beliefs:
                 covariance = curve.covariance
                 for place in pending:
                     covariance = self._after(covariance, place, name)
                 lead = Posterior(curve.mean - offsets[name], covariance)
                 leads.setdefault(name, lead)
                 regret += share * float(weights @ expected_loss(lead.mean, lead.deviation))
-                beliefs.append(Belief(share, lead, weights, forbidden[name], variances))
-        return CellView(grid, tuple(beliefs), tuple(pending), regret, leads, offsets, forbidden)
+                found.append(Belief(share, lead, weights, forbidden[name], variances))
+        return CellView(grid, tuple(found), tuple(pending), regret, leads, offsets, forbidden)
 
     def _after(self, covariance: Array, place: int, candidate: str) -> Array:
         """The covariance once a point that is being measured now is known."""
