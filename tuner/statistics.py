@@ -7,27 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-import numpy as np
-from numpy.typing import NDArray
-
 # With min_gain 0 the tie band is a single point that no interval can lie in. Half a percent is below what a published
 # latency table resolves and what two runs of one library agree on, so that more samples would refine nothing of use.
 RESOLUTION = 0.005
 # A band is opened by a proven gain of `min_gain` and reaches to where half of it is left: an edge at `min_gain` itself
 # would move with what one sweep happens to see and another does not (hysteresis).
 _REACH = 0.5
-# Samples further from what is claimed than so many of their scatter count no more than if they lay there: two lose 3 %
-# of what normal samples say, and an outlier says no more than any other sample (P. J. Huber, Robust Statistics).
-_CLIP_SCALES = 2.0
-# Bets that are made side by side, evenly from hardly anything to nearly all.
-_BETS = (np.arange(10) + 0.5) / 10
-# What a mixture of bets costs against the best of them, in log units, seen at 10 to 100 samples.
-_MIXTURE_PENALTY = 0.7
-_HARDLY_ANYTHING = (0.0, 0.0, 0.1)
-# A proof that takes thousands of samples is out of reach.
-_LEAST_GROWTH = 1e-3
-# How close the end of an interval is looked up: a table keeps four digits.
-_FINE = 1e-7
 # Fewer samples than this say nothing about how much neighbours in time resemble each other.
 SERIES = 16
 
@@ -86,7 +71,7 @@ def median_interval(values: Sequence[float], confidence: float, correlation: flo
     Raises:
         ValueError: there are no values, or the confidence is not between 0 and 1.
     """
-    rank = _outer_rank(len(values), -math.log(1 - _checked(confidence)) * _rounded_up(correlation))
+    rank = _outer_rank(len(values), -math.log(1 - checked(confidence)) * rounded_up(correlation))
     middle = median(values)
     if rank < 0:
         return Interval(middle, -math.inf, math.inf)
@@ -97,92 +82,11 @@ def median_interval(values: Sequence[float], confidence: float, correlation: flo
 @lru_cache(maxsize=256)
 def fewest_samples(confidence: float) -> int:
     """The least number of samples with which `median_interval` has finite bounds (7 at 95 %)."""
-    limit = -math.log(1 - _checked(confidence))
+    limit = -math.log(1 - checked(confidence))
     count = 1
     while _outer_rank(count, limit) < 0:
         count += 1
     return count
-
-
-def log_evidence(values: Sequence[float] | NDArray[np.float64], threshold: float, scale: float) -> float:
-    """The log of what is won by betting on `values` that their location exceeds `threshold`, from a stake of 1.
-
-    Their location is Huber's: the t at which clip((value - t)/(2 scale), -1, 1) is 0 in the mean, the mean of what
-    scatters little and the median of what scatters widely. Where it is at most `threshold`, each factor
-    1 + bet x clip(...) is 1 at most in expectation, given the samples before, and so is the mean over some bets of
-    their products. By Ville's inequality it ever exceeds 1/alpha with a probability of at most alpha, whenever one
-    looks. Of single samples nothing else is asked: no symmetry, no moments, not one distribution for all.
-
-    Source: I. Waudby-Smith and A. Ramdas, Estimating means of bounded random variables by betting, JRSS B 86 (2024);
-    P. J. Huber, Robust estimation of a location parameter, Ann. Math. Stat. 35 (1964).
-
-    Args:
-        values: samples in log units, at least one; their order does not matter.
-        threshold: in log units.
-        scale: of the samples' scatter, above 0; a wrong one costs samples, not truth.
-    """
-    shares = np.clip((np.asarray(values, dtype=float) - threshold) / (_CLIP_SCALES * scale), -1.0, 1.0)
-    logs = np.log1p(np.outer(_BETS, shares)).sum(axis=1)
-    top = float(logs.max())
-    return top + math.log(float(np.exp(logs - top).mean()))
-
-
-def evidence_wanted(confidence: float) -> float:
-    """The `log_evidence` that proves a claim with `confidence`."""
-    return -math.log(1 - _checked(confidence))
-
-
-def samples_missing(values: Sequence[float], threshold: float, scale: float, confidence: float) -> int | None:
-    """About how many samples more a proof takes if the next ones are like these; None where it is out of reach.
-
-    Evidence grows with each sample by the mean of log(1 + bet x share) at the best bet, and a mixture of bets lags
-    behind the best one by about `_MIXTURE_PENALTY`. A few samples count besides that say next to nothing: what a
-    handful shows is not taken for the truth.
-    """
-    shares = np.clip((np.asarray(values, dtype=float) - threshold) / (_CLIP_SCALES * scale), -1.0, 1.0)
-    growth = float(np.log1p(np.outer(_BETS, [*shares, *_HARDLY_ANYTHING])).mean(axis=1).max())
-    if growth < _LEAST_GROWTH:
-        return None
-    return max(1, math.ceil((evidence_wanted(confidence) + _MIXTURE_PENALTY) / growth) - len(values))
-
-
-def location_interval(values: Sequence[float], confidence: float, scale: float, correlation: float = 1.0) -> Interval:
-    """The median of `values`, and where by `log_evidence` their location lies: each bound for itself holds with
-    `confidence`, at every sample count at once.
-
-    Bounds that leave out the median, which skewed samples can have, are moved to it.
-
-    Args:
-        values: the samples, in any order, log units.
-        confidence: of each bound, between 0 and 1.
-        scale: of their scatter, see `log_evidence`.
-        correlation: samples count for so many times fewer, see `median_interval`.
-
-    Raises:
-        ValueError: there are no values, or the confidence is not between 0 and 1.
-    """
-    middle = median(values)
-    samples = np.asarray(values, dtype=float)
-    wanted = evidence_wanted(confidence) * _rounded_up(correlation)
-    low = _lower_bound(samples, middle, wanted, scale)
-    high = -_lower_bound(-samples, -middle, wanted, scale)
-    return Interval(middle, low, high)
-
-
-def _lower_bound(samples: NDArray[np.float64], middle: float, wanted: float, scale: float) -> float:
-    """The largest threshold up to `middle`, to `_FINE`, that the samples prove to be exceeded; -inf where none is."""
-    if log_evidence(samples, middle, scale) >= wanted:
-        return middle
-    # So far below all of them each counts as much as it can.
-    low, high = float(samples.min()) - _CLIP_SCALES * scale, middle
-    if log_evidence(samples, low, scale) < wanted:
-        return -math.inf
-    while (between := (low + high) / 2) - low > _FINE:
-        if log_evidence(samples, between, scale) >= wanted:
-            low = between
-        else:
-            high = between
-    return low
 
 
 def correlation_time(series: Sequence[float]) -> float:
@@ -215,13 +119,19 @@ def correlation_time(series: Sequence[float]) -> float:
     return total
 
 
-def _checked(confidence: float) -> float:
+def checked(confidence: float) -> float:
+    """The confidence, if it is one.
+
+    Raises:
+        ValueError: it is not between 0 and 1.
+    """
     if not 0 < confidence < 1:
         raise ValueError(f"a confidence of {confidence} was given; it must lie between 0 and 1")
     return confidence
 
 
-def _rounded_up(correlation: float) -> float:
+def rounded_up(correlation: float) -> float:
+    """A correlation time of at least 1, in quarters."""
     # Quarters, so that the ranks that were computed once serve again.
     return math.ceil(max(correlation, 1.0) * 4) / 4
 

@@ -55,7 +55,11 @@ def test_every_fault_is_recorded_as_what_it_was(tmp_path: Path) -> None:
         faults = [fault for result in found for fault in result.faults if fault.backend == name]
         # Twice at each of two sizes, then it is not tried any more.
         assert len(faults) == 4, name
-        assert {(fault.reason, fault.detail, fault.blamed) for fault in faults} == {(reason, detail, name)}
+        details = {(fault.reason, fault.detail, fault.blamed) for fault in faults}
+        if name == "aborting":
+            # Python's own handler, which writes the stacks of all threads then, may be hit itself: seen once.
+            details.discard((reason, "its process was ended by SIGSEGV", name))
+        assert details == {(reason, detail, name)}
         assert rank is None or {fault.rank for fault in faults} == {rank}
         assert all(log in fault.log for fault in faults), faults
         assert all(len(fault.log) <= 2000 for fault in faults)

@@ -6,14 +6,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ccl_dispatch.tuner.curves.betting import location_interval
 from ccl_dispatch.tuner.fit.points import FitPoint
-from ccl_dispatch.tuner.statistics import (
-    Interval,
-    fewest_samples,
-    location_interval,
-    median_interval,
-    shared_confidence,
-)
+from ccl_dispatch.tuner.statistics import Interval, fewest_samples, median_interval, shared_confidence
 
 
 @dataclass(frozen=True)

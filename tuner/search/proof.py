@@ -10,8 +10,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ccl_dispatch.tuner.curves.betting import evidence_wanted, log_evidence, samples_missing
 from ccl_dispatch.tuner.search.family import CellGrid
-from ccl_dispatch.tuner.statistics import edge, evidence_wanted, log_evidence, samples_missing
+from ccl_dispatch.tuner.statistics import edge
 
 Array = NDArray[np.float64]
 
