@@ -142,7 +142,11 @@ def _parts() -> dict[str, tuple[str, dict[str, Json], tuple[str, ...]]]:
         "confidence": _number("With which confidence.", exclusiveMinimum=0.5, exclusiveMaximum=1),
     }
     budget = {
-        "regret": _number("Estimated mean slowdown against the best backend; 0.005 is 0.5 %.", exclusiveMinimum=0),
+        "regret": _number(
+            "The sweep ends once measuring more is expected to win less than that of the mean slowdown against the "
+            "best backend; 0.005 is 0.5 %. A table's own `regret_estimate` is an upper bound, and larger.",
+            exclusiveMinimum=0,
+        ),
         "seconds": _number(
             "Wall time once workers are ready; of a replay, what its collectives would take. The visit under way is "
             "finished.",
