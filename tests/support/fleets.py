@@ -11,7 +11,7 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from command import COMMAND
+from command import COMMAND, ccl_dispatch
 
 BASELINE, CANDIDATE = "base", "fast"
 _DTYPES = ("bfloat16", "float16", "float32", "int8")
@@ -45,6 +45,14 @@ def write_config(folder: Path, cells: int, replay: str = "", more: str = "", nam
         f"replay: {{file: {name}.csv{', ' if replay else ''}{replay}}}\n{more}"
     )
     return path
+
+
+def replayed_journal(folder: Path, cells: int) -> Path:
+    """The journal of a sweep over so many cells."""
+    write_config(folder, cells)
+    done = ccl_dispatch("sweep", "fleet.yaml", "--storage", "s.journal", "--quiet", folder=folder)
+    assert done.returncode == 0, done.stderr
+    return folder / "s.journal"
 
 
 def start_node(folder: Path, config: Path, storage: str, node: str, *options: str) -> subprocess.Popen[str]:

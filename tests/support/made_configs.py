@@ -14,6 +14,17 @@ from ccl_dispatch.tuner.config import SweepConfig, parse_config
 REPOSITORY = Path(__file__).parents[2]
 DATA = REPOSITORY / "tests" / "data" / "measurements"
 
+# A small sweep of this machine.
+SMALL = """\
+name: small
+collective: all_gather
+baseline: gloo
+candidates: [shm]
+world_sizes: [2]
+dtypes: [bfloat16]
+sizes: {min: 64 B, max: 1 KiB}
+"""
+
 FULL: dict[str, Any] = {
     "name": "full",
     "collective": "all_gather",

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from command import ccl_dispatch
+from made_configs import SMALL
 from made_logs import rccl_log, sglang_log
 from made_tables import make_cell, make_table
 
@@ -20,15 +21,7 @@ from ccl_dispatch.tuner.cli import VERBS
 from ccl_dispatch.tuner.emit import write_table
 
 MI300X = Path(__file__).parent.parent / "data" / "measurements" / "mi300x-all_reduce-rccl-quickreduce.csv"
-GOOD = """\
-name: bad
-collective: all_gather
-baseline: gloo
-candidates: [shm]
-world_sizes: [2]
-dtypes: [bfloat16]
-sizes: {min: 64 B, max: 1 KiB}
-"""
+GOOD = SMALL.replace("name: small", "name: bad")
 
 
 @pytest.fixture

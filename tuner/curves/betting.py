@@ -41,10 +41,14 @@ def log_evidence(values: Sequence[float] | NDArray[np.float64], threshold: float
         threshold: in log units.
         scale: of the samples' scatter, above 0; a wrong one costs samples, not truth.
     """
-    shares = np.clip((np.asarray(values, dtype=float) - threshold) / (_CLIP_SCALES * scale), -1.0, 1.0)
-    logs = np.log1p(np.outer(_BETS, shares)).sum(axis=1)
+    logs = np.log1p(np.outer(_BETS, _shares(values, threshold, scale))).sum(axis=1)
     top = float(logs.max())
     return top + math.log(float(np.exp(logs - top).mean()))
+
+
+def _shares(values: Sequence[float] | NDArray[np.float64], threshold: float, scale: float) -> NDArray[np.float64]:
+    """What each sample is worth to the claim that the location exceeds `threshold`: -1 to 1."""
+    return np.clip((np.asarray(values, dtype=float) - threshold) / (_CLIP_SCALES * scale), -1.0, 1.0)
 
 
 def evidence_wanted(confidence: float) -> float:
@@ -59,8 +63,8 @@ def samples_missing(values: Sequence[float], threshold: float, scale: float, con
     behind the best one by about `_MIXTURE_PENALTY`. A few samples count besides that say next to nothing: what a
     handful shows is not taken for the truth.
     """
-    shares = np.clip((np.asarray(values, dtype=float) - threshold) / (_CLIP_SCALES * scale), -1.0, 1.0)
-    growth = float(np.log1p(np.outer(_BETS, [*shares, *_HARDLY_ANYTHING])).mean(axis=1).max())
+    shares = [*_shares(values, threshold, scale), *_HARDLY_ANYTHING]
+    growth = float(np.log1p(np.outer(_BETS, shares)).mean(axis=1).max())
     if growth < _LEAST_GROWTH:
         return None
     return max(1, math.ceil((evidence_wanted(confidence) + _MIXTURE_PENALTY) / growth) - len(values))

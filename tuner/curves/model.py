@@ -14,7 +14,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from operator import itemgetter
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -104,7 +105,7 @@ class CurveModel:
                 without = widened(cells, cell, at)
                 other = cls._learned(without, kept)
                 tried.append((other.score - learned.score - float(cells[cell].trust[at]), without, other))
-            best = max(tried, key=_first, default=None)
+            best = max(tried, key=itemgetter(0), default=None)
             if best is None or best[0] <= 0:
                 break
             cells, learned = best[1:]
@@ -138,9 +139,13 @@ class CurveModel:
             most = max(beliefs)
             # With many points the shapes that fit alone are those that fit together.
             few = len(joined.x) <= _FEW_JOINED
-            shapes = SHAPES if few else tuple(shape for _, shape, _ in sorted(scored, key=_falling)[:_TRIED_TOGETHER])
+            shapes = (
+                SHAPES
+                if few
+                else tuple(shape for _, shape, _ in sorted(scored, key=itemgetter(0), reverse=True)[:_TRIED_TOGETHER])
+            )
             together = [(_joint_likelihood(joined, shape, most, unit, jumps), shape) for shape in shapes]
-            best = sorted(together, key=_falling)[:_TRIED_BETWEEN]
+            best = sorted(together, key=itemgetter(0), reverse=True)[:_TRIED_BETWEEN]
             between = [
                 (_joint_likelihood(joined, shape, likeness, unit, jumps), shape, likeness)
                 for likeness in beliefs
@@ -210,15 +215,19 @@ class CurveModel:
         question = Question(cells, [(cell, x)])
         (likely,) = self.answer(question)
         (surprised,) = self.surprised().answer(question)
-        found = [(1 - SURPRISE_SHARE, likely), (SURPRISE_SHARE, surprised)]
-        many = len(cells[cell].x) > _MANY or self._hypotheses[0].likeness > 0
-        suspect = None if many else most_suspicious(cells[cell])
+        rest = 1 - SURPRISE_SHARE
+        own = cells[cell]
+        asked = len(own.x) <= _MANY and not self._hypotheses[0].likeness
+        suspect = most_suspicious(own) if asked else None
         if suspect is None or suspect.share < _LEAST_SUSPICION:
-            return found
-        model = CurveModel([_Hypothesis(suspect.shape, 0.0, 1.0)], unit_of(cells[cell].values), may_jump=False)
+            return [(rest, likely), (SURPRISE_SHARE, surprised)]
+        model = CurveModel([_Hypothesis(suspect.shape, 0.0, 1.0)], unit_of(own.values), may_jump=False)
         (otherwise,) = model.posterior(widened(cells, cell, suspect.place), [(cell, x)])
-        found[0] = ((1 - SURPRISE_SHARE) * (1 - suspect.share), likely)
-        return [*found, ((1 - SURPRISE_SHARE) * suspect.share, otherwise)]
+        return [
+            (rest * (1 - suspect.share), likely),
+            (SURPRISE_SHARE, surprised),
+            (rest * suspect.share, otherwise),
+        ]
 
     def without_outliers(self, cells: Sequence[Points]) -> list[Points]:
         """The points, those of few samples that the others contradict with the variance that an outlier has."""
@@ -300,14 +309,6 @@ def _most_suspected(cells: Sequence[Points]) -> tuple[int, int] | None:
     ]
     odds, cell, place = max(suspects, default=(-math.inf, 0, 0))
     return (cell, place) if odds > _WORTH_TRYING else None
-
-
-def _first(item: tuple[Any, ...]) -> float:
-    return float(item[0])
-
-
-def _falling(item: tuple[Any, ...]) -> float:
-    return -float(item[0])
 
 
 def _covariance(joined: Joined, shape: Shape, likeness: float, unit: float, jumps: Sequence[Jump] = ()) -> Array:

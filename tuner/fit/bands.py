@@ -66,8 +66,9 @@ def _earned(grid: FitGrid, start: int, end: int, candidate: str, threshold: floa
     measured = [point for point in grid.measured_in(start, end) if candidate in point.ratios]
     if not measured:
         return False
-    scale = grid.scales[candidate]
-    return threshold == 0 or band_evidence(measured, candidate, confidence, scale).interval.low > threshold
+    if threshold == 0:
+        return True
+    return band_evidence(measured, candidate, confidence, grid.scales[candidate]).interval.low > threshold
 
 
 def _weaker_end(grid: FitGrid, options: Sequence[Mapping[str, float]], start: int, end: int, candidate: str) -> range:
@@ -87,6 +88,7 @@ def build_bands(
 ) -> tuple[tuple[Band, ...], tuple[Crossover, ...]]:
     """The bands of the cell and the crossovers between different backends."""
     threshold = math.log1p(min_gain)
+    least = edge(threshold)
     # A baseline run is cut where "excluded" begins or ends: the reason is another one.
     closed = [not any(places[place] for places in grid.open.values()) for place in range(len(grid.sizes))]
     parts = runs([(label, label == baseline and shut) for label, shut in zip(labels, closed, strict=True)])
@@ -100,8 +102,8 @@ def build_bands(
                 # From excluded to measured the reason changes just before the first size that is open.
                 up_to = grid.sizes[end + 1] - 1 if closed[end] else grid.sizes[end]
             else:
-                found = crossing(grid, end, below, above, baseline=baseline, least=edge(threshold))
-                crossovers.append(_crossover(grid, end, found, below, above, baseline, edge(threshold), confidence))
+                found = crossing(grid, end, below, above, baseline=baseline, least=least)
+                crossovers.append(_crossover(grid, end, found, below, above, baseline, least, confidence))
                 up_to = found
         run = grid.measured_in(start, end)
         if labels[start] == baseline:

@@ -7,20 +7,11 @@ from pathlib import Path
 
 import pytest
 from command import ccl_dispatch
-from fleets import write_config
+from fleets import replayed_journal
+from made_configs import SMALL
 
 from ccl_dispatch.runtime.errors import UsageError
 from ccl_dispatch.tuner.cli.places import check_writable, make_folder, no_empty_folders
-
-HOST = """\
-name: small
-collective: all_gather
-baseline: gloo
-candidates: [shm]
-world_sizes: [2]
-dtypes: [bfloat16]
-sizes: {min: 64 B, max: 1 KiB}
-"""
 
 
 def test_one_level_is_made_and_no_more(tmp_path: Path) -> None:
@@ -89,7 +80,7 @@ def test_a_sweep_that_could_not_write_its_results_does_not_begin(
 ) -> None:
     """Exit code 2, the option that is to change, and no folder."""
     (tmp_path / "README.md").touch()
-    (tmp_path / "c.yaml").write_text(HOST)
+    (tmp_path / "c.yaml").write_text(SMALL)
     done = ccl_dispatch("sweep", "c.yaml", *arguments, folder=tmp_path)
     assert (done.returncode, done.stdout) == (2, ""), done.stderr
     assert words in done.stderr
@@ -107,7 +98,7 @@ def test_a_sweep_that_could_not_write_its_results_does_not_begin(
 )
 def test_a_sweep_that_is_refused_leaves_nothing(tmp_path: Path, change: tuple[str, str]) -> None:
     """Neither its folder nor that of its logs, whatever it is refused for; a runs/ that was there stays."""
-    (tmp_path / "c.yaml").write_text(HOST.replace(*change))
+    (tmp_path / "c.yaml").write_text(SMALL.replace(*change))
     for before in (["c.yaml"], ["c.yaml", "runs"]):
         done = ccl_dispatch("sweep", "c.yaml", folder=tmp_path)
         assert done.returncode == 2, done.stderr
@@ -119,11 +110,7 @@ def test_a_sweep_that_is_refused_leaves_nothing(tmp_path: Path, change: tuple[st
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The journal of a replayed sweep."""
-    folder = tmp_path_factory.mktemp("study")
-    write_config(folder, 1)
-    done = ccl_dispatch("sweep", "fleet.yaml", "--storage", "s.journal", "--quiet", folder=folder)
-    assert done.returncode == 0, done.stderr
-    return folder / "s.journal"
+    return replayed_journal(tmp_path_factory.mktemp("study"), 1)
 
 
 def test_pictures_need_a_folder(tmp_path: Path, study: Path) -> None:

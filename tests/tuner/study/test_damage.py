@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from command import ccl_dispatch
-from fleets import write_config
+from fleets import replayed_journal, write_config
 from sweeping import is_quoted
 
 from ccl_dispatch.runtime.errors import StorageError
@@ -22,11 +22,7 @@ MAKES_TRIAL, STATE, PARAMETER = 4, 6, 5
 @pytest.fixture(scope="module")
 def journal(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Of a replayed sweep."""
-    folder = tmp_path_factory.mktemp("study")
-    write_config(folder, 2)
-    done = ccl_dispatch("sweep", "fleet.yaml", "--storage", "s.journal", "--quiet", folder=folder)
-    assert done.returncode == 0, done.stderr
-    return folder / "s.journal"
+    return replayed_journal(tmp_path_factory.mktemp("study"), 2)
 
 
 def _lines(journal: Path) -> list[bytes]:
