@@ -7,11 +7,11 @@ from typing import Any
 
 from ccl_dispatch.runtime.units import approx_size, short_size
 from ccl_dispatch.tuner.backends.registry import backend_class
+from ccl_dispatch.tuner.budgeting import make_sampler
 from ccl_dispatch.tuner.device.base import INFINITY_CACHE
 from ccl_dispatch.tuner.device.host import HostDevice
 from ccl_dispatch.tuner.machine import Need, available_memory, check_room, memory_needs
 from ccl_dispatch.tuner.plan import Plan
-from ccl_dispatch.tuner.sweep import make_sampler
 
 # Seconds that a point takes beside its repetitions: buffers, checks, on a GPU capturing; and what starting takes.
 _POINT_SECONDS = {"cpu": 0.02, "cuda": 0.2}

@@ -17,6 +17,7 @@ from threadpoolctl import threadpool_limits
 from ccl_dispatch.runtime.errors import UsageError
 from ccl_dispatch.runtime.table import Platform, Table
 from ccl_dispatch.runtime.units import format_size
+from ccl_dispatch.tuner.budgeting import make_sampler, no_room
 from ccl_dispatch.tuner.build import build_table, executions
 from ccl_dispatch.tuner.common import DEFAULT_COMMON, common_visits, still_to_do
 from ccl_dispatch.tuner.config_model import SweepConfig, config_digest
@@ -30,7 +31,7 @@ from ccl_dispatch.tuner.plan import Plan, make_measurer, make_plan, uncovered
 from ccl_dispatch.tuner.progress import Progress
 from ccl_dispatch.tuner.ranks import slow_ranks
 from ccl_dispatch.tuner.samples import PointResult
-from ccl_dispatch.tuner.search import Budget, Outlook, RegretSampler
+from ccl_dispatch.tuner.search import Outlook
 from ccl_dispatch.tuner.search.base import Observation
 from ccl_dispatch.tuner.study import Node, StudyMeta, StudyWorker, SweepStudy, open_storage
 from ccl_dispatch.tuner.study.claims import COMMON, Claim
@@ -218,71 +219,6 @@ def study_meta(plan: Plan) -> StudyMeta:
         workload=plan.workload,
         source=source,
     )
-
-
-def make_sampler(plan: Plan, *, alone: bool = True) -> RegretSampler:
-    """The search of a plan, with the plan's budget.
-
-    Args:
-        alone: no other process takes part. Where some may, what a visit is must not hang on who ends first: each has
-            its warm-up.
-    """
-    config = plan.config
-    warm_up, checks = _besides(plan)
-    return RegretSampler(
-        plan.space,
-        config.candidates,
-        threshold=plan.settings.rule.threshold,
-        confidence=plan.policy.confidence,
-        budget=Budget(
-            executions=config.budget.executions,
-            seconds=config.budget.seconds,
-            regret=config.budget.regret,
-            fixed_executions=warm_up + checks,
-            warm_up_executions=warm_up,
-            repeat_executions=len(plan.settings.backends),
-        ),
-        repeats=(plan.settings.rule.min_samples, plan.settings.rule.max_samples),
-        warm_up=not alone or _always_warms_up(plan),
-    )
-
-
-def _besides(plan: Plan) -> tuple[int, int]:
-    """How many executions a visit takes besides its repetitions, all backends together: for warm-up, for checks.
-
-    A measured visit also checks every output before and after. What a visit really takes is learned from the first ones
-    (a captured graph runs its calls all at once).
-    """
-    backends = len(plan.settings.backends)
-    return backends * max(1, plan.settings.warmup), 0 if plan.config.replay else 2 * backends
-
-
-def no_room(plan: Plan, budget: str) -> str:
-    """Why the budget of that name, `executions` or `seconds`, ended a sweep before its first point; what to do."""
-    given = plan.config.budget
-    if budget == "seconds":
-        return (
-            f"`budget.seconds` is {given.seconds:g} and was over before a single point was measured; starting the "
-            "workers counts as well. Raise it: nothing was measured, and there is nothing to build a table from"
-        )
-    backends, repeats = len(plan.settings.backends), plan.settings.rule.min_samples
-    warm_up, checks = _besides(plan)
-    checked = f"{checks} to check outputs, " if checks else ""
-    return (
-        f"`budget.executions` is {given.executions} and has no room for a single visit of a point, which takes at "
-        f"least {warm_up + checks + repeats * backends}: {warm_up} to warm up, {checked}and {backends} in each "
-        f"repetition (`measure.min_samples`: {repeats}). Raise it: nothing was measured, and there is nothing to build "
-        "a table from"
-    )
-
-
-def _always_warms_up(plan: Plan) -> bool:
-    """Whether also visits have a warm-up whose first call has shown to be like all others.
-
-    On a machine each has: it wakes the ranks, and says how many calls a sample has to average over. Who asks for more
-    than one call knows why.
-    """
-    return plan.config.replay is None or plan.settings.warmup > 1 or plan.settings.timing != "isolated"
 
 
 def _measure_all(

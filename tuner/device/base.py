@@ -29,11 +29,13 @@ class Device(Protocol):
     Attributes:
         name: torch's name of it, such as `cpu` or `cuda:3`.
         graphs: whether calls can be captured.
+        launches: calls are launched by the host and run elsewhere, so that a host that has paused is late at first.
         mark_seconds: the least length of a region between two marks that keeps their resolution out of the result.
     """
 
     name: str
     graphs: bool
+    launches: bool
     mark_seconds: float
 
     @property

@@ -23,6 +23,7 @@ class CudaDevice:
     """GPU number `index`, which becomes this process's current device. Calls go to the current stream."""
 
     graphs = True
+    launches = True
     #: 400 times what two events resolve (0.5 us, CUDA's reference of cudaEventElapsedTime).
     mark_seconds = 200e-6
 

@@ -20,9 +20,11 @@ class Invocation(Protocol):
 
     Attributes:
         calls: how often the collective is called in one run.
+        settles: whether the first calls after a pause take longer than those that follow.
     """
 
     calls: int
+    settles: bool
 
     def run(self) -> None:
         """One run, complete when it returns, of the first pair of buffers or of the graph."""
@@ -61,6 +63,7 @@ class Eager:
         stream: bool = False,
         flush: bool = False,
     ) -> None:
+        self.settles = device.launches
         self._device = device
         self.run = device.finishing(bound[0])
         self._start = bound[0] if len(bound) == 1 else _taking_turns(bound)
@@ -116,6 +119,8 @@ class Replayed:
     Args:
         flush: empty the caches before each replay.
     """
+
+    settles = False
 
     def __init__(self, device: Device, graph: Graph, align: Graph, calls: int, *, flush: bool = False) -> None:
         self.calls = calls

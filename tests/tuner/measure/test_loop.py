@@ -84,6 +84,7 @@ def timed(
     max_seconds: float = 1e9,
     min_seconds: float = 0.0,
     request: PointRequest = REQUEST,
+    device: HostDevice | None = None,
 ) -> tuple[Timings, list[str]]:
     """The timings of a point whose first backend is the baseline, and the order in which calls were made."""
     team = team or VirtualTeam()
@@ -93,7 +94,7 @@ def timed(
         options = {"label": name, "seconds": values, "team": team, "journal": journal}
         run = Clocked(BackendContext(None, 0, team.world_size, options=options)).run
         stream = timing == "back_to_back"
-        backends[name] = Eager(HostDevice(), [run], region_seconds=team.region_seconds, stream=stream)
+        backends[name] = Eager(device or HostDevice(), [run], region_seconds=team.region_seconds, stream=stream)
     baseline, *candidates = seconds
     rule = rule or StopRule(0.03, 0.95, len(candidates), 12, 40)
     how = MeasureSettings(
@@ -126,6 +127,44 @@ def test_every_execution_is_counted(names: int, warmup: int, most: int, calls: i
         assert timings.executions[name] == journal.count(name) == counted
         assert [len(rank) for rank in timings.by_rank[name]] == [max(repetitions)] * 2
     assert max(team.blocks) <= EXCHANGE_SLOTS
+
+
+class Launching(HostDevice):
+    """A device whose calls a host launches."""
+
+    launches = True
+
+
+class Drowsy(TwoRanks):
+    """A call takes longer by `late` for each of the `waking` calls since the ranks met, fewer the more were made."""
+
+    def __init__(self, late: float, waking: int) -> None:
+        super().__init__()
+        self._late, self._waking, self._since = late, waking, 0
+
+    def advance(self, seconds: float) -> None:
+        super().advance(seconds + self._late * max(0, self._waking - self._since))
+        self._since += 1
+
+    def decide(self, values: Sequence[float], judge: Callable[[list[list[float]]], int]) -> int:
+        self._since = 0
+        return super().decide(values, judge)
+
+
+@pytest.mark.parametrize("repeats", [1, 3, 40])
+def test_what_a_pause_costs_a_launched_call_is_in_no_sample(repeats: int) -> None:
+    """Where calls settle, each block follows untimed repetitions, and short visits find what long ones find.
+
+    Two calls after each meeting of the ranks are late here, as one of each backend is.
+    """
+    request = replace(REQUEST, repeats=repeats, thorough=True)
+    values = {"a": [1e-3], "b": [1e-3]}
+    late, _ = timed(values, Drowsy(1e-3, 2), request=request)
+    assert max(late.latencies["a"] + late.latencies["b"]) > 1.9e-3
+    timings, journal = timed(values, Drowsy(1e-3, 2), request=request, device=Launching())
+    for name in values:
+        assert timings.latencies[name] == pytest.approx([1e-3] * repeats)
+        assert timings.executions[name] == journal.count(name) > 3 + repeats
 
 
 def test_without_a_warm_up_the_first_calls_are_samples() -> None:
