@@ -1,11 +1,12 @@
 """What the samples say about a cell's curve of log-ratios, between measured sizes as well. Shared by search and fit."""
 
 from ccl_dispatch.tuner.curves.doubt import Doubt
-from ccl_dispatch.tuner.curves.model import CurveModel, Posterior
+from ccl_dispatch.tuner.curves.model import Acquittal, CurveModel, Posterior
 from ccl_dispatch.tuner.curves.noise import FirstCalls, Noise, PointSamples, Summary, learn_noise, summarise
 from ccl_dispatch.tuner.curves.value import expected_loss, value_of_measuring
 
 __all__ = [
+    "Acquittal",
     "CurveModel",
     "Doubt",
     "FirstCalls",

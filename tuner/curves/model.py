@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from ccl_dispatch.tuner.curves.jumps import LEVEL, Jump, best_run
 from ccl_dispatch.tuner.curves.kernel import JITTER, SHAPES, Shape, own_kernel, unit_of
 from ccl_dispatch.tuner.curves.noise import OUTLIER_SCALE
-from ccl_dispatch.tuner.curves.outliers import most_suspicious, widened
+from ccl_dispatch.tuner.curves.outliers import believed, log_odds, most_credible, most_suspicious, widened
 from ccl_dispatch.tuner.curves.points import FEWEST_AROUND, Joined, Points, Question, join
 
 Array = NDArray[np.float64]
@@ -67,6 +67,14 @@ class Posterior:
         return np.sqrt(np.maximum(np.diagonal(self.covariance), 0.0))
 
 
+class Acquittal(NamedTuple):
+    """What was taken for an outlier may be true: how likely that is, at which log2 size, and the curve if so."""
+
+    share: float
+    x: float
+    curve: Posterior
+
+
 class _Hypothesis(NamedTuple):
     shape: Shape
     likeness: float
@@ -104,7 +112,8 @@ class CurveModel:
             for cell, at in sorted(places):
                 without = widened(cells, cell, at)
                 other = cls._learned(without, kept)
-                tried.append((other.score - learned.score - float(cells[cell].trust[at]), without, other))
+                odds = float(log_odds(other.score - learned.score, float(cells[cell].trust[at])))
+                tried.append((odds, without, other))
             best = max(tried, key=itemgetter(0), default=None)
             if best is None or best[0] <= 0:
                 break
@@ -216,18 +225,34 @@ class CurveModel:
         (likely,) = self.answer(question)
         (surprised,) = self.surprised().answer(question)
         rest = 1 - SURPRISE_SHARE
-        own = cells[cell]
-        asked = len(own.x) <= _MANY and not self._hypotheses[0].likeness
-        suspect = most_suspicious(own) if asked else None
+        suspect = most_suspicious(cells[cell]) if self._asks(cells[cell]) else None
         if suspect is None or suspect.share < _LEAST_SUSPICION:
             return [(rest, likely), (SURPRISE_SHARE, surprised)]
-        model = CurveModel([_Hypothesis(suspect.shape, 0.0, 1.0)], unit_of(own.values), may_jump=False)
-        (otherwise,) = model.posterior(widened(cells, cell, suspect.place), [(cell, x)])
+        otherwise = _of_one_shape(suspect.shape, widened(cells, cell, suspect.place), cell, x)
         return [
             (rest * (1 - suspect.share), likely),
             (SURPRISE_SHARE, surprised),
             (rest * suspect.share, otherwise),
         ]
+
+    def acquitted(self, cells: Sequence[Points], measured: Sequence[Points], cell: int, x: Array) -> Acquittal | None:
+        """The most credible outlier of a cell as none; None if that is unlikely.
+
+        Args:
+            cells: points without outliers.
+            measured: the same as they were measured.
+        """
+        own = measured[cell]
+        suspect = most_credible(own, cells[cell]) if self._asks(own) else None
+        if suspect is None or 1 - suspect.share < _LEAST_SUSPICION:
+            return None
+        true = [believed(points, own, suspect.place) if n == cell else points for n, points in enumerate(cells)]
+        curve = _of_one_shape(suspect.shape_if_true, true, cell, x)
+        return Acquittal(1 - suspect.share, float(own.x[suspect.place]), curve)
+
+    def _asks(self, own: Points) -> bool:
+        """Whether one point of a cell means much, and no other cell speaks of it."""
+        return len(own.x) <= _MANY and not self._hypotheses[0].likeness
 
     def without_outliers(self, cells: Sequence[Points]) -> list[Points]:
         """The points, those of few samples that the others contradict with the variance that an outlier has."""
@@ -252,7 +277,8 @@ class CurveModel:
         inside = -0.5 * (away**2 / spread + np.log(spread))
         wide = spread + OUTLIER_SCALE**2
         outside = -0.5 * (away**2 / wide + np.log(wide))
-        odds = np.where(spikes, outside - inside - np.concatenate([points.trust for points in cells]), -np.inf)
+        trust = np.concatenate([points.trust for points in cells])
+        odds = np.where(spikes, log_odds(outside - inside, trust), -np.inf)
         worst = int(np.argmax(odds))
         if odds[worst] <= 0:
             return None
@@ -300,6 +326,12 @@ class CurveModel:
                     known += level * np.outer(inside, inside) + height**2 * jump.spread(x)
                 parts[place].append((weight, cross @ pulls, known))
         return [_mixture(part) for part in parts]
+
+
+def _of_one_shape(shape: Shape, cells: Sequence[Points], cell: int, x: Array) -> Posterior:
+    """A cell's curve if that is its shape and no other cell tells of it."""
+    model = CurveModel([_Hypothesis(shape, 0.0, 1.0)], unit_of(cells[cell].values), may_jump=False)
+    return model.posterior(cells, [(cell, x)])[0]
 
 
 def _most_suspected(cells: Sequence[Points]) -> tuple[int, int] | None:

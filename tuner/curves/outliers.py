@@ -8,18 +8,36 @@ from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ccl_dispatch.tuner.curves.kernel import JITTER, SHAPES, Shape, unit_of
 from ccl_dispatch.tuner.curves.noise import OUTLIER_SCALE
 from ccl_dispatch.tuner.curves.points import Points
 
+Array = NDArray[np.float64]
+
+# A size may have a level of its own that no other size hints at: one in so many has. However badly a point fits the
+# others, that is the other way to explain it.
+_OWN_LEVEL = math.log(0.01)
+
+
+def log_odds(evidence: Array | float, trust: Array | float) -> Array:
+    """Log odds of being an outlier.
+
+    Args:
+        evidence: how much better the point fits as an outlier, as a log likelihood ratio.
+        trust: log odds of its samples against being outliers, before the others are heard.
+    """
+    return np.asarray(-np.logaddexp(-np.asarray(evidence), _OWN_LEVEL) - trust)
+
 
 class Suspect(NamedTuple):
-    """The log odds that a point is an outlier, its place, and the shape that fits its curve best if it is one."""
+    """The log odds that a point is an outlier, its place, and the shapes that fit its curve best if so and if not."""
 
     odds: float
     place: int
     shape: Shape
+    shape_if_true: Shape
 
     @property
     def share(self) -> float:
@@ -28,14 +46,31 @@ class Suspect(NamedTuple):
 
 
 def most_suspicious(points: Points) -> Suspect | None:
-    """The point of a cell that is most likely an outlier; None if none stands out from its neighbours.
+    """The point of a cell that is most likely an outlier; None if none stands out from its neighbours."""
+    return _most_likely(points, np.flatnonzero(points.suspects))
+
+
+def most_credible(points: Points, without: Points) -> Suspect | None:
+    """Of those that are outliers in `without` the point that is least likely one; None if there are none.
+
+    Each is asked about on its own, with the others as they are there.
+    """
+    found = []
+    for place in np.flatnonzero(without.variances > points.variances).tolist():
+        variances, trust = without.variances.copy(), without.trust.copy()
+        variances[place], trust[place] = points.variances[place], points.trust[place]
+        found.append(_most_likely(replace(without, variances=variances, trust=trust), np.array([place])))
+    return min((suspect for suspect in found if suspect), key=lambda suspect: suspect.odds, default=None)
+
+
+def _most_likely(points: Points, places: NDArray[np.intp]) -> Suspect | None:
+    """The most likely outlier among the points at `places`.
 
     The evidence of all shapes together with an outlier's variance at the point, against that with its own. Under one
     shape the two differ in how likely the point is given all others (C. E. Rasmussen and C. K. I. Williams, Gaussian
     Processes for Machine Learning (2006), section 5.4.2), and it is all shapes that are asked, since one that fits the
     point is as rough as that point says.
     """
-    places = np.flatnonzero(points.suspects)
     if not len(places):
         return None
     unit = unit_of(points.values)
@@ -47,9 +82,17 @@ def most_suspicious(points: Points) -> Suspect | None:
     away = pulls[:, places] * spread
     wide = spread + OUTLIER_SCALE**2
     without = whole[:, None] + 0.5 * (away**2 / spread - away**2 / wide + np.log(spread / wide))
-    odds = np.logaddexp.reduce(without) - np.logaddexp.reduce(whole) - points.trust[places]
+    odds = log_odds(np.logaddexp.reduce(without) - np.logaddexp.reduce(whole), points.trust[places])
     worst = int(np.argmax(odds))
-    return Suspect(float(odds[worst]), int(places[worst]), SHAPES[int(np.argmax(without[:, worst]))])
+    best_shape, best_if_true = int(np.argmax(without[:, worst])), int(np.argmax(whole))
+    return Suspect(float(odds[worst]), int(places[worst]), SHAPES[best_shape], SHAPES[best_if_true])
+
+
+def believed(without: Points, points: Points, place: int) -> Points:
+    """The points `without` outliers, one of them taken as it was measured."""
+    variances = without.variances.copy()
+    variances[place] = points.variances[place]
+    return replace(without, variances=variances)
 
 
 def widened(cells: Sequence[Points], cell: int, place: int) -> list[Points]:

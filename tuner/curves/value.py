@@ -27,6 +27,11 @@ def expected_loss(mean: Array, deviation: Array) -> Array:
     return np.asarray(spread * _LOSS[(place + 0.5).astype(np.intp)])
 
 
+def loss_of(chosen: Array, mean: Array, deviation: Array) -> Array:
+    """E[max(-X s, 0)] of a normal X, s the sign of `chosen`: what a choice that something else led to loses."""
+    return np.asarray(expected_loss(mean, deviation) + np.where((mean > 0) != (chosen > 0), np.abs(mean), 0.0))
+
+
 def scalar_loss(mean: float, deviation: float) -> float:
     """`expected_loss` of one normal, exactly."""
     spread = max(deviation, _TINY)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ccl_dispatch.tuner.curves import CurveModel, Noise, Posterior, learn_noise, summarise
+from ccl_dispatch.tuner.curves import Acquittal, CurveModel, Noise, Posterior, learn_noise, summarise
 from ccl_dispatch.tuner.curves.points import Points
 from ccl_dispatch.tuner.fit.points import FitPoint, log_shares
 from ccl_dispatch.tuner.sizes import size_grid
@@ -28,6 +28,7 @@ class FitGrid:
         weights: what each size counts: the octaves that it stands for, and its share of the workload.
         octaves: the first part of that alone.
         curves: per candidate its log-ratio to the baseline at each size.
+        acquitted: per candidate the most credible of its outliers as none, where that is likely enough.
         scales: per candidate the scatter of a pair's log-ratio, see `Noise`.
         open: per candidate the sizes at which it may be used: measured and right there, or at both neighbours.
     """
@@ -37,6 +38,7 @@ class FitGrid:
     weights: tuple[float, ...]
     octaves: tuple[float, ...]
     curves: Mapping[str, Posterior]
+    acquitted: Mapping[str, Acquittal]
     scales: Mapping[str, float]
     open: Mapping[str, NDArray[np.bool_]]
 
@@ -52,17 +54,23 @@ def fit_grids(
     sizes = [_sizes(points) for points in family]
     xs = [np.log2(np.asarray(cell, dtype=float)) for cell in sizes]
     curves: list[dict[str, Posterior]] = [{} for _ in family]
+    acquitted: list[dict[str, Acquittal]] = [{} for _ in family]
     for candidate in candidates:
         if not any(candidate in point.ratios for points in family for point in points):
             continue
-        known = [_known(points, candidate, noise[candidate]) for points in family]
-        model = CurveModel.learn(known)
-        known = model.without_outliers(known)
+        measured = [_known(points, candidate, noise[candidate]) for points in family]
+        model = CurveModel.learn(measured)
+        known = model.without_outliers(measured)
         wanted = [place for place, points in enumerate(known) if len(points.x)]
         for place, found in zip(wanted, model.posterior(known, [(place, xs[place]) for place in wanted]), strict=True):
             curves[place][candidate] = found
+            if (otherwise := model.acquitted(known, measured, place, xs[place])) is not None:
+                acquitted[place][candidate] = otherwise
     scales = {name: own.scale for name, own in noise.items()}
-    return [_grid(points, own, found, scales) for points, own, found in zip(family, sizes, curves, strict=True)]
+    return [
+        _grid(points, own, found, otherwise, scales)
+        for points, own, found, otherwise in zip(family, sizes, curves, acquitted, strict=True)
+    ]
 
 
 def learn_noises(family: Sequence[Sequence[FitPoint]], candidates: Sequence[str]) -> dict[str, Noise]:
@@ -89,7 +97,11 @@ def _sizes(points: Sequence[FitPoint]) -> tuple[int, ...]:
 
 
 def _grid(
-    points: Sequence[FitPoint], sizes: tuple[int, ...], curves: Mapping[str, Posterior], scales: Mapping[str, float]
+    points: Sequence[FitPoint],
+    sizes: tuple[int, ...],
+    curves: Mapping[str, Posterior],
+    acquitted: Mapping[str, Acquittal],
+    scales: Mapping[str, float],
 ) -> FitGrid:
     octaves = log_shares(sizes)
     extra = {point.size: point.weight - point.octaves for point in points}
@@ -106,6 +118,7 @@ def _grid(
         tuple(own + extra.get(size, 0.0) for size, own in zip(sizes, octaves, strict=True)),
         tuple(octaves),
         curves,
+        acquitted,
         scales,
         open_,
     )

@@ -11,17 +11,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ccl_dispatch.tuner.curves import (
+    Acquittal,
     CurveModel,
     Noise,
     PointSamples,
     Posterior,
     Summary,
-    expected_loss,
     summarise,
     value_of_measuring,
 )
 from ccl_dispatch.tuner.curves.noise import VISIT_VARIANCE
 from ccl_dispatch.tuner.curves.points import Points
+from ccl_dispatch.tuner.curves.value import loss_of
 from ccl_dispatch.tuner.search.base import Observation, joined_samples
 from ccl_dispatch.tuner.search.costs import LONG_VISIT
 
@@ -73,6 +74,7 @@ class CellView:
         leads: per candidate the posterior of its lead over the best other choice.
         offsets: per candidate the log-ratio at which that lead is zero.
         forbidden: per candidate the sizes at which it may not be used.
+        dismissed: what is expected to be lost because a point was put down to an outlier, and its place.
     """
 
     grid: CellGrid
@@ -82,6 +84,7 @@ class CellView:
     leads: Mapping[str, Posterior]
     offsets: Mapping[str, Array]
     forbidden: Mapping[str, NDArray[np.bool_]]
+    dismissed: tuple[tuple[float, int], ...]
 
     def worth(self, choices: Sequence[int]) -> Array:
         """The expected gain of a visit, in log units of mean regret of this cell: shape (len(choices), sizes).
@@ -156,10 +159,13 @@ class Family:
         models = self._learn(finished)
         grid = self.grids[place]
         curves = {}
+        acquitted = {}
         for name, model in models.items():
-            points = model.without_outliers(self._points(finished, name))
+            measured = self._points(finished, name)
+            points = model.without_outliers(measured)
             curves[name] = model.beliefs(points, place, grid.x)
-        return self._cell_view(grid, curves, observations, warm_up=warm_up)
+            acquitted[name] = model.acquitted(points, measured, place, grid.x)
+        return self._cell_view(grid, curves, acquitted, observations, warm_up=warm_up)
 
     def _learn(self, finished: Sequence[Observation]) -> dict[str, CurveModel]:
         """The models as of the last checkpoint: a function of the trials, whoever asks and however often."""
@@ -197,6 +203,7 @@ class Family:
         self,
         grid: CellGrid,
         curves: Mapping[str, Sequence[tuple[float, Posterior]]],
+        acquitted: Mapping[str, Acquittal | None],
         observations: Sequence[Observation],
         *,
         warm_up: bool,
@@ -209,6 +216,7 @@ class Family:
             for name, beliefs in curves.items()
         }
         found = []
+        dismissed = []
         regret = 0.0
         leads: dict[str, Posterior] = {}
         offsets = {}
@@ -219,15 +227,22 @@ class Family:
             first = self._noise[name].first.usable & (warm_up | (self._choices >= LONG_VISIT))
             samples = self._choices + first
             variances = self._noise[name].scale ** 2 / samples + VISIT_VARIANCE
+            own = 0.0
             for share, curve in beliefs:
                 covariance = curve.covariance
                 for place in pending:
                     covariance = self._after(covariance, place, name)
                 lead = Posterior(curve.mean - offsets[name], covariance)
-                leads.setdefault(name, lead)
-                regret += share * float(weights @ expected_loss(lead.mean, lead.deviation))
+                chosen = leads.setdefault(name, lead).mean
+                own += share * float(weights @ loss_of(chosen, lead.mean, lead.deviation))
                 found.append(Belief(share, lead, weights, forbidden[name], variances))
-        return CellView(grid, tuple(found), tuple(pending), regret, leads, offsets, forbidden)
+            if (otherwise := acquitted[name]) is not None:
+                curve = otherwise.curve
+                lost = float(weights @ loss_of(leads[name].mean, curve.mean - offsets[name], curve.deviation))
+                own += otherwise.share * (lost - own)
+                dismissed.append((otherwise.share * lost, int(np.argmin(np.abs(grid.x - otherwise.x)))))
+            regret += own
+        return CellView(grid, tuple(found), tuple(pending), regret, leads, offsets, forbidden, tuple(dismissed))
 
     def _after(self, covariance: Array, place: int, candidate: str) -> Array:
         """The covariance once a point that is being measured now is known."""

@@ -25,7 +25,7 @@ from ccl_dispatch.tuner.search.family import CellView, Family, checkpoint, make_
 from ccl_dispatch.tuner.search.index import FamilyPoints, Index, Known
 from ccl_dispatch.tuner.search.looks import first_looks, next_look
 from ccl_dispatch.tuner.search.proof import Proof, missing_proofs, open_limits
-from ccl_dispatch.tuner.search.spare import spare_look
+from ccl_dispatch.tuner.search.spare import look_again, spare_look
 from ccl_dispatch.tuner.statistics import edge
 
 Array = NDArray[np.float64]
@@ -191,7 +191,10 @@ class RegretSampler(PointSampler):
             return Outlook(None, regret, exhausted=exhausted)
         # Without a limit a visit that wins next to nothing is not worth waiting for.
         proposal = self._best(states, left, seconds, noise, _SLIGHT * enough if unlimited else _NOTHING)
-        if proposal is None and not unlimited:
+        if proposal is None and unlimited:
+            doubtful = look_again([state.view for state in states], _SLIGHT * enough)
+            proposal = doubtful and Proposal(*doubtful, int(self._choices[0]))
+        elif proposal is None:
             views = [(state.view, state.affordable(self._choices, left, seconds)) for state in states]
             place = spare_look(views, seen, finished, noise)
             proposal = place and Proposal(*place, int(self._choices[0]))

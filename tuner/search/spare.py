@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from itertools import pairwise
+from operator import itemgetter
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,3 +59,21 @@ def spare_look(
                 lone.append((span * lead, grid.name, size))
     found = max(gaps or lone, default=None, key=lambda item: (item[0], -item[2], item[1]))
     return found and found[1:]
+
+
+def look_again(views: Sequence[CellView], least: float) -> tuple[str, int] | None:
+    """The point that was put down to an outlier where most is expected to be lost by that; None if `least` at most is.
+
+    As a worth beside all others (tried) it leaves more regret for as many executions. But no search is through while
+    what it dismissed may be true.
+    """
+    found = [
+        (lost, view.grid, place)
+        for view in views
+        for lost, place in view.dismissed
+        if lost > least and place not in view.closed
+    ]
+    if not found:
+        return None
+    _, grid, place = max(found, key=itemgetter(0))
+    return grid.name, grid.sizes[place]

@@ -39,7 +39,9 @@ def evidence(points: Points, unit: float) -> float:
 def test_odds_are_those_of_all_evidence_with_the_point_as_an_outlier(
     values: list[float], place: int, away: float
 ) -> None:
-    """What is computed from one inverse a shape equals the evidence of the points widened, and of those as they are."""
+    """What is computed from one inverse a shape equals the evidence of the points widened, against that of those as
+    they are or of the point with a level of its own, which one size in a hundred has.
+    """
     values[place % len(values)] += away
     points = points_of({1024 << step: value for step, value in enumerate(values)})
     suspect = most_suspicious(points)
@@ -47,7 +49,8 @@ def test_odds_are_those_of_all_evidence_with_the_point_as_an_outlier(
     if suspect is not None:
         unit = unit_of(points.values)
         other = widened([points], 0, suspect.place)[0]
-        odds = evidence(other, unit) - evidence(points, unit) - float(points.trust[suspect.place])
+        without, whole = evidence(other, unit), evidence(points, unit)
+        odds = without - np.logaddexp(whole, without + math.log(0.01)) - float(points.trust[suspect.place])
         assert suspect.odds == pytest.approx(odds, abs=1e-5)
         assert 0 <= suspect.share <= 1
         assert points.suspects[suspect.place]
@@ -75,6 +78,32 @@ def test_three_samples_are_believed() -> None:
     model = CurveModel.learn([curve])
     (found,) = model.posterior([curve], [(0, np.log2([8192.0]))])
     assert found.mean[0] == pytest.approx(0.8, abs=0.1)
+
+
+@pytest.mark.parametrize("repeats", [1, 2])
+def test_two_samples_that_agree_are_an_island_rather_than_two_outliers(repeats: int) -> None:
+    """However flat the rest is: one sample at +0.6 among fifteen at zero is most likely an outlier, two are true."""
+    curve = points_of({64 << step: 0.6 if step == 7 else 0.0 for step in range(16)}, repeats=repeats)
+    model = CurveModel.learn([curve])
+    (cleaned,) = model.without_outliers([curve])
+    (found,) = model.posterior([cleaned], [(0, np.log2([float(64 << 7)]))])
+    assert found.mean[0] == pytest.approx(0.0 if repeats == 1 else 0.6, abs=0.1)
+
+
+def test_what_was_put_down_to_an_outlier_may_be_true() -> None:
+    """A sample taken for an outlier keeps a quarter of belief (3 % of pairs are outliers, 1 % of sizes islands), under
+    which the curve goes through it; calm points and believed ones have no such doubt.
+    """
+    curve = points_of({64 << step: 0.6 if step == 7 else 0.0 for step in range(16)})
+    x = np.log2([float(64 << 7)])
+    model = CurveModel.learn([curve])
+    cleaned = model.without_outliers([curve])
+    acquitted = model.acquitted(cleaned, [curve], 0, x)
+    assert acquitted is not None
+    assert acquitted.share == pytest.approx(0.25, abs=0.05)
+    assert acquitted.x == x[0]
+    assert acquitted.curve.mean[0] > 0.4
+    assert model.acquitted([curve], [curve], 0, x) is None
 
 
 def far_apart(value: float, amplitude: float = 0.1) -> Points:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ccl_dispatch.tuner.curves import Doubt, expected_loss, value_of_measuring
-from ccl_dispatch.tuner.curves.value import scalar_loss
+from ccl_dispatch.tuner.curves.value import loss_of, scalar_loss
 
 
 @given(st.floats(-1, 1), st.floats(0.001, 1))
@@ -25,6 +25,16 @@ def test_the_formula_is_what_simulation_gives() -> None:
     """E[max(-X, 0)] of a normal with mean 0.1 and deviation 0.2, from a million draws."""
     draws = np.random.default_rng(0).normal(0.1, 0.2, 1_000_000)
     assert scalar_loss(0.1, 0.2) == pytest.approx(float(np.maximum(-draws, 0).mean()), rel=0.01)
+
+
+@given(st.floats(-1, 1), st.floats(0.001, 1), st.floats(-1, 1))
+def test_the_choice_on_the_wrong_side_loses_the_mean_as_well(mean: float, deviation: float, chosen: float) -> None:
+    """Of the two choices one loses the mean more than the other, and the better one is that of the mean's sign."""
+    one, two = (float(loss_of(np.array([by]), np.array([mean]), np.array([deviation]))[0]) for by in (chosen, -chosen))
+    least = float(expected_loss(np.array([mean]), np.array([deviation]))[0])
+    if chosen and abs(mean) > 1e-9:
+        assert sorted((one, two)) == pytest.approx([least, least + abs(mean)])
+        assert (one <= two) == ((mean > 0) == (chosen > 0))
 
 
 def test_the_worth_is_what_choosing_again_gains() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -76,6 +77,22 @@ def test_it_closes_in_on_a_step() -> None:
     below = max(size for size in measured if math.log2(size) < 13.3)
     above = min(size for size in measured if math.log2(size) > 13.3)
     assert SIZES.index(above) - SIZES.index(below) <= 2
+
+
+def test_what_was_put_down_to_an_outlier_keeps_a_sweep_from_ending() -> None:
+    """One sample of the first look says that the candidate is twice as fast around a size: most likely an outlier, and
+    yet nothing is settled before more was measured. Without it the sweep would have ended.
+    """
+    budget = Budget(regret=0.01)
+    found, outlook = _search(RegretSampler(_space("a"), ["fast"], budget=budget), lambda _, x: -0.3)
+    assert outlook.proposal is None
+    assert len(found) <= 9
+    middle = sorted(o.size for o in found)[len(found) // 2]
+    odd = [replace(o, samples={"fast": PointSamples((0.6,))}) if o.size == middle else o for o in found]
+    outlook = RegretSampler(_space("a"), ["fast"], budget=budget).judge(odd)
+    assert outlook.regret > 0.01
+    assert outlook.proposal is not None
+    assert outlook.proposal.size == middle
 
 
 @pytest.mark.parametrize("executions", [40, 101, 250])
