@@ -34,7 +34,7 @@ import numpy as np
 import optuna
 from harness import machine
 
-from ccl_dispatch.runtime.errors import CclDispatchError
+from ccl_dispatch.runtime.errors import CclDispatchError, UsageError
 from ccl_dispatch.runtime.table import Table
 from ccl_dispatch.tuner.config import load_config
 from ccl_dispatch.tuner.config_model import SweepConfig
@@ -211,9 +211,13 @@ def _round(
             plan.config, budget=replace(plan.config.budget, executions=executions), seed=100 * number + index
         )
         out = folder / f"{number}-{index}.yaml"
-        outcome = run_sweep(
-            config, "memory://", out, folder / "logs", SilentProgress(), measurer=lambda _plan, _logs: kept
-        )
+        try:
+            outcome = run_sweep(
+                config, "memory://", out, folder / "logs", SilentProgress(), measurer=lambda _plan, _logs: kept
+            )
+        except UsageError as problem:
+            print(f"{method}: {problem}")
+            continue
         summary = outcome.summary()
         spent = sum(summary["executions"].values())
         yield method, outcome.table, spent, summary["collective_seconds"], outcome.worker_seconds

@@ -16,7 +16,8 @@ from typing import NamedTuple
 import numpy as np
 
 from ccl_dispatch.runtime.vocabulary import Cell
-from ccl_dispatch.tuner.curves.noise import VISIT_VARIANCE, deviation_of
+from ccl_dispatch.tuner.curves.noise import deviation_of
+from ccl_dispatch.tuner.curves.visits import LEAST_SCATTER
 from ccl_dispatch.tuner.samples import PointResult
 from ccl_dispatch.tuner.statistics import correlation_time
 
@@ -123,9 +124,9 @@ def _between(points: Iterable[dict[str, _Visits]]) -> tuple[float, int]:
     repeated = [visits for by_node in points for visits in by_node.values() if visits.made > 1]
     freedom = sum(visits.made - 1 for visits in repeated)
     if not freedom:
-        return VISIT_VARIANCE, 1_000_000  # what is believed without any; nothing was estimated
+        return LEAST_SCATTER**2, 1_000_000  # what is believed without any; nothing was estimated
     seen = math.fsum((visits.made - 1) * (visits.spread - visits.within) for visits in repeated) / freedom
-    return max(VISIT_VARIANCE, seen), freedom
+    return max(LEAST_SCATTER**2, seen), freedom
 
 
 def _difference(

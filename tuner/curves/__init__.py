@@ -2,7 +2,15 @@
 
 from ccl_dispatch.tuner.curves.doubt import Doubt
 from ccl_dispatch.tuner.curves.model import Acquittal, CurveModel, Posterior
-from ccl_dispatch.tuner.curves.noise import FirstCalls, Noise, PointSamples, Summary, learn_noise, summarise
+from ccl_dispatch.tuner.curves.noise import (
+    FirstCalls,
+    Noise,
+    PointSamples,
+    Summary,
+    learn_noise,
+    summarise,
+    with_visits,
+)
 from ccl_dispatch.tuner.curves.value import expected_loss, value_of_measuring
 
 __all__ = [
@@ -18,4 +26,5 @@ __all__ = [
     "learn_noise",
     "summarise",
     "value_of_measuring",
+    "with_visits",
 ]

@@ -112,7 +112,8 @@ class CurveModel:
             for cell, at in sorted(places):
                 without = widened(cells, cell, at)
                 other = cls._learned(without, kept)
-                odds = float(log_odds(other.score - learned.score, float(cells[cell].trust[at])))
+                own = cells[cell]
+                odds = float(log_odds(other.score - learned.score, own.trust[at], own.room[at]))
                 tried.append((odds, without, other))
             best = max(tried, key=itemgetter(0), default=None)
             if best is None or best[0] <= 0:
@@ -277,8 +278,8 @@ class CurveModel:
         inside = -0.5 * (away**2 / spread + np.log(spread))
         wide = spread + OUTLIER_SCALE**2
         outside = -0.5 * (away**2 / wide + np.log(wide))
-        trust = np.concatenate([points.trust for points in cells])
-        odds = np.where(spikes, log_odds(outside - inside, trust), -np.inf)
+        trust, room = (np.concatenate(parts) for parts in zip(*((own.trust, own.room) for own in cells), strict=True))
+        odds = np.where(spikes, log_odds(outside - inside, trust, room), -np.inf)
         worst = int(np.argmax(odds))
         if odds[worst] <= 0:
             return None

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ccl_dispatch.tuner.curves.visits import LEAST_SCATTER, visit_ratio
 from ccl_dispatch.tuner.statistics import correlation_time
 
 Array = NDArray[np.float64]
@@ -32,8 +33,6 @@ _POOLED_SAMPLES = 8
 OUTLIER_SHARE = 0.03
 OUTLIER_SCALE = 1.0
 _EM_ROUNDS = 4
-# Two visits of one size differ by more than their repeats show (memory placement, clocks): 0.3 %, as a variance.
-VISIT_VARIANCE = 0.003**2
 # First calls are used like any other while their log-ratios cannot be told from those after them: a shift below two
 # standard errors or a third of the scale, and a scatter of at most 1.6 times the others' (a factor 2.5 in variance).
 _SHIFT_ERRORS = 2.0
@@ -48,14 +47,28 @@ class PointSamples:
     Attributes:
         repeats: log(T_baseline / T_candidate) of each repetition, visit after visit, in the order of measuring.
         firsts: the same for the first warm-up call of each visit.
+        visits: how many repetitions each visit had; empty where there was one.
     """
 
     repeats: tuple[float, ...]
     firsts: tuple[float, ...] = ()
+    visits: tuple[int, ...] = ()
 
     def __add__(self, other: PointSamples) -> PointSamples:
         """Both points' samples, this one's first."""
-        return PointSamples(self.repeats + other.repeats, self.firsts + other.firsts)
+        return PointSamples(self.repeats + other.repeats, self.firsts + other.firsts, self.lengths + other.lengths)
+
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        """How many repetitions each visit had."""
+        return self.visits or (len(self.repeats),)
+
+    def by_visit(self) -> Iterator[tuple[float, ...]]:
+        """The repetitions of each visit."""
+        start = 0
+        for length in self.lengths:
+            yield self.repeats[start : start + length]
+            start += length
 
 
 @dataclass(frozen=True)
@@ -76,10 +89,20 @@ class FirstCalls:
 
 @dataclass(frozen=True)
 class Noise:
-    """The scatter of a pair's log-ratio around its curve: one standard deviation, in log units."""
+    """The scatter of a pair's log-ratio around its curve: one standard deviation, in log units.
+
+    Attributes:
+        visit: by how many times more visits of one size scatter, see `visit_ratio`.
+    """
 
     scale: float
     first: FirstCalls = FirstCalls(usable=False)
+    visit: float = 0.0
+
+    @property
+    def visit_variance(self) -> float:
+        """What a visit's value is off by, however many repetitions it has."""
+        return LEAST_SCATTER**2 + (self.visit * self.scale) ** 2
 
 
 class Summary(NamedTuple):
@@ -93,6 +116,11 @@ class Summary(NamedTuple):
     value: float
     variance: float
     trust: float
+
+
+def with_visits(noise: Noise, cells: Iterable[Mapping[int, PointSamples]]) -> Noise:
+    """The noise with what visits of these cells differ by, which is not the same for all cells of a study."""
+    return replace(noise, visit=visit_ratio(cells))
 
 
 def learn_noise(cells: Iterable[Mapping[int, PointSamples]]) -> Noise:
@@ -200,7 +228,7 @@ def summarise(point: PointSamples, noise: Noise) -> Summary:
     # Samples that may or may not be outliers leave the location open between the two readings.
     doubt = float((share * (1 - share) * (values - middle) ** 2).sum()) / count**2
     variance = correlation_time(point.repeats) / float(precision.sum()) + doubt
-    variance += VISIT_VARIANCE / max(len(point.firsts), 1)
+    variance += (LEAST_SCATTER**2 + (noise.visit * scale) ** 2) / len(point.lengths)
     return Summary(middle, variance, _trust(values, scale))
 
 

@@ -16,19 +16,20 @@ from ccl_dispatch.tuner.curves.points import Points
 
 Array = NDArray[np.float64]
 
-# A size may have a level of its own that no other size hints at: one in so many has. However badly a point fits the
-# others, that is the other way to explain it.
-_OWN_LEVEL = math.log(0.01)
+# A size may have a level of its own that no other size hints at, the more likely the further those are: in one of two
+# hundred octaves. However badly a point fits the others, that is the other way to explain it.
+_OWN_LEVELS_PER_OCTAVE = 0.005
 
 
-def log_odds(evidence: Array | float, trust: Array | float) -> Array:
+def log_odds(evidence: Array | float, trust: Array | float, room: Array | float) -> Array:
     """Log odds of being an outlier.
 
     Args:
         evidence: how much better the point fits as an outlier, as a log likelihood ratio.
         trust: log odds of its samples against being outliers, before the others are heard.
+        room: octaves that the point stands for.
     """
-    return np.asarray(-np.logaddexp(-np.asarray(evidence), _OWN_LEVEL) - trust)
+    return np.asarray(-np.logaddexp(-np.asarray(evidence), np.log(_OWN_LEVELS_PER_OCTAVE * np.asarray(room))) - trust)
 
 
 class Suspect(NamedTuple):
@@ -82,7 +83,8 @@ def _most_likely(points: Points, places: NDArray[np.intp]) -> Suspect | None:
     away = pulls[:, places] * spread
     wide = spread + OUTLIER_SCALE**2
     without = whole[:, None] + 0.5 * (away**2 / spread - away**2 / wide + np.log(spread / wide))
-    odds = log_odds(np.logaddexp.reduce(without) - np.logaddexp.reduce(whole), points.trust[places])
+    better = np.logaddexp.reduce(without) - np.logaddexp.reduce(whole)
+    odds = log_odds(better, points.trust[places], points.room[places])
     worst = int(np.argmax(odds))
     best_shape, best_if_true = int(np.argmax(without[:, worst])), int(np.argmax(whole))
     return Suspect(float(odds[worst]), int(places[worst]), SHAPES[best_shape], SHAPES[best_if_true])

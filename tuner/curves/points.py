@@ -53,6 +53,11 @@ class Points:
         """Of the kernels of the points with each other: asked for by every hypothesis."""
         return KernelParts(self.x, self.x)
 
+    @cached_property
+    def room(self) -> Array:
+        """Octaves that each point stands for: half-way to its neighbours, at the ends as far out as in."""
+        return np.gradient(self.x) if len(self.x) > 1 else np.ones(len(self.x))
+
     @property
     def suspects(self) -> NDArray[np.bool_]:
         """Points of few samples that stand out from both neighbours to one side; two in a row are an island."""

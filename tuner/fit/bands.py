@@ -68,7 +68,7 @@ def _earned(grid: FitGrid, start: int, end: int, candidate: str, threshold: floa
         return False
     if threshold == 0:
         return True
-    return band_evidence(measured, candidate, confidence, grid.scales[candidate]).interval.low > threshold
+    return band_evidence(measured, candidate, confidence, grid.noises[candidate]).interval.low > threshold
 
 
 def _weaker_end(grid: FitGrid, options: Sequence[Mapping[str, float]], start: int, end: int, candidate: str) -> range:
@@ -171,7 +171,7 @@ def _candidate_band(
     threshold: float,
     confidence: float,
 ) -> Band:
-    evidence = band_evidence(run, candidate, confidence, grid.scales[candidate])
+    evidence = band_evidence(run, candidate, confidence, grid.noises[candidate])
     gain, interval = as_gain(evidence.interval)
     why = "faster" if evidence.interval.low > threshold else "likely"
     return Band(up_to, candidate, why, baseline, gain, interval, evidence.points, evidence.samples)
@@ -190,7 +190,7 @@ def _baseline_band(
     # Bonferroni over the rivals, because the best of them was picked by looking.
     share = shared_confidence(confidence, len(rivals))
     rival = max(rivals, key=lambda name: float(np.dot(grid.octaves[start : end + 1], _part(grid, name, start, end))))
-    evidence = band_evidence(run, rival, share, grid.scales[rival])
+    evidence = band_evidence(run, rival, share, grid.noises[rival])
     slower = math.fsum(
         grid.octaves[place]
         for place in range(start, end + 1)

@@ -6,7 +6,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ccl_dispatch.tuner.curves import Noise
 from ccl_dispatch.tuner.curves.betting import location_interval
+from ccl_dispatch.tuner.curves.visits import slack
 from ccl_dispatch.tuner.fit.points import FitPoint
 from ccl_dispatch.tuner.statistics import Interval, fewest_samples, median_interval, shared_confidence
 
@@ -20,7 +22,7 @@ class Evidence:
     samples: int
 
 
-def band_evidence(points: Sequence[FitPoint], candidate: str, confidence: float, scale: float) -> Evidence:
+def band_evidence(points: Sequence[FitPoint], candidate: str, confidence: float, noise: Noise) -> Evidence:
     """The evidence on `candidate` over those of `points` at which it was measured (at least one).
 
     Two readings of the same samples, each a confidence sequence:
@@ -36,7 +38,7 @@ def band_evidence(points: Sequence[FitPoint], candidate: str, confidence: float,
         points: neighbours by size.
         candidate: the backend.
         confidence: 1 - alpha of each bound of the interval.
-        scale: of the scatter of a pair's log-ratio.
+        noise: the scatter of a pair's log-ratio, and of visits: where these differ, by as much is the interval wider.
     """
     ratios = [(point.octaves, point.ratios[candidate]) for point in points if candidate in point.ratios]
     pool = [value for _, ratio in ratios for value in ratio.samples]
@@ -44,14 +46,22 @@ def band_evidence(points: Sequence[FitPoint], candidate: str, confidence: float,
     each = shared_confidence(half, len(ratios))
     count = len(pool)
     correlation = math.fsum(len(ratio.samples) * ratio.correlation for _, ratio in ratios) / count
+    # However many repetitions a visit has, they say nothing of what it is off by itself.
+    apart = slack([ratio.visits for _, ratio in ratios], noise.visit, noise.scale, confidence)
     if len(ratios) == 1 or min(len(ratio.samples) for _, ratio in ratios) < fewest_samples(each):
-        return Evidence(location_interval(pool, confidence, scale, correlation), len(ratios), count)
-    pooled = location_interval(pool, half, scale, correlation)
+        return Evidence(
+            _wider(location_interval(pool, confidence, noise.scale, correlation), apart), len(ratios), count
+        )
+    pooled = location_interval(pool, half, noise.scale, correlation)
     by_point = _weighted_mean(
         [(weight, median_interval(ratio.samples, each, ratio.correlation)) for weight, ratio in ratios]
     )
     sharper = max((by_point, pooled), key=lambda interval: max(interval.low, -interval.high))
-    return Evidence(sharper, len(ratios), count)
+    return Evidence(_wider(sharper, apart), len(ratios), count)
+
+
+def _wider(interval: Interval, by: float) -> Interval:
+    return Interval(interval.median, interval.low - by, interval.high + by)
 
 
 def _weighted_mean(intervals: Sequence[tuple[float, Interval]]) -> Interval:

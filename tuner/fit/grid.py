@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ccl_dispatch.tuner.curves import Acquittal, CurveModel, Noise, Posterior, learn_noise, summarise
+from ccl_dispatch.tuner.curves import Acquittal, CurveModel, Noise, Posterior, learn_noise, summarise, with_visits
 from ccl_dispatch.tuner.curves.points import Points
 from ccl_dispatch.tuner.fit.points import FitPoint, log_shares
 from ccl_dispatch.tuner.sizes import size_grid
@@ -29,7 +29,7 @@ class FitGrid:
         octaves: the first part of that alone.
         curves: per candidate its log-ratio to the baseline at each size.
         acquitted: per candidate the most credible of its outliers as none, where that is likely enough.
-        scales: per candidate the scatter of a pair's log-ratio, see `Noise`.
+        noises: per candidate the scatter of a pair's log-ratio, and of visits.
         open: per candidate the sizes at which it may be used: measured and right there, or at both neighbours.
     """
 
@@ -39,7 +39,7 @@ class FitGrid:
     octaves: tuple[float, ...]
     curves: Mapping[str, Posterior]
     acquitted: Mapping[str, Acquittal]
-    scales: Mapping[str, float]
+    noises: Mapping[str, Noise]
     open: Mapping[str, NDArray[np.bool_]]
 
     def measured_in(self, start: int, end: int) -> tuple[FitPoint, ...]:
@@ -66,21 +66,21 @@ def fit_grids(
             curves[place][candidate] = found
             if (otherwise := model.acquitted(known, measured, place, xs[place])) is not None:
                 acquitted[place][candidate] = otherwise
-    scales = {name: own.scale for name, own in noise.items()}
     return [
-        _grid(points, own, found, otherwise, scales)
+        _grid(points, own, found, otherwise, noise)
         for points, own, found, otherwise in zip(family, sizes, curves, acquitted, strict=True)
     ]
 
 
 def learn_noises(family: Sequence[Sequence[FitPoint]], candidates: Sequence[str]) -> dict[str, Noise]:
     """Per candidate the noise that all points of these cells show."""
-    return {
-        name: learn_noise(
+    noises = {}
+    for name in candidates:
+        cells = [
             {point.size: point.ratios[name].visits for point in points if name in point.ratios} for points in family
-        )
-        for name in candidates
-    }
+        ]
+        noises[name] = with_visits(learn_noise(cells), cells)
+    return noises
 
 
 def _known(points: Sequence[FitPoint], candidate: str, noise: Noise) -> Points:
@@ -101,7 +101,7 @@ def _grid(
     sizes: tuple[int, ...],
     curves: Mapping[str, Posterior],
     acquitted: Mapping[str, Acquittal],
-    scales: Mapping[str, float],
+    noises: Mapping[str, Noise],
 ) -> FitGrid:
     octaves = log_shares(sizes)
     extra = {point.size: point.weight - point.octaves for point in points}
@@ -119,7 +119,7 @@ def _grid(
         tuple(octaves),
         curves,
         acquitted,
-        scales,
+        noises,
         open_,
     )
 

@@ -104,6 +104,7 @@ def _ratio(visits: Sequence[tuple[list[float], list[float]]], confidence: float)
         PointSamples(
             tuple(value for repeats, _ in visits for value in repeats),
             tuple(value for _, firsts in visits for value in firsts),
+            tuple(len(repeats) for repeats, _ in visits if repeats),
         ),
     )
 

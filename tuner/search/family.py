@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -19,10 +20,11 @@ from ccl_dispatch.tuner.curves import (
     Summary,
     summarise,
     value_of_measuring,
+    with_visits,
 )
-from ccl_dispatch.tuner.curves.noise import VISIT_VARIANCE
 from ccl_dispatch.tuner.curves.points import Points
 from ccl_dispatch.tuner.curves.value import loss_of
+from ccl_dispatch.tuner.curves.visits import SIZES_AGAIN
 from ccl_dispatch.tuner.search.base import Observation, joined_samples
 from ccl_dispatch.tuner.search.costs import LONG_VISIT
 
@@ -74,6 +76,7 @@ class CellView:
         leads: per candidate the posterior of its lead over the best other choice.
         offsets: per candidate the log-ratio at which that lead is zero.
         forbidden: per candidate the sizes at which it may not be used.
+        noise: per candidate, with what visits differ by.
         dismissed: what is expected to be lost because a point was put down to an outlier, and its place.
     """
 
@@ -84,6 +87,7 @@ class CellView:
     leads: Mapping[str, Posterior]
     offsets: Mapping[str, Array]
     forbidden: Mapping[str, NDArray[np.bool_]]
+    noise: Mapping[str, Noise]
     dismissed: tuple[tuple[float, int], ...]
 
     def worth(self, choices: Sequence[int]) -> Array:
@@ -150,12 +154,13 @@ class Family:
             noise: of the study, per candidate.
             warm_up: whether the next visit has one even if it is not a long one.
         """
+        finished = [o for o in observations if not o.pending]
+        noise = self._with_visits(noise, finished)
         if noise != self._noise:
             self._noise = noise
             self._models = (-1, {})
             self._summaries.clear()
             self._known.clear()
-        finished = [o for o in observations if not o.pending]
         models = self._learn(finished)
         grid = self.grids[place]
         curves = {}
@@ -166,6 +171,20 @@ class Family:
             curves[name] = model.beliefs(points, place, grid.x)
             acquitted[name] = model.acquitted(points, measured, place, grid.x)
         return self._cell_view(grid, curves, acquitted, observations, warm_up=warm_up)
+
+    def _with_visits(self, noise: Mapping[str, Noise], finished: Sequence[Observation]) -> Mapping[str, Noise]:
+        """The study's noise with what this family's visits differ by, as far as sizes were visited again."""
+        again = {point for point, count in Counter((o.cell, o.size) for o in finished).items() if count > 1}
+        if len(again) < SIZES_AGAIN:
+            return noise
+        twice = [o for o in finished if (o.cell, o.size) in again]
+        found = {}
+        for name, own in noise.items():
+            cells: dict[str, dict[int, PointSamples]] = {}
+            for (cell, size), samples in joined_samples(twice, name).items():
+                cells.setdefault(cell, {})[size] = samples
+            found[name] = with_visits(own, cells.values())
+        return found
 
     def _learn(self, finished: Sequence[Observation]) -> dict[str, CurveModel]:
         """The models as of the last checkpoint: a function of the trials, whoever asks and however often."""
@@ -226,7 +245,7 @@ class Family:
             weights = np.where(forbidden[name], 0.0, grid.weights)
             first = self._noise[name].first.usable & (warm_up | (self._choices >= LONG_VISIT))
             samples = self._choices + first
-            variances = self._noise[name].scale ** 2 / samples + VISIT_VARIANCE
+            variances = self._noise[name].scale ** 2 / samples + self._noise[name].visit_variance
             own = 0.0
             for share, curve in beliefs:
                 covariance = curve.covariance
@@ -242,7 +261,9 @@ class Family:
                 own += otherwise.share * (lost - own)
                 dismissed.append((otherwise.share * lost, int(np.argmin(np.abs(grid.x - otherwise.x)))))
             regret += own
-        return CellView(grid, tuple(found), tuple(pending), regret, leads, offsets, forbidden, tuple(dismissed))
+        return CellView(
+            grid, tuple(found), tuple(pending), regret, leads, offsets, forbidden, self._noise, tuple(dismissed)
+        )
 
     def _after(self, covariance: Array, place: int, candidate: str) -> Array:
         """The covariance once a point that is being measured now is known."""

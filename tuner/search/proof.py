@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ccl_dispatch.tuner.curves import Noise, PointSamples
 from ccl_dispatch.tuner.curves.betting import evidence_wanted, log_evidence, samples_missing
+from ccl_dispatch.tuner.curves.visits import LONG, slack
 from ccl_dispatch.tuner.search.family import CellGrid
 from ccl_dispatch.tuner.statistics import edge
 
 Array = NDArray[np.float64]
+
+
+# More visits of one run are not made because visits differ: half as much is off after four times as many.
+_MOST_VISITS = 16
 
 
 class Proof(NamedTuple):
@@ -28,10 +34,10 @@ class Proof(NamedTuple):
 def missing_proofs(
     grid: CellGrid,
     lead: Array,
-    samples: Mapping[int, Sequence[float]],
+    samples: Mapping[int, PointSamples],
     threshold: float,
     confidence: float,
-    scale: float,
+    noise: Noise,
 ) -> list[Proof]:
     """One for each run of sizes in which the candidate leads by its curve, but not yet beyond doubt.
 
@@ -45,9 +51,10 @@ def missing_proofs(
         samples: log-ratios by size, as far as measured in this cell.
         threshold: what the samples' location has to exceed.
         confidence: of the proof.
-        scale: of the samples' scatter.
+        noise: of the samples, and of visits.
     """
     proofs = []
+    scale = noise.scale
     ahead = np.concatenate([[False], lead > 0, [False]])
     edges = np.flatnonzero(ahead[1:] != ahead[:-1])
     for start, end in zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True):
@@ -55,15 +62,20 @@ def missing_proofs(
         measured = [place for place in run if grid.sizes[place] in samples]
         if threshold <= 0 and measured:
             continue
-        pool = [value for place in measured for value in samples[grid.sizes[place]]]
-        if pool and log_evidence(pool, threshold, scale) >= evidence_wanted(confidence):
+        points = [samples[grid.sizes[place]] for place in measured]
+        pool = [value for point in points for value in point.repeats]
+        apart = slack(points, noise.visit, scale, confidence) if points else 0.0
+        if pool and log_evidence(pool, threshold + apart, scale) >= evidence_wanted(confidence):
             continue
-        missing = 1 if threshold <= 0 else samples_missing(pool, threshold, scale, confidence)
+        missing = 1 if threshold <= 0 else samples_missing(pool, threshold + apart, scale, confidence)
+        if missing is None and apart and sum(len(point.lengths) for point in points) < _MOST_VISITS:
+            # Not the samples are too few, but the visits.
+            missing = samples_missing(pool, threshold, scale, confidence) and LONG
         if missing is None:
             continue
         worth = math.fsum(float(grid.weights[place] * (lead[place] + edge(threshold))) for place in run)
         if measured:
-            place = min(measured, key=lambda at: (len(samples[grid.sizes[at]]), -float(lead[at])))
+            place = min(measured, key=lambda at: (len(samples[grid.sizes[at]].repeats), -float(lead[at])))
         else:
             place = max(run, key=lambda at: float(lead[at]))
         proofs.append(Proof(worth, grid.sizes[place], missing))

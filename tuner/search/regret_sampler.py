@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ccl_dispatch.tuner.curves import Doubt, Noise, expected_loss
+from ccl_dispatch.tuner.curves import Doubt, Noise
+from ccl_dispatch.tuner.curves.visits import LONG
 from ccl_dispatch.tuner.search.base import (
     Observation,
     Outlook,
@@ -25,7 +25,8 @@ from ccl_dispatch.tuner.search.family import CellView, Family, checkpoint, make_
 from ccl_dispatch.tuner.search.index import FamilyPoints, Index, Known
 from ccl_dispatch.tuner.search.looks import first_looks, next_look
 from ccl_dispatch.tuner.search.proof import Proof, missing_proofs, open_limits
-from ccl_dispatch.tuner.search.spare import look_again, spare_look
+from ccl_dispatch.tuner.search.rates import Best, best_of, doubts_of, share_of, worth_of
+from ccl_dispatch.tuner.search.spare import look_again, spare_look, visit_again
 from ccl_dispatch.tuner.statistics import edge
 
 Array = NDArray[np.float64]
@@ -36,8 +37,6 @@ _CHOICES = (1, 2, 4, 10, 30, 100, 400, 1300, 4096)
 _ENOUGH = 3e-4
 _NOTHING = 1e-12
 _SLIGHT = 0.01
-# A long visit may end early, when doubt has fallen to a fiftieth.
-_DOUBT_LEFT = 0.02
 # A new estimate of the noise has every curve of the study fitted anew: only when twice as much is known.
 _NOISE_GROWTH = 2.0
 # Visits go without a warm-up once so many have shown that the first call is like all others; each eighth looks again.
@@ -49,11 +48,8 @@ _WARM_UP_EVERY = 8
 _TIME_TO_LOOK_AGAIN = 0.1
 
 
-class _Best(NamedTuple):
-    worth: float
-    rate: float
-    row: int
-    place: int
+# And a visit that shows by how much visits differ that part of what is left.
+_FOR_SCATTER = 0.1
 
 
 @dataclass(frozen=True)
@@ -67,7 +63,7 @@ class _CellState:
     costs: CostModel
     worth: Array
     rates: Array
-    best: _Best
+    best: Best
     uses: Array
     shortest: float
     longest: float
@@ -187,8 +183,13 @@ class RegretSampler(PointSampler):
             exhausted = "executions"
         elif all(state.shortest > seconds for state in states):
             exhausted = "seconds"
-        if exhausted or regret < enough:
+        if exhausted:
             return Outlook(None, regret, exhausted=exhausted)
+        if self._always_warm_up and (again := self._visit_again(known.families, states, left, seconds)) is not None:
+            # A look like the first ones: before it nobody knows how far any of them is to be trusted.
+            return Outlook(again, math.inf, 1)
+        if regret < enough:
+            return Outlook(None, regret)
         # Without a limit a visit that wins next to nothing is not worth waiting for.
         proposal = self._best(states, left, seconds, noise, _SLIGHT * enough if unlimited else _NOTHING)
         if proposal is None and unlimited:
@@ -199,6 +200,23 @@ class RegretSampler(PointSampler):
             place = spare_look(views, seen, finished, noise)
             proposal = place and Proposal(*place, int(self._choices[0]))
         return Outlook(proposal and self._warmed(proposal, left, seconds, finished, needed=warm_up), regret)
+
+    def _visit_again(
+        self, families: Sequence[FamilyPoints], states: Sequence[_CellState], left: float, seconds: float
+    ) -> Proposal | None:
+        """A second visit of a size, to see by how much visits differ, where the budget has room for more than that."""
+        row = min(int(np.searchsorted(self._choices, LONG)), len(self._choices) - 1)
+        of_cell = {state.view.grid.name: state for state in states}
+        for done, waiting in families:
+            point = None if waiting else visit_again(done)
+            if point is None:
+                continue
+            state = of_cell[point[0]]
+            place = state.view.grid.sizes.index(point[1])
+            takes = state.costs.seconds(state.view.grid.x, self._choices)[row, place]
+            if state.uses[row] <= _FOR_SCATTER * left and takes <= _FOR_SCATTER * seconds:
+                return Proposal(*point, int(self._choices[row]))
+        return None
 
     def _waiting(self, known: Known) -> list[tuple[str, int]]:
         """The looks that are left, of those that were left last time where the study has only grown since."""
@@ -310,14 +328,14 @@ class RegretSampler(PointSampler):
         mine = [o for o in family if o.cell == view.grid.name and not o.pending]
         costs = CostModel(self._budget, mine, finished, warm_up=warm_up)
         shares = costs.shares(view.grid.x, self._choices)
-        worth = _worth(view, shares)
+        worth = worth_of(view, shares)
         rates = worth / shares
         proofs: list[Proof] = []
         for name, lead in view.leads.items():
-            samples = {size: found.repeats for (_, size), found in joined_samples(mine, name).items()}
+            samples = {size: found for (_, size), found in joined_samples(mine, name).items()}
             allowed = np.where(view.forbidden[name], -np.inf, lead.mean)
-            scale = self._noise[1][name].scale
-            proofs += missing_proofs(view.grid, allowed, samples, self._threshold, self._confidence, scale)
+            noise = view.noise[name]
+            proofs += missing_proofs(view.grid, allowed, samples, self._threshold, self._confidence, noise)
             bad = {o.size for o in mine if name in o.excluded}
             if bad:
                 seen = {o.size for o in family if o.cell == view.grid.name}
@@ -326,14 +344,14 @@ class RegretSampler(PointSampler):
         uses = costs.executions(self._choices)
         shortest = float(costs.seconds(view.grid.x, self._choices[:1]).min())
         longest = float(costs.seconds(view.grid.x, self._choices[-1:]).max())
-        rated = tuple((proof.worth / _share(costs, proof), proof) for proof in proofs)
-        best = _best_of(worth, rates)
+        rated = tuple((proof.worth / share_of(costs, proof), proof) for proof in proofs)
+        best = best_of(worth, rates)
         return _CellState(view, costs, worth, rates, best, uses, shortest, longest, rated, regret)
 
     def _best(
         self, states: Sequence[_CellState], left: float, seconds: float, noise: Mapping[str, Noise], least: float
     ) -> Proposal | None:
-        best, best_cell = _Best(0.0, 0.0, 0, 0), -1
+        best, best_cell = Best(0.0, 0.0, 0, 0), -1
         best_proof: tuple[float, int, Proof] | None = None
         for cell, state in enumerate(states):
             if state.uses[-1] <= left and state.longest <= seconds:
@@ -342,7 +360,7 @@ class RegretSampler(PointSampler):
                 rows = int(np.searchsorted(state.uses, left, side="right"))
                 if rows == 0:
                     continue
-                found = _best_of(state.worth, state.affordable_rates(self._choices, rows, seconds))
+                found = best_of(state.worth, state.affordable_rates(self._choices, rows, seconds))
             if found.worth > least and found.rate > best.rate:
                 best, best_cell = found, cell
             for rate, proof in state.proofs:
@@ -358,41 +376,5 @@ class RegretSampler(PointSampler):
             return None
         state = states[best_cell]
         repeats = int(self._choices[best.row])
-        doubts = _doubts(state.view, best.place, repeats, noise) if state.uses[best.row] < left else {}
+        doubts = doubts_of(state.view, best.place, repeats, noise) if state.uses[best.row] < left else {}
         return Proposal(state.view.grid.name, state.view.grid.sizes[best.place], repeats, doubts)
-
-
-def _share(costs: CostModel, proof: Proof) -> float:
-    return float(costs.shares(np.log2(np.array([float(proof.size)])), np.array([float(proof.repeats)]))[0, 0])
-
-
-def _worth(view: CellView, shares: Array) -> Array:
-    """What each visit is worth, 0 for numbers of repetitions at which none can be the best for its share of the budget:
-    no visit wins more than the longest at its size.
-    """
-    last = len(shares) - 1
-    worth = np.zeros(shares.shape)
-    ends = sorted({0, last})
-    worth[ends] = view.worth(ends)
-    best = float((worth[0] / shares[0]).max())
-    between = [row for row in range(1, last) if float((worth[last] / shares[row]).max()) > best]
-    worth[between] = view.worth(between)
-    return worth
-
-
-def _best_of(worth: Array, rates: Array) -> _Best:
-    """The visit of the highest rate."""
-    row, place = divmod(int(np.argmax(rates)), rates.shape[1])
-    return _Best(float(worth[row, place]), float(rates[row, place]), row, place)
-
-
-def _doubts(view: CellView, place: int, repeats: int, noise: Mapping[str, Noise]) -> dict[str, Doubt]:
-    doubts = {}
-    for name, lead in view.leads.items():
-        mean, variance = lead.mean[place], max(float(lead.covariance[place, place]), 0.0)
-        if np.isfinite(mean):
-            loss = float(expected_loss(np.array([mean]), np.array([math.sqrt(variance)]))[0])
-            offset = float(view.offsets[name][place])
-            least = _DOUBT_LEFT * loss if repeats >= LONG_VISIT else -1.0
-            doubts[name] = Doubt(offset, float(mean), variance, noise[name].scale, least, noise[name].first.usable)
-    return doubts

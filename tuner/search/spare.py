@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from itertools import pairwise
 from operator import itemgetter
+from statistics import median
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ccl_dispatch.tuner.curves import Noise
+from ccl_dispatch.tuner.curves.visits import LONG, SIZES_AGAIN
 from ccl_dispatch.tuner.search.base import Observation, joined_samples
 from ccl_dispatch.tuner.search.family import CellView
 
@@ -77,3 +79,28 @@ def look_again(views: Sequence[CellView], least: float) -> tuple[str, int] | Non
         return None
     _, grid, place = max(found, key=itemgetter(0))
     return grid.name, grid.sizes[place]
+
+
+def visit_again(family: Sequence[Observation]) -> tuple[str, int] | None:
+    """Cell and size of a family to be visited once more, to see by how much visits differ; None if that is known.
+
+    No number of repetitions tells it, and it is not the same for cells that are measured differently (eager calls, say,
+    and replays of a graph). Of the sizes that were measured once, and long enough, the one that stands out most from
+    its neighbours: if visits differ much, it did by chance.
+    """
+    visits: dict[tuple[str, int], list[float]] = {}
+    pending = any(o.pending for o in family)
+    for observation in family:
+        for samples in list(observation.samples.values())[:1]:
+            if len(samples.repeats) >= LONG:
+                visits.setdefault((observation.cell, observation.size), []).append(median(samples.repeats))
+    if pending or sum(len(medians) > 1 for medians in visits.values()) >= SIZES_AGAIN:
+        return None
+    found = []
+    for cell in {cell for cell, _ in visits}:
+        known = sorted((size, medians) for (name, size), medians in visits.items() if name == cell)
+        for low, (size, medians), high in zip(known, known[1:], known[2:], strict=False):
+            if len(medians) == 1:
+                ends = min(medians[0] - low[1][0], medians[0] - high[1][0], key=abs)
+                found.append((abs(ends), cell, size))
+    return max(found, key=lambda item: (item[0], -item[2], item[1]))[1:] if found else None

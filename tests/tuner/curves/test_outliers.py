@@ -40,7 +40,7 @@ def test_odds_are_those_of_all_evidence_with_the_point_as_an_outlier(
     values: list[float], place: int, away: float
 ) -> None:
     """What is computed from one inverse a shape equals the evidence of the points widened, against that of those as
-    they are or of the point with a level of its own, which one size in a hundred has.
+    they are or of the point with a level of its own, as one octave in two hundred has; sizes are an octave apart here.
     """
     values[place % len(values)] += away
     points = points_of({1024 << step: value for step, value in enumerate(values)})
@@ -50,7 +50,7 @@ def test_odds_are_those_of_all_evidence_with_the_point_as_an_outlier(
         unit = unit_of(points.values)
         other = widened([points], 0, suspect.place)[0]
         without, whole = evidence(other, unit), evidence(points, unit)
-        odds = without - np.logaddexp(whole, without + math.log(0.01)) - float(points.trust[suspect.place])
+        odds = without - np.logaddexp(whole, without + math.log(0.005)) - float(points.trust[suspect.place])
         assert suspect.odds == pytest.approx(odds, abs=1e-5)
         assert 0 <= suspect.share <= 1
         assert points.suspects[suspect.place]
@@ -91,7 +91,7 @@ def test_two_samples_that_agree_are_an_island_rather_than_two_outliers(repeats: 
 
 
 def test_what_was_put_down_to_an_outlier_may_be_true() -> None:
-    """A sample taken for an outlier keeps a quarter of belief (3 % of pairs are outliers, 1 % of sizes islands), under
+    """A sample taken for an outlier keeps a seventh of belief (3 % of pairs are outliers, 0.5 % of octaves islands), by
     which the curve goes through it; calm points and believed ones have no such doubt.
     """
     curve = points_of({64 << step: 0.6 if step == 7 else 0.0 for step in range(16)})
@@ -100,7 +100,7 @@ def test_what_was_put_down_to_an_outlier_may_be_true() -> None:
     cleaned = model.without_outliers([curve])
     acquitted = model.acquitted(cleaned, [curve], 0, x)
     assert acquitted is not None
-    assert acquitted.share == pytest.approx(0.25, abs=0.05)
+    assert acquitted.share == pytest.approx(1 / 7, abs=0.03)
     assert acquitted.x == x[0]
     assert acquitted.curve.mean[0] > 0.4
     assert model.acquitted([curve], [curve], 0, x) is None

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from itertools import pairwise
 
 import numpy as np
 
 from ccl_dispatch.tuner.curves import PointSamples
+from ccl_dispatch.tuner.curves.visits import SIZES_AGAIN
 from ccl_dispatch.tuner.search import Budget, Observation, RegretSampler, SearchSpace, Visit
 from ccl_dispatch.tuner.sizes import size_grid
 
@@ -65,3 +67,34 @@ def test_a_size_where_the_candidate_is_wrong_is_asked_for_once() -> None:
     wrongs = [o.size for o in found if o.excluded]
     assert wrongs
     assert len(wrongs) == len(set(wrongs))
+
+
+def _real(scatter: float, **budget: float) -> list[Observation]:
+    """A sweep on a machine: visits of at least thirty repetitions whose values are off by `scatter` of their own."""
+    sampler = RegretSampler(SearchSpace({"a": SIZES}), ["fast"], threshold=0.03, budget=Budget(**budget))  # type: ignore[arg-type]
+    found: list[Observation] = []
+    while (proposal := sampler.judge(found).proposal) is not None and len(found) < 120:
+        rng = np.random.default_rng(len(found))
+        repeats = max(30, proposal.repeats)
+        lead = 0.1 if proposal.size > 1 << 14 else -0.3
+        values = rng.normal(lead + rng.normal(0, scatter), 0.02, repeats)
+        samples = PointSamples(tuple(values.tolist()), (lead,))
+        found = [
+            *found,
+            Observation("a", proposal.size, {"fast": samples}, Visit(1e-3, repeats, 1e-4, 2, 2 * repeats + 6)),
+        ]
+    return found
+
+
+def test_some_sizes_are_visited_again_to_see_what_visits_differ_by() -> None:
+    """Three of a cell, once it was looked at: no number of repetitions tells. Where visits differ more are needed."""
+    counts = Counter(o.size for o in _real(0.0, regret=0.01))
+    assert sum(count > 1 for count in counts.values()) >= SIZES_AGAIN
+    assert len(counts) + SIZES_AGAIN + 3 >= counts.total()
+    assert Counter(o.size for o in _real(0.1, regret=0.01)).total() > counts.total()
+
+
+def test_a_small_budget_is_not_spent_on_what_visits_differ_by() -> None:
+    """A second visit that takes more than a tenth of what is left is not worth it."""
+    counts = Counter(o.size for o in _real(0.0, executions=500))
+    assert max(counts.values()) == 1 or sum(count > 1 for count in counts.values()) < SIZES_AGAIN
