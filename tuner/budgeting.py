@@ -31,6 +31,8 @@ def make_sampler(plan: Plan, *, alone: bool = True) -> RegretSampler:
         ),
         repeats=(plan.settings.rule.min_samples, plan.settings.rule.max_samples),
         warm_up=not alone or _always_warms_up(plan),
+        # Virtual visits don't differ; nodes that share a study have points in common, which tell.
+        visits_again=alone and config.replay is None,
     )
 
 

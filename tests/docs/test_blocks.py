@@ -3,8 +3,8 @@ a block can't be.
 
 Every page has a folder of its own, which holds what a reader has who came from the README: `my-cluster.yaml`, a small
 config, measured twice by this machine just now, for all pages together (`runs/my-cluster`, `later.journal`); and in
-`runs/cpu` and `runs/h100x2` what was once measured elsewhere (`tables/examples`, `docs/records`), so that what is
-quoted about it can be compared to the letter.
+`runs/cpu`, `runs/h100x2` and `runs/h200x2` what was once measured elsewhere (`tables/examples`, `docs/records`), so
+that what is quoted about it can be compared to the letter.
 """
 
 from __future__ import annotations
@@ -54,7 +54,8 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with open(f"{folder}.lock", "w", encoding="utf-8") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (folder / "ready").exists():
-            shutil.copytree(ROOT / "docs" / "records" / "h100x2", folder / "runs" / "h100x2")
+            for record in ("h100x2", "h200x2"):
+                shutil.copytree(ROOT / "docs" / "records" / record, folder / "runs" / record)
             (folder / "runs" / "cpu").mkdir()
             for kind, name in ((".yaml", "table.yaml"), (".journal", "study.journal"), (".later.csv", "later.csv")):
                 shutil.copyfile(EXAMPLE.with_suffix(kind), folder / "runs" / "cpu" / name)

@@ -167,7 +167,10 @@ def _other_sweep() -> str:
 
 
 def _nothing_measured() -> str:
-    return _cli("sweep", _recorded_journal(), "--storage", "study.journal", "--out", "table.yaml", "--quiet")
+    words = "sweep", _recorded_journal(), "--storage", "study.journal", "--out", "table.yaml", "--quiet"
+    # A record of an older search may lack what today's asks for.
+    _cli(*words)
+    return _cli(*words)
 
 
 def _in_use() -> str:

@@ -46,13 +46,14 @@ def test_the_known_failures_are_excluded_with_their_reasons() -> None:
         assert any(words in detail for detail in details), words
 
 
-def test_the_table_of_two_gpus_is_that_of_its_study() -> None:
+@pytest.mark.parametrize(("record", "points"), [("h100x2", 28), ("h200x2", 54)])
+def test_the_table_of_two_gpus_is_that_of_its_study(record: str, points: int) -> None:
     """The table is whole and measured; its study, which is still read, has its points, cells and platform."""
-    table = load_table(RECORDS / "h100x2" / "table.yaml")
-    with open_storage(str(RECORDS / "h100x2" / "study.journal"), write=False) as storage:
+    table = load_table(RECORDS / record / "table.yaml")
+    with open_storage(str(RECORDS / record / "study.journal"), write=False) as storage:
         study = SweepStudy.load(storage, None)
         results = study.results()
     assert table.provenance == "measured"
-    assert len(results) == 28
+    assert len(results) == points
     assert {result.cell for result in results} == {cell.cell for cell in table.cells}
     assert study.meta.platform == table.platform

@@ -100,6 +100,7 @@ class RegretSampler(PointSampler):
         repeats: the least and the most repetitions of a visit.
         warm_up: whether every visit needs a warm-up, or only long ones and all until first calls have shown to be like
             the others.
+        visits_again: whether a few sizes are visited again to see by how much visits differ.
     """
 
     def __init__(
@@ -112,6 +113,7 @@ class RegretSampler(PointSampler):
         budget: Budget | None = None,
         repeats: tuple[int, int] = (1, 400),
         warm_up: bool = True,
+        visits_again: bool = False,
     ) -> None:
         super().__init__(space)
         self._candidates = tuple(candidates)
@@ -119,6 +121,7 @@ class RegretSampler(PointSampler):
         self._confidence = confidence
         self._budget = budget or Budget()
         self._always_warm_up = warm_up
+        self._visits_again = visits_again
         low, high = repeats
         self._choices = np.array([n for n in _CHOICES if low < n < high] + sorted({low, high}))
         self._choices.sort()
@@ -132,6 +135,7 @@ class RegretSampler(PointSampler):
         visits = None if executions is None else self._visits(executions) / len(self._grids)
         self._looks = first_looks(space, self._grids, visits, hurried=not self._budget.is_empty)
         self._looks_left = self._looks
+        self._first_look = frozenset(self._looks)
         self._noise: tuple[int, Mapping[str, Noise]] = (-1, {})
         self._states: dict[str, tuple[object, _CellState]] = {}
         self._family_known: dict[int, tuple[object, list[_CellState]]] = {}
@@ -185,7 +189,7 @@ class RegretSampler(PointSampler):
             exhausted = "seconds"
         if exhausted:
             return Outlook(None, regret, exhausted=exhausted)
-        if self._always_warm_up and (again := self._visit_again(known.families, states, left, seconds)) is not None:
+        if self._visits_again and (again := self._visit_again(known.families, states, left, seconds)) is not None:
             # A look like the first ones: before it nobody knows how far any of them is to be trusted.
             return Outlook(again, math.inf, 1)
         if regret < enough:
@@ -208,7 +212,7 @@ class RegretSampler(PointSampler):
         row = min(int(np.searchsorted(self._choices, LONG)), len(self._choices) - 1)
         of_cell = {state.view.grid.name: state for state in states}
         for done, waiting in families:
-            point = None if waiting else visit_again(done)
+            point = visit_again(self._first_look, [*done, *waiting])
             if point is None:
                 continue
             state = of_cell[point[0]]

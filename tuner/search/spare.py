@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from itertools import pairwise
 from operator import itemgetter
@@ -81,26 +82,27 @@ def look_again(views: Sequence[CellView], least: float) -> tuple[str, int] | Non
     return grid.name, grid.sizes[place]
 
 
-def visit_again(family: Sequence[Observation]) -> tuple[str, int] | None:
+def visit_again(looks: Collection[tuple[str, int]], family: Sequence[Observation]) -> tuple[str, int] | None:
     """Cell and size of a family to be visited once more, to see by how much visits differ; None if that is known.
 
     No number of repetitions tells it, and it is not the same for cells that are measured differently (eager calls, say,
-    and replays of a graph). Of the sizes that were measured once, and long enough, the one that stands out most from
-    its neighbours: if visits differ much, it did by chance.
+    and replays of a graph). Of the sizes that the first look measured long enough those that stand out most from their
+    neighbours: if visits differ much, they did by chance. Which ones does not depend on what was measured since, so
+    that several processes ask for the same.
+
+    Args:
+        looks: cells and sizes of the first look, which is over.
+        family: visits that are done, and under way.
     """
-    visits: dict[tuple[str, int], list[float]] = {}
-    pending = any(o.pending for o in family)
-    for observation in family:
-        for samples in list(observation.samples.values())[:1]:
-            if len(samples.repeats) >= LONG:
-                visits.setdefault((observation.cell, observation.size), []).append(median(samples.repeats))
-    if pending or sum(len(medians) > 1 for medians in visits.values()) >= SIZES_AGAIN:
-        return None
+    firsts: dict[str, dict[int, float]] = {}
+    counts = Counter((o.cell, o.size) for o in family)
+    for o in family:
+        samples = next(iter(o.samples.values()), None)
+        if samples is not None and len(samples.repeats) >= LONG and (o.cell, o.size) in looks:
+            firsts.setdefault(o.cell, {}).setdefault(o.size, median(samples.repeats))
     found = []
-    for cell in {cell for cell, _ in visits}:
-        known = sorted((size, medians) for (name, size), medians in visits.items() if name == cell)
-        for low, (size, medians), high in zip(known, known[1:], known[2:], strict=False):
-            if len(medians) == 1:
-                ends = min(medians[0] - low[1][0], medians[0] - high[1][0], key=abs)
-                found.append((abs(ends), cell, size))
-    return max(found, key=lambda item: (item[0], -item[2], item[1]))[1:] if found else None
+    for cell, medians in firsts.items():
+        known = sorted(medians.items())
+        for (_, below), (size, value), (_, above) in zip(known, known[1:], known[2:], strict=False):
+            found.append((-min(abs(value - below), abs(value - above)), cell, size))
+    return next(((cell, size) for _, cell, size in sorted(found)[:SIZES_AGAIN] if counts[cell, size] == 1), None)

@@ -71,7 +71,8 @@ def test_a_size_where_the_candidate_is_wrong_is_asked_for_once() -> None:
 
 def _real(scatter: float, **budget: float) -> list[Observation]:
     """A sweep on a machine: visits of at least thirty repetitions whose values are off by `scatter` of their own."""
-    sampler = RegretSampler(SearchSpace({"a": SIZES}), ["fast"], threshold=0.03, budget=Budget(**budget))  # type: ignore[arg-type]
+    limits = Budget(**budget)  # type: ignore[arg-type]
+    sampler = RegretSampler(SearchSpace({"a": SIZES}), ["fast"], threshold=0.03, budget=limits, visits_again=True)
     found: list[Observation] = []
     while (proposal := sampler.judge(found).proposal) is not None and len(found) < 120:
         rng = np.random.default_rng(len(found))
