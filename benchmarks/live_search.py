@@ -9,7 +9,7 @@ exhaustive scan's; then the dense scan once more. What is run to check outputs a
 
 Truth is the median latency of both dense scans at each size. A method's regret is the mean of T(chosen)/T(best) - 1
 over the dense sizes, by this truth. How far truth itself can be trusted is printed as what one dense scan's choices
-lose by the other's figures. Scans decide by the sign of the median log-ratio, between two sizes by interpolation.
+lose by the other's figures. Scans decide by which median is less, and between two sizes by interpolated log-ratios.
 
 Nothing is asked of the figures: they say what this machine shows. Replays are refused: `tuning_cost.py` is for them.
 The default config is `configs/cpu.yaml`, on whose noise see docs/benchmarks.md.
@@ -33,6 +33,7 @@ from typing import NamedTuple
 import numpy as np
 import optuna
 from harness import machine
+from tuning.rivals import evenly
 
 from ccl_dispatch.runtime.errors import CclDispatchError, UsageError
 from ccl_dispatch.runtime.table import Table
@@ -88,7 +89,6 @@ class Kept:
     """The workers that all sweeps share: leaving a sweep ends nothing."""
 
     def __init__(self, measurer: Measurer) -> None:
-        self.measurer = measurer
         self.measure = measurer.measure
         self._numbers = itertools.count(1 << 20)
 
@@ -197,7 +197,7 @@ def _round(
     costs: dict[str, int] = {}
     grids: list[tuple[str, Mapping[str, Sequence[int]], int]] = [(EXHAUSTIVE, sizes, EXHAUSTIVE_SAMPLES)]
     grids += [
-        (f"even grid {count} x {samples}", {name: _even(*ends, count) for name, ends in ranges.items()}, samples)
+        (f"even grid {count} x {samples}", {name: evenly(*ends, count) for name, ends in ranges.items()}, samples)
         for count, samples in GRIDS
     ]
     for method, wanted, samples in grids:
@@ -221,11 +221,6 @@ def _round(
         summary = outcome.summary()
         spent = sum(summary["executions"].values())
         yield method, outcome.table, spent, summary["collective_seconds"], outcome.worker_seconds
-
-
-def _even(low: int, high: int, count: int) -> list[int]:
-    first, last = -(-low // 16) * 16, high // 16 * 16
-    return sorted({min(max(round(size / 16) * 16, first), last) for size in np.geomspace(low, high, count).tolist()})
 
 
 def _medians(plan: Plan, name: str, results: Sequence[PointResult]) -> Curve:

@@ -16,8 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ccl_dispatch.runtime.vocabulary import Cell
-from ccl_dispatch.tuner.curves.noise import deviation_of
-from ccl_dispatch.tuner.curves.visits import LEAST_SCATTER
+from ccl_dispatch.tuner.curves.noise import LEAST_SCATTER, deviation_of
 from ccl_dispatch.tuner.samples import PointResult
 from ccl_dispatch.tuner.statistics import correlation_time
 

@@ -67,8 +67,12 @@ def exhaustive(landscape: Landscape, rng: np.random.Generator) -> list[Visit]:
 
 def even_sizes(landscape: Landscape, count: int) -> list[int]:
     """`count` sizes (fewer where multiples of 16 fall together), evenly spread in log size, both ends included."""
-    spread = np.geomspace(landscape.low, landscape.high, count)
-    return sorted({_aligned(landscape, size) for size in spread})
+    return evenly(landscape.low, landscape.high, count)
+
+
+def evenly(low: int, high: int, count: int) -> list[int]:
+    """`even_sizes` from `low` to `high`."""
+    return sorted({_aligned_within(low, high, size) for size in np.geomspace(low, high, count)})
 
 
 def even_by_executions(landscape: Landscape, rng: np.random.Generator, pairs: int, budget: float) -> list[Visit]:
@@ -231,5 +235,9 @@ def fitted(landscape: Landscape, visits: Sequence[Visit]) -> Table:
 
 def _aligned(landscape: Landscape, size: float) -> int:
     """The nearest multiple of 16 bytes within the landscape, as sweeps have them."""
-    first, last = -(-landscape.low // 16) * 16, landscape.high // 16 * 16
+    return _aligned_within(landscape.low, landscape.high, size)
+
+
+def _aligned_within(low: int, high: int, size: float) -> int:
+    first, last = -(-low // 16) * 16, high // 16 * 16
     return int(min(max(round(float(size) / 16) * 16, first), last))

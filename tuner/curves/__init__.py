@@ -2,16 +2,9 @@
 
 from ccl_dispatch.tuner.curves.doubt import Doubt
 from ccl_dispatch.tuner.curves.model import Acquittal, CurveModel, Posterior
-from ccl_dispatch.tuner.curves.noise import (
-    FirstCalls,
-    Noise,
-    PointSamples,
-    Summary,
-    learn_noise,
-    summarise,
-    with_visits,
-)
+from ccl_dispatch.tuner.curves.noise import FirstCalls, Noise, PointSamples, Summary, learn_noise, summarise
 from ccl_dispatch.tuner.curves.value import expected_loss, value_of_measuring
+from ccl_dispatch.tuner.curves.visits import with_visits
 
 __all__ = [
     "Acquittal",

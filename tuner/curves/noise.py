@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ccl_dispatch.tuner.curves.visits import LEAST_SCATTER, visit_ratio
 from ccl_dispatch.tuner.statistics import correlation_time
 
 Array = NDArray[np.float64]
@@ -33,6 +32,8 @@ _POOLED_SAMPLES = 8
 OUTLIER_SHARE = 0.03
 OUTLIER_SCALE = 1.0
 _EM_ROUNDS = 4
+#: What visits differ by at least, one standard deviation in log units: memory placement and clocks make 0.3 %.
+LEAST_SCATTER = 0.003
 # First calls are used like any other while their log-ratios cannot be told from those after them: a shift below two
 # standard errors or a third of the scale, and a scatter of at most 1.6 times the others' (a factor 2.5 in variance).
 _SHIFT_ERRORS = 2.0
@@ -99,10 +100,9 @@ class Noise:
     first: FirstCalls = FirstCalls(usable=False)
     visit: float = 0.0
 
-    @property
-    def visit_variance(self) -> float:
-        """What a visit's value is off by, however many repetitions it has."""
-        return LEAST_SCATTER**2 + (self.visit * self.scale) ** 2
+    def visit_variance(self, scale: float) -> float:
+        """What a visit's value is off by, however many repetitions it has, where these scatter by `scale`."""
+        return LEAST_SCATTER**2 + (self.visit * scale) ** 2
 
 
 class Summary(NamedTuple):
@@ -116,11 +116,6 @@ class Summary(NamedTuple):
     value: float
     variance: float
     trust: float
-
-
-def with_visits(noise: Noise, cells: Iterable[Mapping[int, PointSamples]]) -> Noise:
-    """The noise with what visits of these cells differ by, which is not the same for all cells of a study."""
-    return replace(noise, visit=visit_ratio(cells))
 
 
 def learn_noise(cells: Iterable[Mapping[int, PointSamples]]) -> Noise:
@@ -228,7 +223,7 @@ def summarise(point: PointSamples, noise: Noise) -> Summary:
     # Samples that may or may not be outliers leave the location open between the two readings.
     doubt = float((share * (1 - share) * (values - middle) ** 2).sum()) / count**2
     variance = correlation_time(point.repeats) / float(precision.sum()) + doubt
-    variance += (LEAST_SCATTER**2 + (noise.visit * scale) ** 2) / len(point.lengths)
+    variance += noise.visit_variance(scale) / len(point.lengths)
     return Summary(middle, variance, _trust(values, scale))
 
 

@@ -56,11 +56,10 @@ def most_credible(points: Points, without: Points) -> Suspect | None:
 
     Each is asked about on its own, with the others as they are there.
     """
-    found = []
-    for place in np.flatnonzero(without.variances > points.variances).tolist():
-        variances, trust = without.variances.copy(), without.trust.copy()
-        variances[place], trust[place] = points.variances[place], points.trust[place]
-        found.append(_most_likely(replace(without, variances=variances, trust=trust), np.array([place])))
+    found = [
+        _most_likely(believed(without, points, place), np.array([place]))
+        for place in np.flatnonzero(without.variances > points.variances).tolist()
+    ]
     return min((suspect for suspect in found if suspect), key=lambda suspect: suspect.odds, default=None)
 
 
@@ -92,9 +91,9 @@ def _most_likely(points: Points, places: NDArray[np.intp]) -> Suspect | None:
 
 def believed(without: Points, points: Points, place: int) -> Points:
     """The points `without` outliers, one of them taken as it was measured."""
-    variances = without.variances.copy()
-    variances[place] = points.variances[place]
-    return replace(without, variances=variances)
+    variances, trust = without.variances.copy(), without.trust.copy()
+    variances[place], trust[place] = points.variances[place], points.trust[place]
+    return replace(without, variances=variances, trust=trust)
 
 
 def widened(cells: Sequence[Points], cell: int, place: int) -> list[Points]:

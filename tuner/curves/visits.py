@@ -9,24 +9,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from statistics import NormalDist, median
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    from ccl_dispatch.tuner.curves.noise import PointSamples
+from ccl_dispatch.tuner.curves.noise import LEAST_SCATTER, Noise, PointSamples, deviation_of
 
-#: What visits differ by at least, one standard deviation in log units: memory placement and clocks make 0.3 %.
-LEAST_SCATTER = 0.003
 #: Shorter visits say too little of themselves for what lies between them to be told from how they scatter.
 LONG = 16
 #: So many sizes of curves that are measured alike tell by being visited again what visits differ by; from fewer nothing
 #: is concluded. The middle one of three is not moved by one that was disturbed.
 SIZES_AGAIN = 3
-# 1.4826 makes the median absolute deviation estimate a normal's standard deviation.
-_MAD_SCALE = 1.4826
+
+
+def with_visits(noise: Noise, cells: Iterable[Mapping[int, PointSamples]]) -> Noise:
+    """The noise with what visits of these cells differ by, which is not the same for all cells of a study."""
+    return replace(noise, visit=visit_ratio(cells))
 
 
 def visit_ratio(cells: Iterable[Mapping[int, PointSamples]]) -> float:
@@ -60,24 +60,19 @@ def slack(points: Iterable[PointSamples], ratio: float, scale: float, confidence
         return 0.0
     variances, visits = [], 0
     for point in points:
-        variances.append(len(point.lengths) * _scatter(point.repeats, scale) ** 2)
+        own = _scatter(np.asarray(point.repeats)) if len(point.repeats) >= LONG else scale
+        variances.append(len(point.lengths) * own**2)
         visits += len(point.lengths)
     return NormalDist().inv_cdf(confidence) * ratio * math.sqrt(math.fsum(sorted(variances))) / visits
 
 
-def _scatter(values: Sequence[float], scale: float) -> float:
-    if len(values) < LONG:
-        return scale
-    middle = np.median(values)
-    return _MAD_SCALE * float(np.median(np.abs(np.asarray(values) - middle)))
+def _scatter(values: NDArray[np.float64]) -> float:
+    return deviation_of(values - np.median(values))
 
 
 def _ratio_of(visits: Sequence[NDArray[np.float64]]) -> float:
     medians = [float(np.median(visit)) for visit in visits]
-    within = [
-        (_MAD_SCALE * float(np.median(np.abs(visit - own)))) ** 2 for visit, own in zip(visits, medians, strict=True)
-    ]
-    scale = math.fsum(sorted(within)) / len(within)
+    scale = math.fsum(sorted(_scatter(visit) ** 2 for visit in visits)) / len(visits)
     # The middle one of several such variances is taken, and the median of chi-squared lies that far below its mean
     # (E. Wilson and M. Hilferty, The distribution of chi-square, PNAS 17, 1931): of two visits at less than half.
     below = (1 - 2 / (9 * (len(visits) - 1))) ** 3

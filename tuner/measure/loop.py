@@ -70,17 +70,13 @@ def time_point(
     while decision > 0:
         seconds: list[float] = []
         for _ in range(lead_in):
-            _lead_in(team, {name: backends[name] for name in order.sample(settling, len(settling))}, timings)
+            for name in order.sample(settling, len(settling)):
+                _region(team, name, backends[name], 1, timings)
         lead_in = _LEAD_IN
         for _ in range(decision):
             spent = dict.fromkeys(names, 0.0)
             for name in order.sample(names, len(names)):
-                team.enter(name)
-                before = team.clock()
-                spent[name] = backends[name].region(team, runs[name])
-                timings.busy += team.clock() - before
-                timings.executions[name] += backends[name].executions(runs[name])
-                team.enter("")
+                spent[name] = _region(team, name, backends[name], runs[name], timings)
             seconds += [spent[name] / timings.calls[name] for name in names]
         decision = team.decide(
             seconds, lambda rows: _judge(rows, names, timings, goal, team.clock() - began, led_in=bool(settling))
@@ -89,15 +85,15 @@ def time_point(
     return timings
 
 
-def _lead_in(team: Team, backends: Mapping[str, Invocation], timings: Timings) -> None:
-    """Run `backends` once each, untimed."""
+def _region(team: Team, name: str, backend: Invocation, runs: int, timings: Timings) -> float:
+    """One region of a backend, counted; its seconds."""
+    team.enter(name)
     before = team.clock()
-    for name, backend in backends.items():
-        team.enter(name)
-        backend.region(team, 1)
-        timings.executions[name] += backend.executions(1)
-        team.enter("")
+    seconds = backend.region(team, runs)
     timings.busy += team.clock() - before
+    timings.executions[name] += backend.executions(runs)
+    team.enter("")
+    return seconds
 
 
 def _judge(

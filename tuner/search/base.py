@@ -139,15 +139,17 @@ def joined_samples(observations: Iterable[Observation], candidate: str) -> dict[
     return joined
 
 
+def samples_by_cell(observations: Iterable[Observation], candidate: str) -> dict[str, dict[int, PointSamples]]:
+    """The same by cell, and in it by size."""
+    cells: dict[str, dict[int, PointSamples]] = {}
+    for (cell, size), samples in joined_samples(observations, candidate).items():
+        cells.setdefault(cell, {})[size] = samples
+    return cells
+
+
 def study_noise(observations: Sequence[Observation], candidates: Iterable[str]) -> dict[str, Noise]:
     """Per candidate the noise that these points of all cells show."""
-    noises = {}
-    for name in candidates:
-        cells: dict[str, dict[int, PointSamples]] = {}
-        for (cell, size), samples in joined_samples(observations, name).items():
-            cells.setdefault(cell, {})[size] = samples
-        noises[name] = learn_noise(cells.values())
-    return noises
+    return {name: learn_noise(samples_by_cell(observations, name).values()) for name in candidates}
 
 
 class Proposal(NamedTuple):

@@ -25,7 +25,7 @@ from ccl_dispatch.tuner.curves import (
 from ccl_dispatch.tuner.curves.points import Points
 from ccl_dispatch.tuner.curves.value import loss_of
 from ccl_dispatch.tuner.curves.visits import SIZES_AGAIN
-from ccl_dispatch.tuner.search.base import Observation, joined_samples
+from ccl_dispatch.tuner.search.base import Observation, joined_samples, samples_by_cell
 from ccl_dispatch.tuner.search.costs import LONG_VISIT
 
 Array = NDArray[np.float64]
@@ -178,13 +178,7 @@ class Family:
         if len(again) < SIZES_AGAIN:
             return noise
         twice = [o for o in finished if (o.cell, o.size) in again]
-        found = {}
-        for name, own in noise.items():
-            cells: dict[str, dict[int, PointSamples]] = {}
-            for (cell, size), samples in joined_samples(twice, name).items():
-                cells.setdefault(cell, {})[size] = samples
-            found[name] = with_visits(own, cells.values())
-        return found
+        return {name: with_visits(own, samples_by_cell(twice, name).values()) for name, own in noise.items()}
 
     def _learn(self, finished: Sequence[Observation]) -> dict[str, CurveModel]:
         """The models as of the last checkpoint: a function of the trials, whoever asks and however often."""
@@ -245,7 +239,8 @@ class Family:
             weights = np.where(forbidden[name], 0.0, grid.weights)
             first = self._noise[name].first.usable & (warm_up | (self._choices >= LONG_VISIT))
             samples = self._choices + first
-            variances = self._noise[name].scale ** 2 / samples + self._noise[name].visit_variance
+            scale = self._noise[name].scale
+            variances = scale**2 / samples + self._noise[name].visit_variance(scale)
             own = 0.0
             for share, curve in beliefs:
                 covariance = curve.covariance
