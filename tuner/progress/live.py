@@ -158,13 +158,16 @@ class _Scene:
         """Nothing is measured any more."""
         self.now = None
         self.state = "writing the table"
-        self._left = f", {outlook.regret:.2%} may be left to win" if math.isfinite(outlook.regret) else ""
+        self._left = f", measuring more may win {outlook.regret:.2%}" if math.isfinite(outlook.regret) else ""
 
     def ended(self, outcome: SweepOutcome | None, problem: BaseException | None) -> None:
         """It is over."""
         self.now = None
         if outcome is not None:
-            spent = {"regret": "as little is left to win as was wanted", "searched": "nothing is worth measuring"}
+            spent = {
+                "regret": "measuring more may win as little as was wanted",
+                "searched": "nothing is worth measuring",
+            }
             why = spent.get(outcome.stopped_by, f"the budget of {outcome.stopped_by} is spent")
             self.state = f"done: {why}{self._left}"
         else:

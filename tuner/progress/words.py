@@ -38,7 +38,7 @@ def how_far(pace: Pace, seconds: float) -> list[str]:
             parts.append(f"about {clock(left.about)} for the rest of it")
     elif math.isfinite(pace.regret):
         wanted = f" (wanted {pace.wanted:.2%})" if pace.wanted else ""
-        parts.append(f"{pace.regret:.2%} may be left to win{wanted}")
+        parts.append(f"measuring more may win {pace.regret:.2%}{wanted}")
         if left.about is not None:
             parts.append(f"about {clock(left.about)} left at this pace")
         elif left.halving is not None:

@@ -121,9 +121,27 @@ class SweepStudy:
         """
         noted = self.study.user_attrs.get(ENDED)
         if noted is not None:
-            return not noted
+            # Older studies have the word alone.
+            return not (noted["word"] if isinstance(noted, dict) else noted)
         trials = self.trials()
         return any(BEAT in trial.user_attrs for trial in trials) and math.isinf(table_before(trials))
+
+    def ended(self, budget: Mapping[str, Any]) -> str | None:
+        """The word for what ended a search that is alone; None where that is not known, or not so any more.
+
+        With more budget, or with samples that came to the study since, it goes on.
+        """
+        noted = self.study.user_attrs.get(ENDED)
+        if not isinstance(noted, dict) or noted["budget"] != dict(budget) or noted["trials"] != self._sampled():
+            return None
+        return noted["word"] or None
+
+    def note_end(self, word: str, budget: Mapping[str, Any]) -> None:
+        """Keep the word for what ended a search that is alone; an empty one while it goes on."""
+        self.study.set_user_attr(ENDED, {"word": word, "budget": dict(budget), "trials": self._sampled()})
+
+    def _sampled(self) -> int:
+        return sum(RESULT in trial.user_attrs for trial in self.trials())
 
     def running(self) -> list[FrozenTrial]:
         """Those that are not finished."""

@@ -154,7 +154,7 @@ class StudyWorker:
         """Let a study that is ours alone say what ended its search, empty while it goes on; a shared one has trials."""
         if word != self._noted:
             with self._writing():
-                self._study.study.set_user_attr(ENDED, word)
+                self._study.note_end(word, self._budget)
             self._noted = word
 
     def _end_before(self, mine: FrozenTrial) -> FrozenTrial | None:

@@ -48,7 +48,7 @@ def test_a_row_shows_bands_marks_and_doubt(tmp_path: Path) -> None:
     assert "#d55e00" in styles[0]
     assert "#8a8a8a" in next(style for style in reversed(styles) if "#" in style and "black on #f0" not in style)
     assert "now:  bfloat16 ws2 at 1 MiB, since 12:00:00" in _plain(lines)
-    assert "1.23% may be left to win" in lines[1].plain
+    assert "measuring more may win 1.23%" in lines[1].plain
 
 
 def test_without_colours_there_are_letters(tmp_path: Path) -> None:

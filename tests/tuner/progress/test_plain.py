@@ -31,7 +31,7 @@ def test_a_line_names_cell_size_finding_and_time_left(tmp_path: Path) -> None:
     )
     progress.measured(RESULT, VERDICTS, Outlook(None, 0.0123))
     last = stream.getvalue().splitlines()[-1]
-    assert "1.23% may be left to win (wanted 1.00%), time left not known, at most" in last
+    assert "measuring more may win 1.23% (wanted 1.00%), time left not known, at most" in last
 
 
 def test_an_excluded_candidate_is_told(tmp_path: Path) -> None:
