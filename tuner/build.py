@@ -8,6 +8,7 @@ from typing import Any
 
 from ccl_dispatch.runtime.errors import StorageError
 from ccl_dispatch.runtime.table import Table
+from ccl_dispatch.tuner.disturbed import disturbed_evidence
 from ccl_dispatch.tuner.emit import seal
 from ccl_dispatch.tuner.faults import fault_evidence
 from ccl_dispatch.tuner.fit import fit_cells
@@ -74,4 +75,5 @@ def evidence_of(meta: StudyMeta, results: Sequence[PointResult]) -> Mapping[str,
         evidence["nodes"] = dict(sorted(nodes.items()))
     if times:
         evidence |= {"measured_from": times[0], "measured_to": times[-1]}
-    return evidence | fault_evidence(results) | slow_rank_evidence(results) | dict(meta.source)
+    found = fault_evidence(results) | slow_rank_evidence(results) | disturbed_evidence(results)
+    return evidence | found | dict(meta.source)

@@ -64,7 +64,8 @@ class PointResult:
         measured_at: ISO 8601 time in UTC, empty when replayed.
         first_us: per backend the latency of the first warm-up call, of the slowest rank; not among `latencies_us`.
         condition: what the ranks' devices said before and after the repetitions: `clock_mhz` and `temperature_c` as
-            [lowest, highest], `throttle` in words, empty for none. What is unknown is left out.
+            [lowest, highest], `throttle` in words, empty for none; `others`, the share (0 to 1) of all processors that
+            other work used. What is unknown is left out.
         faults: what went wrong on the way, in the order of time.
         node: which of several nodes that share a study measured it; empty where there is one.
     """

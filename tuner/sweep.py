@@ -21,6 +21,7 @@ from ccl_dispatch.tuner.budgeting import make_sampler, no_room
 from ccl_dispatch.tuner.build import build_table, executions
 from ccl_dispatch.tuner.common import DEFAULT_COMMON, common_visits, still_to_do
 from ccl_dispatch.tuner.config_model import SweepConfig, config_digest
+from ccl_dispatch.tuner.disturbed import disturbed_in_words
 from ccl_dispatch.tuner.emit import write_table
 from ccl_dispatch.tuner.faults import count_faults
 from ccl_dispatch.tuner.files import remove_parts
@@ -77,6 +78,7 @@ class SweepOutcome:
             "provenance": self.table.provenance,
             "faults": count_faults(self.results),
             "slow_ranks": [item.text() for item in slow_ranks(self.results)],
+            "disturbed": disturbed_in_words(self.table),
             "table": str(self.path),
             "digest": self.table.digest,
         }
@@ -160,7 +162,11 @@ def run_sweep(
         if not known and not study.running() and outlook.exhausted:
             # Before workers are started for nothing.
             raise UsageError(no_room(plan, outlook.exhausted))
-        if outlook.proposal is not None or study.running():
+        ended = study.ended(asdict(config.budget)) if storage.exclusive else None
+        if ended is not None:
+            # Decided anew it might go on: starting the workers took a part of the seconds that is not spent now.
+            stopped_by = ended
+        elif outlook.proposal is not None or study.running():
             source.remember(known)
             source.start()
             ready = time.perf_counter()
@@ -169,8 +175,10 @@ def run_sweep(
                 _measure_common(plan, study, worker, source, spent, progress, outlook, common)
             stopped_by, outlook = _measure_all(plan, study, worker, decide, source, spent, progress)
             worker_seconds = time.perf_counter() - ready
-        elif study.goes_on():
-            _note_end(worker, decide)
+        else:
+            stopped_by = spent.budget(outlook, sampler.observations(study.study)) or stopped_by
+            if study.goes_on():
+                _note_end(worker, decide)
         progress.stopped(stopped_by, outlook)
         results = worker.results()
         if not results and stopped_by in ("executions", "seconds"):

@@ -22,6 +22,7 @@ from ranks import run_ranks
 from ccl_dispatch.runtime import switch
 from ccl_dispatch.runtime.errors import CclDispatchError
 from ccl_dispatch.runtime.find import find_table
+from ccl_dispatch.runtime.load import load_table
 from ccl_dispatch.runtime.probe import this_platform
 from ccl_dispatch.runtime.vocabulary import Cell
 from ccl_dispatch.tuner.cli import main
@@ -173,6 +174,12 @@ def _nothing_measured() -> str:
     return _cli(*words)
 
 
+def _others_used() -> str:
+    used = {"others_used": {"share": 0.41, "visits": 20, "of": 33}}
+    write_table(seal(load_table(EXAMPLE)._replace(evidence=used, digest="")), Path("busy.yaml"))
+    return _cli("show", "busy.yaml")
+
+
 def _in_use() -> str:
     with open_storage("study.journal", write=True):
         return _cli("sweep", _config("my-cluster.yaml"), "--storage", "study.journal")
@@ -220,6 +227,7 @@ MESSAGES: dict[str, Callable[[], str]] = {
     "Not enough memory": lambda: _cli("sweep", _config("large.yaml", sizes="sizes: {min: 1 KiB, max: 512 GiB}")),
     "The study is another sweep's": _other_sweep,
     "Nothing was measured": _nothing_measured,
+    "Others used the processors": _others_used,
     "The journal is in use": _in_use,
     "Several nodes and one file": _two_nodes,
     "There is no study": lambda: _cli("build", "--storage", "absent.journal", "--out", "table.yaml"),

@@ -10,6 +10,7 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -104,6 +105,37 @@ def test_a_budget_ends_the_sweep(tmp_path: Path, budget: str, word: str) -> None
     config = _config(tmp_path, "short", "rccl", "quickreduce", replay, f"budget: {{{budget}}}\n")
     _, summary = _swept(tmp_path, config)
     assert summary["stopped_by"] == word
+
+
+@pytest.mark.parametrize(("budget", "more"), [("seconds: 1.5", "seconds: 4"), ("executions: 500", "executions: 700")])
+def test_a_spent_budget_stays_spent(tmp_path: Path, budget: str, more: str) -> None:
+    """A sweep on this machine that its budget ended measures nothing when repeated: the same table, for the same
+    reason, and what to do is said. With a larger budget it goes on.
+    """
+    config = tmp_path / "spent.yaml"
+    config.write_text(f"name: spent\n{REAL}budget: {{{budget}}}\npolicy: {{min_gain: 0.9}}\n")
+    first, summary = _swept(tmp_path, str(config))
+    again = ccl_dispatch("sweep", str(config), "--summary", "again.json", folder=tmp_path)
+    repeated = json.loads((tmp_path / "again.json").read_text())
+    assert load_table(tmp_path / "runs/spent/table.yaml").digest == first.digest
+    assert (repeated["trials"], repeated["stopped_by"]) == (summary["trials"], budget.split(":", maxsplit=1)[0])
+    assert f"To go on raise `budget.{budget.split(':', maxsplit=1)[0]}`" in again.stdout
+    config.write_text(config.read_text().replace(budget, more))
+    assert _swept(tmp_path, str(config))[1]["trials"] > summary["trials"]
+
+
+def test_work_of_others_is_told(tmp_path: Path) -> None:
+    """What others use of the processors while a sweep measures is in its summary and in the table's evidence."""
+    (tmp_path / "beside.yaml").write_text(f"name: beside\n{REAL}budget: {{seconds: 6}}\npolicy: {{min_gain: 0.9}}\n")
+    # Ends by itself, should the test not get to it.
+    spin = "import time\nend = time.monotonic() + 60\nwhile time.monotonic() < end: pass"
+    with subprocess.Popen([sys.executable, "-c", spin]) as other:
+        table, summary = _swept(tmp_path, "beside.yaml")
+        other.kill()
+    assert summary["disturbed"]
+    assert table.evidence["others_used"]["share"] >= 0.05
+    shown = ccl_dispatch("show", "runs/beside/table.yaml", folder=tmp_path).stdout
+    assert "others used" in shown
 
 
 def test_what_a_budget_left_out_is_told(tmp_path: Path) -> None:

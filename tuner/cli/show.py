@@ -13,6 +13,7 @@ from ccl_dispatch.runtime.table import Band, CellTable, Table
 from ccl_dispatch.runtime.units import short_size
 from ccl_dispatch.tuner.cli.options import add_json, print_json
 from ccl_dispatch.tuner.cli.terminal import Line, columns, gain_text, is_coloured, span_text
+from ccl_dispatch.tuner.disturbed import disturbed_in_words
 from ccl_dispatch.tuner.faults import faults_of
 from ccl_dispatch.tuner.palette import terminal_colour
 from ccl_dispatch.tuner.ranks import slow_ranks_of
@@ -63,6 +64,8 @@ def overview(table: Table, *, width: int = 0, unicode: bool = True) -> Iterator[
 
 def _slow_lines(table: Table) -> Iterator[Line]:
     yield from (Line.of(f"a slow rank: {item.text()}", "yellow") for item in slow_ranks_of(table))
+    if disturbed := disturbed_in_words(table):
+        yield Line.of(disturbed, "yellow")
 
 
 def _cell_line(table: Table, cell: CellTable, label: str, width: int, between: str) -> Line:

@@ -14,6 +14,7 @@ import optuna
 import ccl_dispatch.configs
 from ccl_dispatch.runtime.document import nearest
 from ccl_dispatch.runtime.errors import MeasuringError, OutputError, UsageError
+from ccl_dispatch.runtime.table import Table
 from ccl_dispatch.tuner.cli.exit_codes import exit_code
 from ccl_dispatch.tuner.cli.options import print_json, write_json
 from ccl_dispatch.tuner.cli.places import check_writable, make_folder, no_empty_folders
@@ -36,6 +37,8 @@ EXAMPLE = "ccl-dispatch sweep configs/cpu.yaml --out table.yaml --summary summar
 DEFAULT_CONFIG = "cpu"
 # Where results go that nobody gave a place.
 OWN_FOLDER = Path("runs")
+# An estimate from here on is explained: less is what a sweep with little budget leaves.
+_MUCH_REGRET = 0.02
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -274,6 +277,20 @@ def _uncovered(outcome: SweepOutcome) -> str:
     )
 
 
+def _estimated(table: Table, estimate: float) -> str:
+    """The mean of the cells' estimates; where it is much, which cell has the most, and what may make it less."""
+    text = f"estimated regret: {estimate:.3%} (slower than the best backend by that at most, in about 9 of 10 cells)"
+    if estimate < _MUCH_REGRET:
+        return text
+    worst = max(table.cells, key=lambda cell: cell.regret_estimate or 0.0)
+    asked = f"at least {table.policy.min_gain:.0%} faster with {table.policy.confidence:.0%} confidence"
+    return (
+        f"{text}. The most is in {worst.cell.name}, {worst.regret_estimate or 0.0:.1%}: where no candidate is proven "
+        f"to be {asked} the table keeps {table.baseline}; a larger budget may prove it, a smaller `policy.min_gain` "
+        "asks less"
+    )
+
+
 def _lines(outcome: SweepOutcome, storage: str) -> list[str]:
     summary = outcome.summary()
     runs = ", ".join(f"{name} {count}" for name, count in summary["executions"].items())
@@ -289,12 +306,24 @@ def _lines(outcome: SweepOutcome, storage: str) -> list[str]:
         f"executions: {spent}; this run took {summary['wall_seconds']:.1f} s and ended because {ended}",
     ]
     if summary["regret_estimate"] is not None:
-        lines.append(f"estimated regret: {summary['regret_estimate']:.3%}")
+        lines.append(_estimated(outcome.table, summary["regret_estimate"]))
     if uncovered := _uncovered(outcome):
         lines.append(uncovered)
     if faults := faults_in_words(summary["faults"]):
         lines.append(f"{faults}; with the ranks' logs: ccl-dispatch show --details {shlex.quote(str(outcome.path))}")
     lines += [f"a slow rank: {text}" for text in summary["slow_ranks"]]
+    if summary["disturbed"]:
+        lines.append(f"{summary['disturbed']}. Sweep again when it is calm, with another --storage")
     if outcome.worker_seconds == 0:
-        lines.append(f"the study in {storage} was complete: nothing was measured now. To measure anew, move it away")
+        lines.append(f"the study in {storage} {_why_nothing_was_measured(outcome.stopped_by)}")
     return lines
+
+
+def _why_nothing_was_measured(stopped_by: str) -> str:
+    anew = "for another study of this config give --storage, such as later.journal"
+    if stopped_by in ("executions", "seconds"):
+        return (
+            f"had spent its budget before: nothing was measured now. To go on raise `budget.{stopped_by}` in the "
+            f"config; {anew}"
+        )
+    return f"was complete: nothing was measured now. {anew.capitalize()}"

@@ -17,9 +17,10 @@ from ccl_dispatch.runtime.vocabulary import Cell
 from ccl_dispatch.tuner.backends.base import Point
 from ccl_dispatch.tuner.curves import Doubt
 from ccl_dispatch.tuner.device.condition import joined_conditions
-from ccl_dispatch.tuner.launch.launcher import Launcher
+from ccl_dispatch.tuner.launch.launcher import Launcher, OwnRanks
 from ccl_dispatch.tuner.measure.fault import WorkerFault
 from ccl_dispatch.tuner.measure.messages import NOT_MADE_ELSEWHERE, MeasureSettings, PointRequest, RankReport
+from ccl_dispatch.tuner.measure.others import OTHERS, Watch
 from ccl_dispatch.tuner.measure.pool import WorkerPool
 from ccl_dispatch.tuner.measure.visit import Visit
 from ccl_dispatch.tuner.samples import PointExclusion, PointFault, PointResult
@@ -102,6 +103,8 @@ class WorkerMeasurer:
         self._unmade: dict[str, PointExclusion] = {}
         self._starting: list[PointFault] = []
         self._unexplained = 0
+        # Ranks that a launcher started are nobody's children here: what they use can't be told from others' work.
+        self._watch = Watch() if launcher is None or isinstance(launcher, OwnRanks) else None
 
     def __enter__(self) -> WorkerMeasurer:
         return self
@@ -171,8 +174,10 @@ class WorkerMeasurer:
             result = point_result(point, found, self._settings, tuple(visit.without.values()), seconds)
             self._unexplained += visit.unexplained
             starting, self._starting = self._starting, []
+            share = self._watch.share() if self._watch is not None else None
             return replace(
                 result,
+                condition=result.condition if share is None else {**result.condition, OTHERS: round(share, 3)},
                 faults=(*starting, *visit.faults),
                 executions=dict(Counter(result.executions) + visit.executions),
             )

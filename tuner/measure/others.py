@@ -1,4 +1,4 @@
-"""How much of the host's processors is used by what is not ours: measuring beside other work compares nothing."""
+"""How much of the host's processors is used by what is not ours: what is measured beside other work may not hold."""
 
 from __future__ import annotations
 
@@ -9,6 +9,11 @@ from pathlib import Path
 
 # From that share of all processors on other work disturbs: a tenth of one core of two, six of a hundred and twenty.
 DISTURBING = 0.05
+#: Where the `condition` of a result has that share, as far as known.
+OTHERS = "others"
+# Seconds between two readings at least, and in proportion to what a reading takes.
+_SHORTEST_PAUSE = 1.0
+_PART_FOR_READING = 100
 
 
 @dataclass(frozen=True)
@@ -34,6 +39,25 @@ def others_share(before: Usage | None, after: Usage | None) -> float | None:
         return None
     used = (after.everybody - before.everybody) - (after.ours - before.ours)
     return max(used / (after.at - before.at) / (os.cpu_count() or 1), 0.0)
+
+
+class Watch:
+    """The share that others use, while one measures: read now and then, since reading takes time itself."""
+
+    def __init__(self) -> None:
+        self._last = Usage.now()
+        self._pause = _SHORTEST_PAUSE
+        self._share: float | None = None
+
+    def share(self) -> float | None:
+        """The share (0 to 1) of all processors that others used of late; None while it is not known."""
+        began = time.monotonic()
+        if self._last is not None and began - self._last.at >= self._pause:
+            now = Usage.now()
+            self._share = others_share(self._last, now)
+            self._last = now
+            self._pause = max(_SHORTEST_PAUSE, _PART_FOR_READING * (time.monotonic() - began))
+        return self._share
 
 
 def _busy() -> float:

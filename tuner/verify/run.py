@@ -13,10 +13,10 @@ from threadpoolctl import threadpool_limits
 from ccl_dispatch.runtime.load import load_table
 from ccl_dispatch.tuner.backends.base import Point
 from ccl_dispatch.tuner.measure.measurer import Measurer
+from ccl_dispatch.tuner.measure.others import DISTURBING, Usage, others_share
 from ccl_dispatch.tuner.plan import Plan, make_measurer
 from ccl_dispatch.tuner.samples import PointResult
 from ccl_dispatch.tuner.verify.judge import Evidence, chooser, judge, suspicious
-from ccl_dispatch.tuner.verify.others import DISTURBING, Usage, others_share
 from ccl_dispatch.tuner.verify.reference import Reference
 from ccl_dispatch.tuner.verify.setup import Setup, VerifyOptions, prepare
 from ccl_dispatch.tuner.verify.spots import Spot
