@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import optuna
 import pytest
@@ -43,7 +44,7 @@ def _config(folder: Path, name: str, baseline: str, candidate: str, replay: str,
     return str(path)
 
 
-def _swept(folder: Path, config: str) -> tuple[Table, dict[str, object]]:
+def _swept(folder: Path, config: str) -> tuple[Table, dict[str, Any]]:
     done = ccl_dispatch("sweep", config, "--quiet", "--json", folder=folder)
     assert done.returncode == 0, done.stderr
     summary = json.loads(done.stdout)
