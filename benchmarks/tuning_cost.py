@@ -8,9 +8,9 @@ ways, executions of a collective with warm-up, and machine time, both in proport
 executions of a cell). Regret is the mean of T(chosen)/T(best) - 1 over sizes, 16 in each octave.
 
 Checks, all of them unless some are named: `compare` (the comparison, a CSV and a plot of it), `noise`, `agreement`,
-`null`, `dtypes`, `estimate`, `overhead`. Two more judge nothing: `export` writes the landscapes as configs and
+`null`, `dtypes`, `estimate`, `overhead`. Three more judge nothing: `export` writes the landscapes as configs and
 measurement files for `ccl-dispatch sweep` and `ccl-dispatch evaluate`; `likeness` says how alike published cells are
-that differ in world size alone.
+that differ in world size alone; `scale` what plain even grids leave on the published GPU landscapes, beside ours.
 
 Every seed makes other landscapes. The search was built on seeds 0 to 9: judge with others. Ends with 1 when something
 that is wanted is missed. Needs the development environment (matplotlib, scipy).
@@ -31,12 +31,12 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 from landscapes import CURVES, FAMILIES, Landscape, dtypes, published, simulated, without_difference
-from tuning import checks, compare, likeness, report
+from tuning import checks, compare, likeness, report, scale
 from tuning.checks import Verdict
 from tuning.pipeline import EXHAUSTIVE, Budget, write_config
 
 CHECKS = ("compare", "noise", "agreement", "null", "dtypes", "estimate", "overhead")
-OTHERS = ("export", "likeness")
+OTHERS = ("export", "likeness", "scale")
 QUICK_FAMILIES = (*CURVES, "autocorrelated", "drift")
 _T = TypeVar("_T")
 _R = TypeVar("_R")
@@ -155,6 +155,13 @@ class Benchmark:
             write_config([one], folder, Budget(executions=EXHAUSTIVE // 20), self.seed)
         print(f"{len(self.landscapes)} landscapes in {self.out / 'landscapes'}")
 
+    def scale(self) -> None:
+        """Say how hard the published landscapes are; those of CPU clusters are another matter."""
+        found = [one for one in published() if not one.name.startswith("cpu")]
+        rounds = 1 if self.options.quick else 5
+        tasks = [scale.Task(one, number, self.seed, rounds) for number, one in enumerate(found)]
+        print("\n".join(scale.text(self._each(scale.run, tasks))))
+
     def _all(self, function: Callable[[_T], Sequence[_R]], tasks: Sequence[_T]) -> list[_R]:
         return [row for found in self._each(function, tasks) for row in found]
 
@@ -226,7 +233,10 @@ def main(arguments: Sequence[str]) -> int:
         description=(__doc__ or "").partition("\n\n")[0], formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "checks", nargs="*", metavar="CHECK", help=f"{', '.join(CHECKS)}; export or likeness; default: all checks"
+        "checks",
+        nargs="*",
+        metavar="CHECK",
+        help=f"{', '.join(CHECKS)}, {', '.join(OTHERS)}; default: all checks but these three",
     )
     parser.add_argument("--seed", type=int, default=100, help="of landscapes, noise and searches (default 100)")
     parser.add_argument("--quick", action="store_true", help="few landscapes and budgets: about a minute")
@@ -248,6 +258,9 @@ def main(arguments: Sequence[str]) -> int:
     benchmark = Benchmark(options)
     if "export" in options.checks:
         benchmark.export()
+        return 0
+    if "scale" in options.checks:
+        benchmark.scale()
         return 0
     print(f"{len(benchmark.landscapes)} landscapes, seed {options.seed}: simulated or published, and replayed")
     verdicts = []
