@@ -33,7 +33,7 @@ import numpy as np
 from landscapes import CURVES, FAMILIES, Landscape, dtypes, published, simulated, without_difference
 from tuning import checks, compare, likeness, report, scale
 from tuning.checks import Verdict
-from tuning.pipeline import EXHAUSTIVE, Budget, write_config
+from tuning.pipeline import EXHAUSTIVE, Budget, own_seed, write_config
 
 CHECKS = ("compare", "noise", "agreement", "null", "dtypes", "estimate", "overhead")
 OTHERS = ("export", "likeness", "scale")
@@ -152,7 +152,7 @@ class Benchmark:
         for one in self.landscapes:
             folder = self.out / "landscapes" / one.name
             folder.mkdir(parents=True, exist_ok=True)
-            write_config([one], folder, Budget(executions=EXHAUSTIVE // 20), self.seed)
+            write_config([one], folder, Budget(executions=EXHAUSTIVE // 20), own_seed(one, self.seed))
         print(f"{len(self.landscapes)} landscapes in {self.out / 'landscapes'}")
 
     def scale(self) -> None:

@@ -48,6 +48,19 @@ def _besides(plan: Plan) -> tuple[int, int]:
     return backends * warm_up, 0 if plan.config.replay else 2 * backends
 
 
+def most_visits(plan: Plan) -> int | None:
+    """How many visits `budget.executions` has room for if each is as short as may be; None without that budget.
+
+    A replay may leave warm-ups out, and calls of a few microseconds are repeated until `measure.min_seconds` is over.
+    """
+    given = plan.config.budget.executions
+    if given is None:
+        return None
+    warm_up, checks = _besides(plan)
+    spared = 0 if _always_warms_up(plan) else warm_up
+    return given // (warm_up - spared + checks + plan.settings.rule.min_samples * len(plan.settings.backends))
+
+
 def no_room(plan: Plan, budget: str) -> str:
     """Why the budget of that name, `executions` or `seconds`, ended a sweep before its first point; what to do."""
     given = plan.config.budget

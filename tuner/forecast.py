@@ -7,7 +7,7 @@ from typing import Any
 
 from ccl_dispatch.runtime.units import approx_size, short_size
 from ccl_dispatch.tuner.backends.registry import backend_class
-from ccl_dispatch.tuner.budgeting import make_sampler
+from ccl_dispatch.tuner.budgeting import make_sampler, most_visits
 from ccl_dispatch.tuner.device.base import INFINITY_CACHE
 from ccl_dispatch.tuner.device.host import HostDevice
 from ccl_dispatch.tuner.machine import Need, available_memory, check_room, memory_needs
@@ -23,16 +23,17 @@ _REFINEMENT = 2
 def forecast(plan: Plan) -> dict[str, Any]:
     """The plan as JSON data.
 
-    `sizes` are all points that there are, `first_look` those that are measured whatever comes out. `visits` and
-    `minutes` go from a search that ends there, each visit as short as may be, to one that has crossovers to find, each
-    visit as long as may be. A replay takes none of this machine's memory, and as good as no time.
+    `sizes` are all points that there are, `first_look` those that are measured whatever comes out, if the budget of
+    executions has room for them. `visits` and `minutes` go from a search that ends there, each visit as short as may
+    be, to one that has crossovers to find, each visit as long as may be. A replay takes none of this machine's memory, and as good as no time.
 
     Raises:
         UsageError: it does not fit into the memory that the config's `machine`, or for host memory this machine, has.
     """
     config, settings = plan.config, plan.settings
     first = make_sampler(plan).judge([]).first_look
-    visits = (first, first * _REFINEMENT)
+    most = most_visits(plan)
+    visits = [first, first * _REFINEMENT] if most is None else [min(first, most), min(first * _REFINEMENT, most)]
     needs: list[Need] = []
     memory, seconds = None, [0.0, 0.0]
     if config.replay is None:
@@ -54,7 +55,7 @@ def forecast(plan: Plan) -> dict[str, Any]:
         "backends": list(settings.backends),
         "cells": [_cell(plan, name) for name in plan.cells],
         "first_look": first,
-        "visits": list(visits),
+        "visits": visits,
         "sizes": sum(len(sizes) for sizes in plan.space.grid.values()),
         "minutes": [round(each / 60, 1) for each in seconds],
         "ranks": max(config.world_sizes),
@@ -87,14 +88,15 @@ def forecast_lines(plan: Plan) -> list[str]:
         lines.append(f"  {cell['cell']:45} {sizes:>20}, {cell['sizes']:3} sizes, {cell['workload']:2} of the workload")
         lines += [f"      {name} will not take {count}: {reason}" for name, reason, count in cell["refused"]]
     minutes = " to ".join(f"{each:g}" for each in facts["minutes"])
-    visits = " to ".join(map(str, facts["visits"]))
+    few, many = facts["visits"]
+    visits = f"about {few} to {many} visits in all" if few < many else f"at most {many} visits by the budget"
     budget = ", ".join(f"{key} {value:g}" for key, value in facts["budget"].items())
     parts = ", ".join(f"{what} {approx_size(size)}" for what, size in facts["memory"].items())
     available = facts["memory_available"]
     room = "" if available is None else f"; there are {approx_size(available)}"
     replayed = config.replay is not None
     lines += [
-        f"points: {facts['first_look']} of {facts['sizes']} in the first look, about {visits} visits in all",
+        f"points: {facts['first_look']} of {facts['sizes']} in the first look, {visits}",
         ("time: a replay's, next to none" if replayed else f"time: about {minutes} minutes")
         + (f"; the budget ends it at {budget}" if budget else ""),
         *(() if replayed else (f"memory per rank: {approx_size(facts['memory_per_rank'])} ({parts}){room}",)),

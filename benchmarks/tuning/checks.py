@@ -23,7 +23,7 @@ from ccl_dispatch.tuner.samples import PointResult
 from ccl_dispatch.tuner.search import Outlook
 from ccl_dispatch.tuner.statistics import Interval
 from tuning.compare import OURS, Entry, Row
-from tuning.pipeline import EXHAUSTIVE, Budget, Tuned, choices, tune
+from tuning.pipeline import EXHAUSTIVE, Budget, Tuned, choices, own_seed, tune
 from tuning.report import geometric_mean
 
 MIN_GAIN = 0.03
@@ -82,7 +82,8 @@ def agreement(task: tuple[Landscape, int]) -> Agreement:
     """Two seeds at 1/20. Held out is what neither sweep measured; the order is that of the first one's points."""
     landscape, seed = task
     budget = Budget(executions=EXHAUSTIVE // 20)
-    one, two = (tune([landscape], budget, seed=seed + step, min_gain=MIN_GAIN) for step in (0, 1))
+    seeds = [own_seed(landscape, seed + step) for step in (0, 1)]
+    one, two = (tune([landscape], budget, seed=each, min_gain=MIN_GAIN) for each in seeds)
     seen = {result.size for tuned in (one, two) for result in tuned.results}
     sizes = [int(size) for size in landscape.sizes if size not in seen]
     sizes = [size for size in sizes if abs(float(landscape.lead([size])[0])) > np.log1p(MIN_GAIN)]

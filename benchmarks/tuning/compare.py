@@ -10,7 +10,7 @@ import numpy as np
 from landscapes import Landscape
 
 from tuning import rivals
-from tuning.pipeline import EXHAUSTIVE, Budget, choices, tune
+from tuning.pipeline import EXHAUSTIVE, Budget, choices, own_seed, tune
 
 FRACTIONS = (1 / 200, 1 / 100, 1 / 50, 1 / 20, 1 / 10)
 COSTS = ("executions", "machine time")
@@ -73,7 +73,7 @@ def _ours(task: Task, cost: str, fraction: float) -> Row:
     landscape = task.landscape
     whole = exhaustive_seconds(landscape)
     budget = Budget(executions=round(fraction * EXHAUSTIVE)) if cost == COSTS[0] else Budget(seconds=fraction * whole)
-    tuned = tune([landscape], budget, seed=task.seed)
+    tuned = tune([landscape], budget, seed=own_seed(landscape, task.seed))
     regret = tuned.regret(landscape)
     return Row(
         landscape.name,

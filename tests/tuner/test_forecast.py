@@ -57,6 +57,19 @@ def test_what_can_not_fit_is_refused(tmp_path: Path, old: str, new: str, words: 
     assert "Lower `world_sizes`" in done.stderr
 
 
+def test_a_budget_of_executions_has_room_for_so_many_visits(tmp_path: Path) -> None:
+    """What is forecast is no more than the budget can pay for, and a sweep makes no more visits than that."""
+    config = write_config(tmp_path, 4, "noise: 0.05", more="budget: {executions: 60}\n")
+    facts = json.loads(ccl_dispatch("sweep", "--dry-run", "--json", str(config), folder=tmp_path).stdout)
+    ccl_dispatch("sweep", str(config), "--quiet", "--summary", "summary.json", folder=tmp_path)
+    made = json.loads((tmp_path / "summary.json").read_text())["trials"]
+    assert 0 < made <= facts["visits"][1] <= 60 // 2
+    plenty = write_config(tmp_path, 4, "noise: 0.05", more="budget: {executions: 6000}\n", name="plenty")
+    assert " visits in all" in ccl_dispatch("sweep", "--dry-run", str(plenty), folder=tmp_path).stdout
+    few = write_config(tmp_path, 4, "noise: 0.05", more="budget: {executions: 20}\n", name="few")
+    assert "at most 10 visits by the budget" in ccl_dispatch("sweep", "--dry-run", str(few), folder=tmp_path).stdout
+
+
 def test_what_a_candidate_will_not_take_is_told(tmp_path: Path) -> None:
     """Sizes past the pool, and shapes whose last dim AITER would garble, are counted with their reason."""
     text = MI300X.read_text().replace("max_size: 1 GiB", "max_size: 128 MiB")
