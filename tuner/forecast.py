@@ -25,7 +25,8 @@ def forecast(plan: Plan) -> dict[str, Any]:
 
     `sizes` are all points that there are, `first_look` those that are measured whatever comes out, if the budget of
     executions has room for them. `visits` and `minutes` go from a search that ends there, each visit as short as may
-    be, to one that has crossovers to find, each visit as long as may be. A replay takes none of this machine's memory, and as good as no time.
+    be, to one that has crossovers to find, each visit as long as may be. A replay takes none of this machine's memory,
+    and as good as no time.
 
     Raises:
         UsageError: it does not fit into the memory that the config's `machine`, or for host memory this machine, has.
