@@ -28,6 +28,7 @@ from ccl_dispatch.tuner.files import remove_parts
 from ccl_dispatch.tuner.launch.given import GivenRanks
 from ccl_dispatch.tuner.machine import sweep_platform
 from ccl_dispatch.tuner.measure.measurer import Measurer
+from ccl_dispatch.tuner.origin import check_replaceable
 from ccl_dispatch.tuner.plan import Plan, make_measurer, make_plan, uncovered
 from ccl_dispatch.tuner.progress import Progress
 from ccl_dispatch.tuner.ranks import slow_ranks
@@ -37,8 +38,9 @@ from ccl_dispatch.tuner.search.base import Observation
 from ccl_dispatch.tuner.study import Node, StudyMeta, StudyWorker, SweepStudy, open_storage
 from ccl_dispatch.tuner.study.claims import COMMON, Claim
 from ccl_dispatch.tuner.study.patience import DEFAULT_PATIENCE, words_of
-from ccl_dispatch.tuner.study.platforms import own_path
-from ccl_dispatch.tuner.study.storage import journal_path
+from ccl_dispatch.tuner.study.platforms import of_config, own_path
+from ccl_dispatch.tuner.study.storage import is_new, journal_path
+from ccl_dispatch.tuner.study.sweep_study import studies_in
 
 logger = logging.getLogger(__name__)
 
@@ -96,6 +98,7 @@ def run_sweep(
     node: Node | None = None,
     patience: float = DEFAULT_PATIENCE,
     common: int = DEFAULT_COMMON,
+    replace_any: bool = True,
 ) -> SweepOutcome:
     """Measure, search, fit, write. Continues the study that is in the storage; Ctrl-C leaves one that can be continued.
 
@@ -108,6 +111,7 @@ def run_sweep(
         node: this one, among those that share the storage.
         patience: for how many seconds a shared storage that is gone is waited for.
         common: how many points each node of a shared storage measures first, so that nodes can be compared.
+        replace_any: whether whatever lies at `out` is replaced; else only a table that was made from this study.
 
     Raises:
         UsageError: among others where the budget has no room for a single point.
@@ -126,9 +130,14 @@ def run_sweep(
         if journal is not None and not journal.exists() and (used_up := make_sampler(plan).judge([]).exhausted):
             # Nor for what could not measure a single point.
             raise UsageError(no_room(plan, used_up))
+        if not replace_any and is_new(storage_url):
+            # Here, so that a sweep that is refused leaves nothing behind.
+            check_replaceable(out, (meta, ()))
         storage = stack.enter_context(open_storage(storage_url, write=True, patience=patience))
         if storage.mended_bytes:
             logger.warning("%s ended in a torn line; %d bytes were set aside", storage_url, storage.mended_bytes)
+        if not replace_any and meta.name not in studies_in(storage):
+            check_replaceable(out, (meta, ()))
         remove_parts(str(out))
         sampler = make_sampler(plan, alone=storage.exclusive)
         study = SweepStudy.create_or_continue(storage, meta, sampler)
@@ -136,6 +145,11 @@ def run_sweep(
             node = replace(node, name=node.named())
             # Nodes of another platform may write into the same folder.
             out = own_path(out, study.meta.name, config.name)
+        if not replace_any:
+            # In a journal of its own a config has one table, of the platform that was measured last.
+            names = of_config(studies_in(storage), config.name) if storage.exclusive else []
+            others = [SweepStudy.load(storage, name) for name in names if name != study.meta.name]
+            check_replaceable(out, *((one.meta, one.results()) for one in (study, *others)))
         worker = stack.enter_context(
             StudyWorker(
                 study,

@@ -180,6 +180,12 @@ def _others_used() -> str:
     return _cli("show", "busy.yaml")
 
 
+def _table_of_another() -> str:
+    Path("runs", "cpu").mkdir(parents=True)
+    shutil.copy(EXAMPLE, Path("runs", "cpu", "table.yaml"))
+    return _cli("sweep", "cpu", "--storage", "sqlite:///other.db")
+
+
 def _in_use() -> str:
     with open_storage("study.journal", write=True):
         return _cli("sweep", _config("my-cluster.yaml"), "--storage", "study.journal")
@@ -228,6 +234,7 @@ MESSAGES: dict[str, Callable[[], str]] = {
     "The study is another sweep's": _other_sweep,
     "Nothing was measured": _nothing_measured,
     "Others used the processors": _others_used,
+    "The table there is another study's": _table_of_another,
     "The journal is in use": _in_use,
     "Several nodes and one file": _two_nodes,
     "There is no study": lambda: _cli("build", "--storage", "absent.journal", "--out", "table.yaml"),

@@ -54,7 +54,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out",
         metavar="TABLE.yaml",
-        help="the table (default: beside the journal that --storage names, else runs/NAME/table.yaml)",
+        help="the table (default: beside the journal that --storage names, else runs/NAME/table.yaml; what lies there "
+        "is replaced only if it is a table of the same study)",
     )
     parser.add_argument("--summary", metavar="FILE.json", help="write figures about the sweep")
     parser.add_argument(
@@ -201,6 +202,8 @@ def _measured(
             node=node,
             patience=options.patience,
             common=options.common,
+            # Who names a file means it.
+            replace_any=options.out is not None,
         )
     except OutputError as found:
         problem = found

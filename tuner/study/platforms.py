@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,6 +26,11 @@ def own_path(path: Path, study: str, config: str) -> Path:
     """Where a table goes whose study is one beside the config's: `table@1a2b3c4d.yaml` instead of `table.yaml`."""
     extra = study.removeprefix(config)
     return path.with_name(f"{path.stem}{extra}{path.suffix}") if extra.startswith(_MARK) else path
+
+
+def of_config(studies: Iterable[str], config: str) -> list[str]:
+    """Those of the studies that are of the config of that name, on whatever platform."""
+    return [name for name in studies if name == config or name.startswith(f"{config}{_MARK}")]
 
 
 def platform_differences(first: Platform, second: Platform) -> list[str]:

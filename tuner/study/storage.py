@@ -44,6 +44,12 @@ def journal_path(url: str) -> Path | None:
     return None if "://" in url else Path(url)
 
 
+def is_new(url: str) -> bool:
+    """Whether nothing lies there yet that could hold a study. Of a database behind a server nothing is known: False."""
+    path = journal_path(url) or sqlite_path(url)
+    return path is not None and not path.exists()
+
+
 def lies_on_one_machine(url: str) -> bool:
     """Whether no other machine reaches this storage: a file, or memory."""
     return url == MEMORY or url.startswith("sqlite") or journal_path(url) is not None

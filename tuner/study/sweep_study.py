@@ -289,6 +289,11 @@ def is_recorded(trial: FrozenTrial) -> bool:
     return trial.state.is_finished() and counts(trial) and RESULT in trial.user_attrs
 
 
+def studies_in(storage: Storage) -> list[str]:
+    """The names of all studies that the storage has, whatever they hold."""
+    return optuna.get_all_study_names(storage.optuna)
+
+
 def find_study(storage: Storage, name: str | None) -> str:
     """The study meant by `name`, or the only one there is.
 
@@ -296,7 +301,7 @@ def find_study(storage: Storage, name: str | None) -> str:
         StorageError: the storage has none, or several and `name` is None.
         UsageError: there is no study of that name.
     """
-    names = optuna.get_all_study_names(storage.optuna)
+    names = studies_in(storage)
     if not names:
         raise StorageError(f"{storage.url} holds no study. Run a sweep or an import with this --storage first")
     if name is None and len(names) > 1:

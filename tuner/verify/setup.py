@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,12 +25,11 @@ from ccl_dispatch.tuner.config_model import (
 )
 from ccl_dispatch.tuner.machine import sweep_platform
 from ccl_dispatch.tuner.plan import Plan, make_plan
-from ccl_dispatch.tuner.samples import PointResult
 from ccl_dispatch.tuner.search import SearchSpace
 from ccl_dispatch.tuner.sizes import ALIGNMENT
-from ccl_dispatch.tuner.study import StudyMeta, SweepStudy, open_storage
 from ccl_dispatch.tuner.verify.reference import Reference, of_study, read_reference, reference_path
 from ccl_dispatch.tuner.verify.spots import Spot, choose_spots
+from ccl_dispatch.tuner.verify.stored import StoredStudy, stored_study
 
 # A visit tells as much with these repetitions as with ten times as many: what differs from visit to visit stays.
 SAMPLES = 16
@@ -84,13 +83,6 @@ class Setup:
     notes: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class _Study:
-    meta: StudyMeta
-    results: Sequence[PointResult]
-    where: str
-
-
 def prepare(table: Table, path: Path, options: VerifyOptions) -> Setup:
     """Look everything up and lay the run out.
 
@@ -98,8 +90,7 @@ def prepare(table: Table, path: Path, options: VerifyOptions) -> Setup:
         UsageError: the config does not belong to the table, or no cell can be measured here.
         StorageError, ReferenceFileError: what was named can't be read or is another table's.
     """
-    notes: list[str] = []
-    stored = _stored_study(table, path, options, notes)
+    stored, notes = stored_study(table, path, options.storage, options.study)
     config, config_from = _config(table, path, options, stored)
     config, cells, left_out = _adapted(config, table)
     reference, reference_from = _reference(table, path, options, stored, notes)
@@ -127,33 +118,7 @@ def prepare(table: Table, path: Path, options: VerifyOptions) -> Setup:
     )
 
 
-def _stored_study(table: Table, path: Path, options: VerifyOptions, notes: list[str]) -> _Study | None:
-    """The samples that the table was made from: those that were named, or the journal beside the table."""
-    beside = (path.with_name(path.name.removesuffix(path.suffix) + ".journal"), path.parent / "study.journal")
-    url = options.storage or next((str(file) for file in beside if file.is_file()), None)
-    if url is None:
-        return None
-    try:
-        with open_storage(url, write=False) as storage:
-            study = SweepStudy.load(storage, options.study)
-            found = _Study(study.meta, study.table_results(), url)
-    except CclDispatchError as problem:
-        if options.storage is not None:
-            raise
-        notes.append(f"the study beside the table is left aside: {problem}")
-        return None
-    if found.meta.digest == table.evidence.get("config_digest"):
-        return found
-    if options.storage is not None:
-        raise UsageError(
-            f"study {found.meta.name!r} in {url} was made with the config {found.meta.digest[:19]}, {path} with "
-            f"{str(table.evidence.get('config_digest'))[:19]}. Give the --storage that the table was built from"
-        )
-    notes.append(f"{url} holds the samples of another sweep and is left aside")
-    return None
-
-
-def _config(table: Table, path: Path, options: VerifyOptions, stored: _Study | None) -> tuple[SweepConfig, str]:
+def _config(table: Table, path: Path, options: VerifyOptions, stored: StoredStudy | None) -> tuple[SweepConfig, str]:
     """How to measure, and where that is known from."""
     wanted = "replayed" if options.config is not None and options.config.replay is not None else "measured"
     if options.config is None and table.provenance == "replayed":
@@ -170,7 +135,9 @@ def _config(table: Table, path: Path, options: VerifyOptions, stored: _Study | N
     if options.config is not None:
         return options.config, options.config.source
     if stored is not None:
-        return config_of_identity(stored.meta.identity, stored.meta.name), f"its study in {stored.where}"
+        config = config_of_identity(stored.meta.identity, stored.meta.name)
+        # Of a study that is not the table's the digest says that its config is.
+        return config, f"{'its study' if stored.own else 'the study of the same config'} in {stored.where}"
     name = str(table.evidence.get("study", table.name))
     folders = [path.parent, *map(Path, ccl_dispatch.configs.__path__)]
     for file in (folder / f"{name}.yaml" for folder in folders if "/" not in name):
@@ -313,7 +280,7 @@ def _most_ranks(config: SweepConfig) -> int | None:
 
 
 def _reference(
-    table: Table, path: Path, options: VerifyOptions, stored: _Study | None, notes: list[str]
+    table: Table, path: Path, options: VerifyOptions, stored: StoredStudy | None, notes: list[str]
 ) -> tuple[Reference | None, str]:
     """What to compare with: visits that were kept go before those of the study, which were made for deciding."""
     kept = options.reference or reference_path(path)
@@ -322,7 +289,7 @@ def _reference(
         visits = max((len(own) for own in reference.visits.values()), default=0)
         when = f", {reference.times[0]}" if reference.times else ""
         return reference, f"{kept}: up to {visits} visits of {len(reference.visits)} sizes{when}"
-    if stored is not None:
+    if stored is not None and stored.own:
         found = of_study(table, stored.meta.platform, stored.results, stored.where)
         if found is not None:
             return found, f"the samples of the study in {stored.where}"

@@ -16,3 +16,44 @@ def test_what_all_runs_took_is_not_mixed_up_with_this_run(tmp_path: Path) -> Non
     pattern = r"executions: (.*) s in collectives, over all runs of the study; this run took [\d.]+ s and ended"
     assert re.findall(pattern, first) == re.findall(pattern, second) != []
     assert "nothing was measured now" in second
+
+
+def test_a_table_of_another_study_is_not_replaced_unless_it_is_named(tmp_path: Path) -> None:
+    """A sweep into a database leaves the table of the journal's study, and itself nothing; `--out` replaces it.
+
+    Each of the two studies goes on with a table of its own, and not with the other's.
+    """
+    write_config(tmp_path, 1, "seed: 1, noise: 0.05", "budget: {executions: 20}\n")
+    table = tmp_path / "runs" / "fleet" / "table.yaml"
+    into = ("--storage", "sqlite:///s.db")
+
+    def sweep(*more: str, code: int = 0) -> str:
+        done = ccl_dispatch("sweep", "fleet.yaml", "--quiet", *more, folder=tmp_path)
+        assert done.returncode == code, done.stderr
+        return done.stderr
+
+    sweep()
+    before = table.read_bytes()
+    told = sweep(*into, code=2)
+    assert "runs/fleet/table.yaml would be replaced, and was not made from this sweep's study" in told
+    assert "study 'fleet' holds no points. Give --out another file" in told
+    assert not (tmp_path / "s.db").exists()
+    sweep()
+    assert table.read_bytes() == before
+    write_config(tmp_path, 1, "seed: 1, noise: 0.05", "budget: {executions: 40}\n")
+    sweep(*into, "--out", "runs/fleet/table.yaml")
+    other = table.read_bytes()
+    assert other != before
+    sweep(*into)
+    assert table.read_bytes() == other
+
+
+def test_a_config_of_the_journal_s_name_is_not_replaced(tmp_path: Path) -> None:
+    """`--storage fleet.journal` beside fleet.yaml would put the table in the config's place, and is refused."""
+    config = write_config(tmp_path, 1)
+    before = config.read_bytes()
+    done = ccl_dispatch("sweep", "fleet.yaml", "--quiet", "--storage", "fleet.journal", folder=tmp_path)
+    assert done.returncode == 2, done.stderr
+    assert "fleet.yaml would be replaced, and is no table that a sweep has written" in done.stderr
+    assert config.read_bytes() == before
+    assert not (tmp_path / "fleet.journal").exists()

@@ -125,6 +125,28 @@ def test_the_study_serves_as_reference(made: tuple[Path, dict[str, Path]], tmp_p
     assert any("verify --keep" in note for note in bare.verification.notes)
 
 
+def test_a_study_that_the_table_was_not_made_from_is_not_taken_for_it(tmp_path: Path) -> None:
+    """Beside the table it is left aside, with what differs, and nothing is compared; named by --storage it is refused.
+
+    So it is with a table that another sweep of the same config has made and that lies where its own was.
+    """
+    config = write_config(tmp_path, "c")
+    table = _swept(tmp_path, config)
+    longer = load_config(config)
+    other = tmp_path / "other.yaml"
+    longer = replace(longer, budget=replace(longer.budget, executions=5))
+    run_sweep(longer, str(tmp_path / "other.journal"), other, tmp_path / "logs", SilentProgress())
+    journal = table.parent / "study.journal"
+    journal.write_bytes((tmp_path / "other.journal").read_bytes())
+    verified = _verified(table, config).verification
+    assert verified.reference == "none"
+    (note, _) = verified.notes
+    assert note.startswith(f"the table was not made from the samples in {journal} beside it, and they are left aside: ")
+    assert "Give the --storage that it was made from" in note
+    with pytest.raises(UsageError, match=r"is not the one that .*table.yaml was made from: it tells of \d+ points"):
+        _verified(table, config, storage=str(journal))
+
+
 def test_visits_are_kept_only_of_what_is_right(made: tuple[Path, dict[str, Path]], tmp_path: Path) -> None:
     """A drifted run adds nothing; a right one is added to what is there."""
     table, configs = made
@@ -196,7 +218,13 @@ def test_an_update_tunes_what_drifted_and_keeps_the_rest(tmp_path: Path) -> None
     assert entry["cells"] == [cell.name for cell in update.tuned]
     assert entry["replaces"]["digest"] == load_table(table).digest
     assert entry["trials"] > 0
-    assert _verified(out, moved, seed=1, storage=None).verification.verdict == "still right"
+    again = _verified(out, moved, seed=1)
+    assert again.verification.verdict == "still right"
+    # What is known of the cell that stayed serves, and not what was true of the other one before.
+    assert again.setup.reference is not None
+    assert {place.cell.dtype for place in again.setup.reference.visits} == {"bfloat16"}
+    (note,) = again.verification.notes
+    assert "table.updated.journal has the samples of cells that were tuned anew" in note
 
 
 def test_an_update_of_what_is_right_writes_nothing(made: tuple[Path, dict[str, Path]], tmp_path: Path) -> None:
