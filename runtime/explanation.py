@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from ccl_dispatch.runtime.dispatch import compile_cell
 from ccl_dispatch.runtime.table import Band, CellTable, Crossover, Exclusion, Override, Table
-from ccl_dispatch.runtime.units import format_size
+from ccl_dispatch.runtime.units import format_size, gain_text, gain_texts
 from ccl_dispatch.runtime.vocabulary import Cell, dtype_name
 
 
@@ -131,23 +131,21 @@ def _band(cell: CellTable, size: int) -> tuple[int | None, Band | None]:
 def _evidence(band: Band, min_gain: float) -> str:
     words = [f"{band.use} ({band.reason(min_gain)})"]
     if band.gain is not None and band.against is not None:
-        words.append(f"{_percent(band.gain)} against {band.against}")
+        words.append(f"{_gain(band)} against {band.against}")
     if band.interval is not None:
-        words.append(f"interval {_percent(band.interval[0])} to {_percent(band.interval[1])}")
+        words.append(f"interval {' to '.join(gain_texts(*band.interval, band.gain or 0.0)[:2])}")
     words.append(f"{band.points} points, {band.samples} samples")
     return ", ".join(words)
 
 
 def _proof(override: Override) -> str:
-    return (
-        f"{override.use} {_percent(override.gain)} against {override.against}, interval "
-        f"{_percent(override.interval[0])} to {_percent(override.interval[1])}, {override.samples} samples"
-    )
+    gain, low, high = gain_texts(override.gain, *override.interval)
+    return f"{override.use} {gain} against {override.against}, interval {low} to {high}, {override.samples} samples"
 
 
-def _percent(gain: float) -> str:
-    # From twice as fast on a factor reads better than hundreds of per cent.
-    return f"{1 + gain:.3g} times as fast" if gain >= 1 else f"{100 * gain:+.3g} %"
+def _gain(item: Band | Override) -> str:
+    """Its gain, on the scale on which its interval is told."""
+    return gain_texts(item.gain or 0.0, *(item.interval or ()))[0]
 
 
 def _reason(
@@ -159,13 +157,13 @@ def _reason(
         side = "below" if size < found.measured_from else "above"
         return f"{format_size(size)} lies {side} what was measured, so the baseline is used"
     if override is not None:
-        return f"measured at exactly this size: {_percent(override.gain)} against {override.against}"
+        return f"measured at exactly this size: {_gain(override)} against {override.against}"
     if band.why == "faster":
-        return f"in a band that is proven faster as a whole: {_percent(band.gain or 0.0)} against {band.against}"
+        return f"in a band that is proven faster as a whole: {_gain(band)} against {band.against}"
     if band.why == "likely":
-        return f"ahead here by its samples, without proof: {_percent(band.gain or 0.0)} against {band.against}"
+        return f"ahead here by its samples, without proof: {_gain(band)} against {band.against}"
     if band.why == "tie":
-        return f"no candidate is proven to gain {_percent(table.policy.min_gain)} here, so the baseline is used"
+        return f"no candidate is proven to gain {table.policy.min_gain:.1%} here, so the baseline is used"
     return "every candidate is excluded here, so the baseline is used"
 
 
@@ -194,8 +192,8 @@ def _changes(
     changes = changes or ["no size: the whole cell uses the baseline"]
     if override is None and band is not None and band.why == "tie" and band.against is not None:
         # The band has the baseline's gain over it.
-        shown = "" if band.gain is None else f", its samples show {_percent(1 / (1 + band.gain) - 1)}"
-        changes.append(f"{band.against} proven to gain {_percent(table.policy.min_gain)} here{shown}")
+        shown = "" if band.gain is None else f", its samples show {gain_text(1 / (1 + band.gain) - 1)}"
+        changes.append(f"{band.against} proven to gain {table.policy.min_gain:.1%} here{shown}")
     return changes + _like_calls(table, wanted, size, use)
 
 

@@ -1,4 +1,4 @@
-"""Sizes as people write them (`16 B`, `4 MiB`) and as the code keeps them (bytes, an int)."""
+"""Sizes as people write them (`16 B`, `4 MiB`) and as the code keeps them (bytes, an int); gains for people."""
 
 from __future__ import annotations
 
@@ -50,3 +50,18 @@ def short_size(size: int) -> str:
     """`size` bytes for a column: exact where that is short, else to three figures."""
     exact = format_size(size)
     return approx_size(size) if exact.endswith(" B") and size >= 1024 else exact
+
+
+def gain_texts(*gains: float) -> tuple[str, ...]:
+    """Gains, T(other)/T(this) - 1, for a reader: all as per cent, or all as factors where one of them is twice as fast.
+
+    What is compared, such as a gain and the bounds of its interval, is given at once: on two scales nobody compares it.
+    """
+    if max(gains) >= 1:
+        return tuple(f"{1 + gain:.2f}x" for gain in gains)
+    return tuple(f"{gain:+.1%}" for gain in gains)
+
+
+def gain_text(gain: float) -> str:
+    """One gain that stands by itself."""
+    return gain_texts(gain)[0]

@@ -65,8 +65,8 @@ def test_inside_a_band_it_shows_the_evidence_and_both_ends() -> None:
     """Gain, interval, samples and the two sizes at which the answer turns are told in people's units."""
     told = _told(_table(), 2048)
     for words in (
-        "aiter: in a band that is proven faster as a whole: +25 % against rccl",
-        "band: 1025 B to 4 KiB, aiter (faster), +25 % against rccl, interval +20 % to +30 %, 3 points, 30 samples",
+        "aiter: in a band that is proven faster as a whole: +25.0% against rccl",
+        "band: 1025 B to 4 KiB, aiter (faster), +25.0% against rccl, interval +20.0% to +30.0%, 3 points, 30 samples",
         "would change it: at 1 KiB and below: rccl; above 4 KiB: rccl",
         "made (replayed), sha256:",
     ):
@@ -104,7 +104,7 @@ def test_an_override_goes_before_its_band() -> None:
     table = _table(overrides=(Override(2048, (4, 256), BASELINE, "aiter", 0.1, (0.05, 0.15), 40),))
     found = table.explain("all_gather", 4, 2048, shape=(4, 256))
     assert found.use == BASELINE
-    assert "exactly this size: +10 % against aiter" in found.reason
+    assert "exactly this size: +10.0% against aiter" in found.reason
     assert "any other size of this band: aiter" in found.changes
     assert "(shape 4,256)" in found.lines()[1]
 
@@ -117,8 +117,8 @@ def test_ties_and_exclusions_have_their_own_reasons() -> None:
     )
     exclusion = Exclusion("aiter", "wrong_output", 128, 1024, "rank 1 differs")
     table = make_table((CellTable(CELL, 16, 1024, bands, (), (), (exclusion,), (), None),))
-    assert "no candidate is proven to gain +3 %" in _told(table, 32)
-    assert _told(table, 32).splitlines()[-1].endswith("aiter proven to gain +3 % here, its samples show -0.0999 %")
+    assert "no candidate is proven to gain 3.0%" in _told(table, 32)
+    assert _told(table, 32).splitlines()[-1].endswith("aiter proven to gain 3.0% here, its samples show -0.1%")
     told = _told(table, 512)
     assert "every candidate is excluded here" in told
     assert "excluded: aiter (wrong_output) rank 1 differs" in told
@@ -129,7 +129,7 @@ def test_a_likely_candidate_is_not_called_proven() -> None:
     """A candidate that is ahead without proof is used where min_gain is 0, and said to be just that."""
     bands = (Band(1024, "aiter", "likely", BASELINE, 0.04, None, 2, 6),)
     table = make_table((CellTable(CELL, 16, 1024, bands, (), (), (), (), None),))
-    assert _told(table, 64).startswith("aiter: ahead here by its samples, without proof: +4 % against rccl\n")
+    assert _told(table, 64).startswith("aiter: ahead here by its samples, without proof: +4.0% against rccl\n")
 
 
 def test_near_a_crossover_it_says_how_uncertain_the_place_is() -> None:

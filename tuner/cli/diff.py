@@ -9,9 +9,9 @@ from itertools import groupby
 from ccl_dispatch.runtime.errors import TableError, UsageError
 from ccl_dispatch.runtime.load import load_table
 from ccl_dispatch.runtime.table import Table
-from ccl_dispatch.runtime.units import short_size
+from ccl_dispatch.runtime.units import gain_text, short_size
 from ccl_dispatch.tuner.cli.options import add_json, print_json
-from ccl_dispatch.tuner.cli.terminal import gain_text, is_coloured, painted, span_text
+from ccl_dispatch.tuner.cli.terminal import is_coloured, painted, span_text
 from ccl_dispatch.tuner.compare import Change, Comparison, Evidence, compare
 
 EXAMPLE = "ccl-dispatch diff shipped.yaml new.yaml"

@@ -10,9 +10,9 @@ from itertools import groupby
 from ccl_dispatch.runtime.digest import document_of
 from ccl_dispatch.runtime.load import load_table
 from ccl_dispatch.runtime.table import Band, CellTable, Table
-from ccl_dispatch.runtime.units import short_size
+from ccl_dispatch.runtime.units import gain_text, gain_texts, short_size
 from ccl_dispatch.tuner.cli.options import add_json, print_json
-from ccl_dispatch.tuner.cli.terminal import Line, columns, gain_text, is_coloured, span_text
+from ccl_dispatch.tuner.cli.terminal import Line, columns, is_coloured, span_text
 from ccl_dispatch.tuner.disturbed import disturbed_in_words
 from ccl_dispatch.tuner.faults import faults_of
 from ccl_dispatch.tuner.palette import terminal_colour
@@ -161,5 +161,5 @@ def _evidence(band: Band, table: Table) -> str:
     counted = f"{band.points} points, {band.samples} samples"
     if band.gain is None or band.interval is None:
         return f"{why}; {counted}"
-    low, high = band.interval
-    return f"{why}: {gain_text(band.gain)} against {band.against} [{gain_text(low)}, {gain_text(high)}], {counted}"
+    gain, low, high = gain_texts(band.gain, *band.interval)
+    return f"{why}: {gain} against {band.against} [{low}, {high}], {counted}"

@@ -66,11 +66,6 @@ def _shade(colour: str) -> str:
     return f"38;5;{16 + 36 * red + 6 * green + blue}"
 
 
-def gain_text(gain: float) -> str:
-    """T(other)/T(this) - 1 as per cent, from twice as fast on as a factor."""
-    return f"{1 + gain:.2f}x" if gain >= 1 else f"{gain:+.1%}"
-
-
 def span_text(low: int, high: int) -> str:
     """A run of sizes, or the one size that it is."""
     return short_size(low) if low == high else f"{short_size(low)} to {short_size(high)}"

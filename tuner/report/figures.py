@@ -18,8 +18,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
 
 from ccl_dispatch.runtime.table import Table
-from ccl_dispatch.runtime.units import approx_size
-from ccl_dispatch.tuner.cli.terminal import gain_text
+from ccl_dispatch.runtime.units import approx_size, gain_text
 from ccl_dispatch.tuner.palette import COLOURS as _COLOURS
 from ccl_dispatch.tuner.palette import colour_of
 from ccl_dispatch.tuner.report.model import CellReport, Report

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from importlib.resources import files
 
 from ccl_dispatch.runtime.table import Table
-from ccl_dispatch.runtime.units import format_size, short_size
-from ccl_dispatch.tuner.cli.terminal import gain_text, span_text
+from ccl_dispatch.runtime.units import format_size, gain_text, gain_texts, short_size
+from ccl_dispatch.tuner.cli.terminal import span_text
 from ccl_dispatch.tuner.report.figures import FAINT, INK, figures, picture
 from ccl_dispatch.tuner.report.model import CellReport, Report
 
@@ -126,8 +126,9 @@ def _cell_part(table: Table, cell: CellReport, drawing: str) -> Iterator[str]:
     yield "<th>interval</th><th>samples</th></tr></thead><tbody>"
     start = answer.measured_from
     for band in answer.bands:
-        gain = "" if band.gain is None else f"{gain_text(band.gain)} against {band.against}"
-        interval = "" if band.interval is None else " to ".join(map(gain_text, band.interval))
+        told, *bounds = gain_texts(band.gain or 0.0, *(band.interval or ()))
+        gain = "" if band.gain is None else f"{told} against {band.against}"
+        interval = " to ".join(bounds)
         why = band.reason(table.policy.min_gain)
         row = (short_size(start), short_size(band.up_to), band.use, why, gain, interval, str(band.samples))
         kind = ' class="base"' if band.use == table.baseline else ""

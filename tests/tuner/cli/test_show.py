@@ -99,3 +99,18 @@ def _on_a_terminal(path: Path, width: int, environment: dict[str, str]) -> str:
         os.close(theirs)
         assert done.returncode == 0
         return screen.read(65536).decode().replace("\r\n", "\n")
+
+
+def test_a_gain_and_its_interval_are_told_on_one_scale(tmp_path: Path) -> None:
+    """Where one of the three is twice as fast all are factors, by `show` and by `explain`; else all are per cent."""
+    cell = make_cell(CELL, 16, [1 << 20], ["aiter"])
+    for gain, interval, shown in (
+        (0.901, (0.894, 1.06), "1.90x against rccl [1.89x, 2.06x]"),
+        (0.901, (0.894, 0.95), "+90.1% against rccl [+89.4%, +95.0%]"),
+    ):
+        bands = (cell.bands[0]._replace(gain=gain, interval=interval),)
+        write_table(make_table((cell._replace(bands=bands),)), tmp_path / "t.yaml")
+        assert shown in ccl_dispatch("show", "t.yaml", "--details", folder=tmp_path).stdout
+        call = ("--size", "64", "--dtype", "bfloat16", "--world-size", "8", "--mode", "graph")
+        told = ccl_dispatch("explain", "t.yaml", *call, folder=tmp_path).stdout
+        assert shown.replace(" [", ", interval ").replace("%, ", "% to ").replace("x, ", "x to ").rstrip("]") in told
