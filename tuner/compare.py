@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from ccl_dispatch.runtime.dispatch import compile_cell
 from ccl_dispatch.runtime.platform import match
-from ccl_dispatch.runtime.table import CellTable, Policy, Table
+from ccl_dispatch.runtime.table import CellTable, Crossover, Policy, Table
 from ccl_dispatch.runtime.vocabulary import Cell
 
 
@@ -37,6 +37,24 @@ class Evidence:
 
 
 @dataclass(frozen=True)
+class ExclusionBorder:
+    """Sizes between which the range begins or ends in which a table excludes a backend.
+
+    Attributes:
+        backend: which backend.
+        table: `a` or `b`: which table says so.
+        low, high: the last size that was measured on the one side, and the first on the other.
+        upwards: whether it is excluded from there on; else up to there.
+    """
+
+    backend: str
+    table: str
+    low: int
+    high: int
+    upwards: bool
+
+
+@dataclass(frozen=True)
 class Change:
     """A run of sizes for which the two tables name different backends.
 
@@ -45,8 +63,11 @@ class Change:
         low, high: first and last size in per-rank input bytes; `high` is None where the run has no end.
         before, after: the backend by A and by B.
         by_a, by_b: what the tables know about it; empty where a table has not measured these sizes.
-        crossover: the interval of a crossover, in either table, in which the whole run lies: there the two backends are
-            about equal, and another sweep may well put the border elsewhere. None when it lies in none.
+        crossover: the interval of a crossover, in either table, in which the whole run lies, where both backends were
+            measured on both sides and neither table knows one of the two to be ahead: there they are about equal, and
+            another sweep may well put the border elsewhere. None when it lies in none.
+        exclusion: where the whole run lies between the last size at which one of the two backends was right and the
+            first at which it was excluded: nothing is known there of which is faster. None when it does not.
     """
 
     cell: Cell | None
@@ -57,6 +78,7 @@ class Change:
     by_a: tuple[Evidence, ...]
     by_b: tuple[Evidence, ...]
     crossover: tuple[int, int] | None = None
+    exclusion: ExclusionBorder | None = None
 
 
 @dataclass(frozen=True)
@@ -153,12 +175,63 @@ def _changes(
         if before != after:
             by_a = _evidence(first, start, end, before, after)
             by_b = _evidence(second, start, end, before, after)
-            yield Change(cell, start, end, before, after, by_a, by_b, _crossover((first, second), start, end))
+            borders = [
+                _Border(name, item, _excluded_at(item, table))
+                for name, table in (("a", first), ("b", second))
+                for item in (table.crossovers if table else ())
+                if {item.below, item.above} == {before, after}
+            ]
+            exclusion = _exclusion(borders, start, end)
+            crossover = None if exclusion else _crossover(borders, {"a": by_a, "b": by_b}, start, end)
+            yield Change(cell, start, end, before, after, by_a, by_b, crossover, exclusion)
 
 
-def _crossover(cells: Sequence[CellTable | None], low: int, high: int | None) -> tuple[int, int] | None:
-    spans = [(item.low, item.high) for cell in cells if cell for item in cell.crossovers]
-    return next((span for span in spans if high is not None and span[0] <= low and high <= span[1]), None)
+class _Border(NamedTuple):
+    """Where one table goes from one of two backends to the other, and whose exclusion that is, if it is one."""
+
+    table: str
+    place: Crossover
+    excluded: tuple[str, bool] | None
+
+    def holds(self, low: int, high: int | None) -> bool:
+        return high is not None and self.place.low <= low and high <= self.place.high
+
+
+def _excluded_at(border: Crossover, cell: CellTable | None) -> tuple[str, bool] | None:
+    """The backend of the two whose exclusion ends a border's interval, and whether at its upper end; None if neither.
+
+    The sizes of an exclusion are measured ones, and so is the end of an interval that it has cut short.
+    """
+    for item in cell.exclusions if cell else ():
+        if item.backend in (border.below, border.above):
+            if item.low <= border.high <= item.high:
+                return item.backend, True
+            if item.low <= border.low <= item.high:
+                return item.backend, False
+    return None
+
+
+def _exclusion(borders: Sequence[_Border], low: int, high: int | None) -> ExclusionBorder | None:
+    for border in borders:
+        if border.excluded is not None and border.holds(low, high):
+            backend, upwards = border.excluded
+            return ExclusionBorder(backend, border.table, border.place.low, border.place.high, upwards)
+    return None
+
+
+def _crossover(
+    borders: Sequence[_Border], told: Mapping[str, Sequence[Evidence]], low: int, high: int | None
+) -> tuple[int, int] | None:
+    crossings = [border for border in borders if border.excluded is None]
+    for table, evidence in told.items():
+        near = any(
+            border.table == table and border.place.low <= (high or math.inf) and low <= border.place.high
+            for border in crossings
+        )
+        # What proves one of them ahead, with no crossing of its own that may lie here, says that they are not equal.
+        if any(item.why == "override" or (item.why != "tie" and not near) for item in evidence):
+            return None
+    return next(((item.place.low, item.place.high) for item in crossings if item.holds(low, high)), None)
 
 
 def _evidence(cell: CellTable | None, low: int, high: int | None, before: str, after: str) -> tuple[Evidence, ...]:

@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_tables import LARGEST, make_cell, make_table, tables
 
-from ccl_dispatch.runtime.table import Band, Crossover, Override, Table
+from ccl_dispatch.runtime.table import Band, CellTable, Crossover, Exclusion, Override, Table
 from ccl_dispatch.runtime.vocabulary import Cell
-from ccl_dispatch.tuner.compare import compare
+from ccl_dispatch.tuner.compare import ExclusionBorder, compare
 from ccl_dispatch.tuner.emit import seal
 
 CELL = Cell("all_gather", "graph", "first", "bfloat16", 8)
@@ -104,3 +104,38 @@ def test_a_border_that_moved_within_its_interval_is_called_that() -> None:
     assert inside.crossover == (512, 2048)
     (outside,) = compare(table(1000, 512, 1024), table(3000, 2048, 4096)).changes
     assert outside.crossover is None
+
+
+def _refused_from(end: int, first_refused: int) -> Table:
+    """A table whose candidate wins twelvefold up to `end` and is refused from another measured size on."""
+    bands = (
+        Band(end, "aiter", "faster", "rccl", 11.1, (9.0, 13.5), 9, 90),
+        Band(65536, "rccl", "excluded", None, None, None, 3, 0),
+    )
+    border = Crossover(end, end, first_refused, "aiter", "rccl")
+    refused = Exclusion("aiter", "unsupported", first_refused, 65536, "larger than its pool")
+    return make_table((CellTable(CELL, 16, 65536, bands, (border,), (), (refused,), (), 0.0),))
+
+
+def test_where_an_exclusion_begins_is_no_crossover() -> None:
+    """Sizes between the last right one and the first excluded one are marked as that, by either table.
+
+    Nothing there says that the two are equal.
+    """
+    a, b = _refused_from(1024, 16384), _refused_from(4096, 65536)
+    for first, second, table in ((a, b, "a"), (b, a, "b")):
+        (change,) = compare(first, second).changes
+        assert change.crossover is None
+        assert change.exclusion == ExclusionBorder("aiter", table, 1024, 16384, upwards=True)
+
+
+def test_a_crossover_that_the_other_table_contradicts_is_not_called_equal() -> None:
+    """A wide interval of one table says nothing where the other proves a winner and has no border of its own."""
+    cell = make_cell(CELL, 16, [1000, 65536], ["aiter", "rccl"])
+    wide = make_table((cell._replace(crossovers=(Crossover(1000, 16, 65536, "aiter", "rccl"),)),))
+    (change,) = compare(wide, make_table((make_cell(CELL, 16, [65536], ["aiter"]),))).changes
+    assert (change.low, change.high, change.crossover) == (1001, 65536, None)
+    tie = Band(65536, "rccl", "tie", "aiter", 0.0, (-0.1, 0.1), 3, 30)
+    undecided = make_table((make_cell(CELL, 16, [65536], ["rccl"])._replace(bands=(tie,)),))
+    (change,) = compare(wide, undecided).changes
+    assert change.crossover == (16, 65536)

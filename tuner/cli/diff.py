@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
-from itertools import groupby
+from collections.abc import Iterator, Sequence
+from itertools import groupby, pairwise
 
 from ccl_dispatch.runtime.errors import TableError, UsageError
 from ccl_dispatch.runtime.load import load_table
 from ccl_dispatch.runtime.table import Table
-from ccl_dispatch.runtime.units import gain_text, short_size
+from ccl_dispatch.runtime.units import gain_texts, short_size
 from ccl_dispatch.tuner.cli.options import add_json, print_json
 from ccl_dispatch.tuner.cli.terminal import is_coloured, painted, span_text
 from ccl_dispatch.tuner.compare import Change, Comparison, Evidence, compare
@@ -65,8 +65,12 @@ def lines(
     for cell, changes in groupby(comparison.changes, key=lambda change: change.cell):
         yield ""
         yield cell.name if cell else "every cell that is in neither table"
-        for change in changes:
-            yield from _change_lines(change, colour=colour)
+        # An exact size that is decided alike parts what is one change to a reader.
+        told = [(change, tuple(_told(change, colour=colour))) for change in changes]
+        for (uses, below), alike in groupby(told, key=lambda item: (f"{item[0].before} -> {item[0].after}", item[1])):
+            runs = [change for change, _ in alike]
+            yield f"  {_sizes(runs[0].low, runs[-1].high):<24} {uses}{_but(runs)}"
+            yield from below
     if comparison.differences or comparison.only_a or comparison.only_b:
         yield ""
     for difference in comparison.differences:
@@ -77,16 +81,28 @@ def lines(
         yield f"only in B: {cell.name}"
 
 
-def _change_lines(change: Change, *, colour: bool) -> Iterator[str]:
-    if change.high == change.low:
-        sizes = f"exactly {short_size(change.low)}"
-    elif change.high is None:
-        sizes = "all sizes" if change.low == 1 else f"{short_size(change.low)} and above"
-    else:
-        sizes = f"{short_size(change.low)} .. {short_size(change.high)}"
-    yield f"  {sizes:<24} {change.before} -> {change.after}"
+def _sizes(low: int, high: int | None) -> str:
+    if high == low:
+        return f"exactly {short_size(low)}"
+    if high is None:
+        return "all sizes" if low == 1 else f"{short_size(low)} and above"
+    return f"{short_size(low)} .. {short_size(high)}"
+
+
+def _but(runs: Sequence[Change]) -> str:
+    """The sizes between neighbouring runs, which no table decides otherwise."""
+    gaps = [(first.high + 1, second.low - 1) for first, second in pairwise(runs) if first.high is not None]
+    return f", but not {' or '.join(_sizes(low, high) for low, high in gaps)}" if gaps else ""
+
+
+def _told(change: Change, *, colour: bool) -> Iterator[str]:
     if change.crossover is not None:
         yield f"    where a crossover may lie ({span_text(*change.crossover)}): the two are about equal here"
+    if change.exclusion is not None:
+        border = change.exclusion
+        between = f"somewhere between {short_size(border.low)} and {short_size(border.high)}"
+        where = f"from {between} on: where that begins" if border.upwards else f"up to {between}: where that ends"
+        yield f"    {border.table.upper()} excludes {border.backend} {where} is not known more exactly"
     for label, found in (("A", change.by_a), ("B", change.by_b)):
         if not found:
             yield f"    by {label}: not measured there"
@@ -98,14 +114,19 @@ def _change_lines(change: Change, *, colour: bool) -> Iterator[str]:
 def _evidence(item: Evidence, change: Change, *, colour: bool) -> str:
     if item.gain is None:
         return f"{change.before} and {change.after} were not compared ({item.why})"
-    kind = "gains" if item.gain > 0 else "costs"
-    # A cost is told as what the calls will take longer, T(after)/T(before) - 1.
-    size = gain_text(item.gain) if item.gain > 0 else gain_text(1 / (1 + item.gain) - 1)
-    text = painted(f"{kind} {size.lstrip('+')}", ("green" if item.gain > 0 else "red") if colour else "")
+    # A cost is told as what the calls will take longer, T(after)/T(before) - 1, and so are its bounds.
+    gains = item.gain > 0
+    values = (item.gain, *(item.interval or ()))
+    figure, *bounds = gain_texts(*(values if gains else [1 / (1 + value) - 1 for value in values]))
+    text = painted(
+        f"{'gains' if gains else 'costs'} {figure.lstrip('+')}", ("green" if gains else "red") if colour else ""
+    )
     where = (
         "" if item.why == "override" else f" over its band {short_size(item.band_low)} .. {short_size(item.band_high)}"
     )
-    if item.interval is None:
+    if not bounds:
         return f"{text}{where}, not proven ({item.why}, {item.samples} samples)"
-    low, high = item.interval
-    return f"{text}{where}, gain between {gain_text(low)} and {gain_text(high)} ({item.why}, {item.samples} samples)"
+    low, high = bounds if gains else reversed(bounds)
+    if not low.startswith("-"):
+        low, high = low.lstrip("+"), high.lstrip("+")
+    return f"{text}{where}, between {low} and {high} ({item.why}, {item.samples} samples)"
