@@ -24,7 +24,7 @@ from fleets import start_node, wait_for, write_config
 from postgres import missing, running_server
 
 from ccl_dispatch.runtime import Table, load_table
-from ccl_dispatch.runtime.units import format_size
+from ccl_dispatch.runtime.units import short_size
 
 WANTED_RATIO = 3.0
 FIRST_LOOK = "measure: {min_samples: 20, max_samples: 20}\nbudget: {regret: 0.05}\n"
@@ -61,7 +61,7 @@ def differing(one: Table, other: Table) -> list[str]:
                 for table in (one, other)
             }
             if len(answers) > 1:
-                found.append(f"{cell.cell.name} at {format_size(size)}")
+                found.append(f"{cell.cell.name} at {short_size(size)}")
     return found
 
 

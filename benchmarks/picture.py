@@ -16,7 +16,7 @@ import matplotlib.pyplot as plt
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from ccl_dispatch.runtime import load_table
-from ccl_dispatch.runtime.units import approx_size
+from ccl_dispatch.runtime.units import short_size
 from ccl_dispatch.tuner.measurements import read_measurements
 
 # Okabe and Ito's colours, told apart by the colour-blind too.
@@ -49,7 +49,7 @@ def main(table_path: str, csv_path: str, out: str) -> int:
         axis.set_yscale("log")
         axis.xaxis.set_major_locator(FixedLocator([16 * 8**k for k in range(8)]))
         axis.xaxis.set_minor_locator(NullLocator())
-        axis.xaxis.set_major_formatter(FuncFormatter(lambda size, _: approx_size(size)))
+        axis.xaxis.set_major_formatter(FuncFormatter(lambda size, _: short_size(size)))
         axis.set_title(cell.cell.name, fontsize=9)
         axis.grid(alpha=0.25)
     axes[0][0].legend(frameon=False)

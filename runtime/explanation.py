@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from ccl_dispatch.runtime.dispatch import compile_cell
 from ccl_dispatch.runtime.table import Band, CellTable, Crossover, Exclusion, Override, Table
-from ccl_dispatch.runtime.units import format_size, gain_text, gain_texts
+from ccl_dispatch.runtime.units import full_size, gain_text, gain_texts, short_size
 from ccl_dispatch.runtime.vocabulary import Cell, dtype_name
 
 
@@ -50,21 +50,22 @@ class Explanation(NamedTuple):
         shape = f" (shape {','.join(str(extent) for extent in self.shape)})" if self.shape else ""
         lines = [
             f"{self.use}: {self.reason}",
-            f"call: {self.cell.name}, {format_size(self.size)} per rank{shape}",
+            f"call: {self.cell.name}, {full_size(self.size)} per rank{shape}",
         ]
         if self.measured is not None:
-            lines.append(f"measured: {format_size(self.measured[0])} to {format_size(self.measured[1])}")
-        if self.band is not None and self.band_from is not None:
+            lines.append(f"measured: {short_size(self.measured[0])} to {short_size(self.measured[1])}")
+        if self.band is not None and self.band_from is not None and self.measured is not None:
+            # A band begins one byte after the last one's end, and reads as that: one edge, one text.
+            edge = self.band_from - (self.band_from > self.measured[0])
             lines.append(
-                f"band: {format_size(self.band_from)} to {format_size(self.band.up_to)}, "
-                f"{_evidence(self.band, self.min_gain)}"
+                f"band: {short_size(edge)} to {short_size(self.band.up_to)}, {_evidence(self.band, self.min_gain)}"
             )
         if self.override is not None:
-            lines.append(f"override: exactly {format_size(self.override.size)}, {_proof(self.override)}")
+            lines.append(f"override: exactly {full_size(self.override.size)}, {_proof(self.override)}")
         if self.crossover is not None:
             lines.append(
                 f"near a crossover: {self.crossover.below} below, {self.crossover.above} above, somewhere between "
-                f"{format_size(self.crossover.low)} and {format_size(self.crossover.high)}"
+                f"{short_size(self.crossover.low)} and {short_size(self.crossover.high)}"
             )
         lines.extend(f"excluded: {item.backend} ({item.reason}) {item.detail}".rstrip() for item in self.exclusions)
         lines.append(f"table: {self.table} ({self.provenance}), {self.digest}")
@@ -155,7 +156,7 @@ def _reason(
         return f"the table has no cell {wanted.name}, so the baseline is used"
     if band is None:
         side = "below" if size < found.measured_from else "above"
-        return f"{format_size(size)} lies {side} what was measured, so the baseline is used"
+        return f"{full_size(size)} lies {side} what was measured, so the baseline is used"
     if override is not None:
         return f"measured at exactly this size: {_gain(override)} against {override.against}"
     if band.why == "faster":
@@ -184,11 +185,11 @@ def _changes(
     if override is not None and band is not None and band.use != override.use:
         changes.append(f"any other size of this band: {band.use}")
     if place > 0:
-        changes.append(
-            f"at {format_size(edges[place - 1])} and below: {_what(table, found, uses[place - 1], edges[place - 1])}"
-        )
+        edge = edges[place - 1]
+        where = f"at {full_size(edge)} and below" if edge >= found.measured_from else f"below {full_size(edge + 1)}"
+        changes.append(f"{where}: {_what(table, found, uses[place - 1], edge)}")
     if place < len(edges):
-        changes.append(f"above {format_size(edges[place])}: {_what(table, found, uses[place + 1], edges[place] + 1)}")
+        changes.append(f"above {full_size(edges[place])}: {_what(table, found, uses[place + 1], edges[place] + 1)}")
     changes = changes or ["no size: the whole cell uses the baseline"]
     if override is None and band is not None and band.why == "tie" and band.against is not None:
         # The band has the baseline's gain over it.

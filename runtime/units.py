@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 _UNITS = {"": 1, "B": 1, "KIB": 1024, "MIB": 1024**2, "GIB": 1024**3, "KB": 1000, "MB": 1000**2, "GB": 1000**3}
+_BINARY = (("GiB", 1024**3), ("MiB", 1024**2), ("KiB", 1024))
 _SIZE = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)\s*")
 
 
@@ -28,9 +29,12 @@ def parse_size(text: str | int) -> int:
     return int(value)
 
 
-def format_size(size: int) -> str:
-    """`size` bytes for a reader, exact: the largest binary unit that needs at most two decimals, else plain bytes."""
-    for unit, scale in (("GiB", 1024**3), ("MiB", 1024**2), ("KiB", 1024)):
+def exact_size(size: int) -> str:
+    """`size` bytes as `parse_size` reads them back: the largest unit that needs at most two decimals, else bytes.
+
+    For data. People get `short_size`: here neighbouring sizes may have different units.
+    """
+    for unit, scale in _BINARY:
         if size >= scale:
             short = f"{size / scale:.2f}".rstrip("0").rstrip(".")
             if float(short) * scale == size:
@@ -38,18 +42,22 @@ def format_size(size: int) -> str:
     return f"{size} B"
 
 
-def approx_size(size: float) -> str:
-    """`size` bytes for a reader, to three figures: for axes and columns, never for data that is read back."""
-    for unit, scale in (("GiB", 1024**3), ("MiB", 1024**2), ("KiB", 1024)):
-        if size >= scale:
-            return f"{size / scale:.3g} {unit}"
-    return f"{size:.4g} B"
+def short_size(size: float) -> str:
+    """`size` bytes for a reader: in the largest unit that is not above it, to four figures and two decimals at most."""
+    for unit, scale in _BINARY:
+        # The largest number below a unit may round to it, and is told in it then.
+        if size >= scale - scale / 2048:
+            value = max(size / scale, 1.0)
+            short = f"{value:.{2 if value < 100 else 1}f}".rstrip("0").rstrip(".") if value < 1000 else f"{value:.0f}"
+            return f"{short} {unit}"
+    return f"{size:.0f} B"
 
 
-def short_size(size: int) -> str:
-    """`size` bytes for a column: exact where that is short, else to three figures."""
-    exact = format_size(size)
-    return approx_size(size) if exact.endswith(" B") and size >= 1024 else exact
+def full_size(size: int) -> str:
+    """`size` bytes for a reader who may have to write them: the bytes stand behind a rounded size."""
+    short = short_size(size)
+    number, unit = short.split()
+    return short if float(number) * _UNITS[unit.upper()] == size else f"{short} ({size} B)"
 
 
 def gain_texts(*gains: float) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from ccl_dispatch.runtime.document import Node, Reader, describe, parse
 from ccl_dispatch.runtime.errors import ConfigError
-from ccl_dispatch.runtime.units import format_size
+from ccl_dispatch.runtime.units import full_size
 from ccl_dispatch.runtime.vocabulary import COLLECTIVES, DIMS, ITEMSIZE, MODES, TIMINGS
 from ccl_dispatch.tuner.backends.registry import BACKENDS
 from ccl_dispatch.tuner.config_model import (
@@ -240,7 +240,7 @@ def _sizes(top: Reader, *, required: bool) -> tuple[int | None, int | None, int]
     if low is not None and minimum is not None and maximum is not None:
         if minimum > maximum:
             raise reader.fail(
-                low, f"min {format_size(minimum)} is above max {format_size(maximum)}", "Swap them or widen the range"
+                low, f"min {full_size(minimum)} is above max {full_size(maximum)}", "Swap them or widen the range"
             )
         if -(-minimum // ALIGNMENT) * ALIGNMENT > maximum:
             raise reader.fail(low, f"no multiple of {ALIGNMENT} B lies from min to max", "Widen the range")
@@ -250,7 +250,7 @@ def _sizes(top: Reader, *, required: bool) -> tuple[int | None, int | None, int]
 def _size(reader: Reader, node: Node) -> int:
     size = size_of(reader, node)
     if not ALIGNMENT <= size <= MAX_SIZE:
-        raise reader.fail(node, f"found {size} B, expected {ALIGNMENT} B to {format_size(MAX_SIZE)} of per-rank input")
+        raise reader.fail(node, f"found {size} B, expected {ALIGNMENT} B to {full_size(MAX_SIZE)} of per-rank input")
     return size
 
 

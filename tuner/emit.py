@@ -12,7 +12,7 @@ from ccl_dispatch.runtime.digest import digest_of, document_of
 from ccl_dispatch.runtime.errors import OutputError
 from ccl_dispatch.runtime.schema import read_table
 from ccl_dispatch.runtime.table import Band, CellTable, Platform, Table
-from ccl_dispatch.runtime.units import format_size
+from ccl_dispatch.runtime.units import short_size
 from ccl_dispatch.tuner.files import write_in_one_step
 
 SIGNIFICANT_DIGITS = 4
@@ -145,9 +145,9 @@ def _render_cell(lines: list[str], cell: Mapping[str, Any]) -> None:
         rows = _SIZE_OF_ROW.get(key)
         if rows and value:
             lines.append(f"{indent}{key}:\n")
-            lines.extend(f"      - {_flow(row)}  # {format_size(row[rows])}\n" for row in value)
+            lines.extend(f"      - {_flow(row)}  # {short_size(row[rows])}\n" for row in value)
         else:
-            size = f"  # {format_size(value)}" if key.startswith("measured_") else ""
+            size = f"  # {short_size(value)}" if key.startswith("measured_") else ""
             lines.append(f"{indent}{key}: {_flow(value)}{size}\n")
         indent = "    "
 

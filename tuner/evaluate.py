@@ -9,7 +9,7 @@ from typing import Any
 
 from ccl_dispatch.runtime.errors import UsageError
 from ccl_dispatch.runtime.table import Table
-from ccl_dispatch.runtime.units import approx_size, format_size
+from ccl_dispatch.runtime.units import full_size, short_size
 from ccl_dispatch.runtime.vocabulary import Cell
 from ccl_dispatch.tuner.measurements import Measurements
 from ccl_dispatch.tuner.replay import ReplayCurves
@@ -42,7 +42,7 @@ class Slowdowns:
         rows = {"this table": self.table, **{f"always {name}": slowdown for name, slowdown in self.always.items()}}
         width = max(map(len, rows))
         return [title] + [
-            f"  {label:<{width}}  mean {row.mean:8.2%}   worst {row.worst:8.2%} at {approx_size(row.worst_at)}"
+            f"  {label:<{width}}  mean {row.mean:8.2%}   worst {row.worst:8.2%} at {short_size(row.worst_at)}"
             for label, row in rows.items()
         ]
 
@@ -114,7 +114,7 @@ class Evaluation:
         ]
         lines += self.overall.lines(f"all {len(self.cells)} cells")
         for entry in self.cells:
-            span = f"{format_size(entry.low)} to {format_size(entry.high)}"
+            span = f"{short_size(entry.low)} to {short_size(entry.high)}"
             lines += entry.slowdowns.lines(f"{entry.cell.name}, {span}")
         lines += [f"{cell.name}: not compared, {reason}" for cell, reason in self.not_compared]
         lines += [f"{cell.name}: in the table, not in the measurements" for cell in self.not_measured]
@@ -196,7 +196,7 @@ def _evaluate_cell(table: Table, cell: Cell, curves: ReplayCurves) -> tuple[Cell
         best = min(times.values())
         chosen = choose(size)
         if chosen not in times:
-            raise _NotComparableError(f"the table uses {chosen!r} at {format_size(size)}, which is not measured")
+            raise _NotComparableError(f"the table uses {chosen!r} at {full_size(size)}, which is not measured")
         losses.append((times[chosen] / best - 1, size))
         for name, time in times.items():
             always[name].append((time / best - 1, size))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from ccl_dispatch.runtime.units import approx_size, short_size
+from ccl_dispatch.runtime.units import short_size
 from ccl_dispatch.tuner.backends.registry import backend_class
 from ccl_dispatch.tuner.budgeting import make_sampler, most_visits
 from ccl_dispatch.tuner.device.base import INFINITY_CACHE
@@ -92,15 +92,15 @@ def forecast_lines(plan: Plan) -> list[str]:
     few, many = facts["visits"]
     visits = f"about {few} to {many} visits in all" if few < many else f"at most {many} visits by the budget"
     budget = ", ".join(f"{key} {value:g}" for key, value in facts["budget"].items())
-    parts = ", ".join(f"{what} {approx_size(size)}" for what, size in facts["memory"].items())
+    parts = ", ".join(f"{what} {short_size(size)}" for what, size in facts["memory"].items())
     available = facts["memory_available"]
-    room = "" if available is None else f"; there are {approx_size(available)}"
+    room = "" if available is None else f"; there are {short_size(available)}"
     replayed = config.replay is not None
     lines += [
         f"points: {facts['first_look']} of {facts['sizes']} in the first look, {visits}",
         ("time: a replay's, next to none" if replayed else f"time: about {minutes} minutes")
         + (f"; the budget ends it at {budget}" if budget else ""),
-        *(() if replayed else (f"memory per rank: {approx_size(facts['memory_per_rank'])} ({parts}){room}",)),
+        *(() if replayed else (f"memory per rank: {short_size(facts['memory_per_rank'])} ({parts}){room}",)),
         "nothing was started and nothing was measured",
     ]
     return lines

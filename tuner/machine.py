@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from ccl_dispatch.runtime.errors import UsageError
 from ccl_dispatch.runtime.probe import this_platform
 from ccl_dispatch.runtime.table import Platform
-from ccl_dispatch.runtime.units import approx_size, format_size, parse_size
+from ccl_dispatch.runtime.units import exact_size, parse_size, short_size
 from ccl_dispatch.tuner.backends.registry import backend_class
 from ccl_dispatch.tuner.device.host import HostDevice
 from ccl_dispatch.tuner.device.placement import Placement
@@ -139,10 +139,10 @@ def check_room(plan: Plan, available: int | None, cache_bytes: int, where: str) 
     needed = sum(need.bytes for need in needs) * (ranks if plan.settings.placement.type == "cpu" else 1)
     if available is None or needed <= available:
         return
-    parts = ", ".join(f"{need.what} {approx_size(need.bytes)}" for need in needs)
+    parts = ", ".join(f"{need.what} {short_size(need.bytes)}" for need in needs)
     raise UsageError(
-        f"{config.source}: world size {ranks} with inputs of up to {approx_size(plan.largest)} needs about "
-        f"{approx_size(needed)} of memory, {where} has {approx_size(available)}. A rank takes: {parts}. "
+        f"{config.source}: world size {ranks} with inputs of up to {short_size(plan.largest)} needs about "
+        f"{short_size(needed)} of memory, {where} has {short_size(available)}. A rank takes: {parts}. "
         "Lower `world_sizes`, `sizes.max` or a backend's `max_size`"
     )
 
@@ -159,7 +159,7 @@ def sweep_platform(plan: Plan, environ: Mapping[str, str] | None = None) -> Plat
         kind = backend_class(name)
         if kind.default_max_size is not None:
             size = plan.config.backends.get(name, {}).get("max_size", kind.default_max_size)
-            pools[f"{name}.max_size"] = format_size(parse_size(size))  # type: ignore[arg-type]
+            pools[f"{name}.max_size"] = exact_size(parse_size(size))  # type: ignore[arg-type]
     if plan.given is not None:
         here = _of_all_ranks(here, plan.given, shared=placement.shared)
     return here._replace(versions={**here.versions, **pools}, settings={**here.settings, **placement.settings()})

@@ -9,7 +9,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Sequence
 
 from ccl_dispatch.runtime.document import nearest
-from ccl_dispatch.runtime.units import format_size
+from ccl_dispatch.runtime.units import full_size
 from ccl_dispatch.runtime.vocabulary import Cell
 from ccl_dispatch.tuner.measurements import Measurements
 
@@ -70,8 +70,8 @@ class ReplayCurves:
         if sizes[0] <= size <= sizes[-1]:
             return None
         if len(sizes) == 1:
-            return f"measured at {format_size(sizes[0])} only"
-        return f"measured from {format_size(sizes[0])} to {format_size(sizes[-1])} only"
+            return f"measured at {full_size(sizes[0])} only"
+        return f"measured from {full_size(sizes[0])} to {full_size(sizes[-1])} only"
 
     def latency_us(self, cell: Cell, backend: str, size: int, rng: random.Random) -> float:
         """One latency in microseconds, drawn with `rng`.

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ccl_dispatch.runtime.document import Node, Reader, describe
 from ccl_dispatch.runtime.errors import ConfigError
-from ccl_dispatch.runtime.units import format_size
+from ccl_dispatch.runtime.units import full_size
 from ccl_dispatch.runtime.vocabulary import Cell
 from ccl_dispatch.tuner.config_model import ReplayConfig, SlowNode
 from ccl_dispatch.tuner.config_sections import size_of
@@ -56,8 +56,7 @@ class ReplaySource:
                 name: (min(sizes), max(sizes)) for name, sizes in curves.items() if name in {baseline, *candidates}
             }
             seen += [
-                f"{cell.name}: {name} from {format_size(low)} to {format_size(high)}"
-                for name, (low, high) in spans.items()
+                f"{cell.name}: {name} from {full_size(low)} to {full_size(high)}" for name, (low, high) in spans.items()
             ]
             base = spans.pop(baseline, None)
             if cell.collective != collective or cell.world_size < 2 or base is None:

@@ -16,7 +16,7 @@ from threadpoolctl import threadpool_limits
 
 from ccl_dispatch.runtime.errors import UsageError
 from ccl_dispatch.runtime.table import Platform, Table
-from ccl_dispatch.runtime.units import format_size
+from ccl_dispatch.runtime.units import exact_size
 from ccl_dispatch.tuner.budgeting import make_sampler, no_room
 from ccl_dispatch.tuner.build import build_table, executions
 from ccl_dispatch.tuner.common import DEFAULT_COMMON, common_visits, still_to_do
@@ -227,7 +227,7 @@ def study_meta(plan: Plan) -> StudyMeta:
         }
         if replay.slow:
             source["made_slower"] = {
-                name: f"{slow.by:.1%} from {format_size(slow.start)}" for name, slow in replay.slow.items()
+                name: f"{slow.by:.1%} from {exact_size(slow.start)}" for name, slow in replay.slow.items()
             }
     return StudyMeta(
         name=config.name,

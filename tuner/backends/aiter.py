@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
-from ccl_dispatch.runtime.units import approx_size, parse_size
+from ccl_dispatch.runtime.units import parse_size, short_size
 from ccl_dispatch.runtime.vocabulary import ITEMSIZE
 from ccl_dispatch.tuner.backends.base import Backend, BackendContext, Point
 from ccl_dispatch.tuner.device.base import Call
@@ -83,7 +83,7 @@ class AiterBackend(Backend):
             return f"the last dim of {row} bytes is not a multiple of {PACK}: AITER would garble it"
         limit = parse_size(options.get("max_size", DEFAULT_MAX_SIZE)) // (2 * cell.world_size)
         if point.size > limit:
-            return f"above the pool's limit of {approx_size(limit)} per rank at world size {cell.world_size}"
+            return f"above the pool's limit of {short_size(limit)} per rank at world size {cell.world_size}"
         return None
 
     @classmethod

@@ -6,7 +6,7 @@ import importlib.util
 import sys
 from typing import TYPE_CHECKING
 
-from ccl_dispatch.runtime.units import approx_size, parse_size
+from ccl_dispatch.runtime.units import parse_size, short_size
 from ccl_dispatch.tuner.backends.base import Backend, BackendContext, Point
 from ccl_dispatch.tuner.device.base import Call
 
@@ -54,7 +54,7 @@ class ShmBackend(Backend):
         if point.size % 16:
             return f"{point.size} bytes are not a multiple of 16"
         if point.size > limit:
-            return f"above the pool's limit of {approx_size(limit)} per rank at world size {self._world_size}"
+            return f"above the pool's limit of {short_size(limit)} per rank at world size {self._world_size}"
         return None
 
     def prepare(self, point: Point, source: torch.Tensor, target: torch.Tensor) -> Call:

@@ -6,7 +6,7 @@ import importlib.util
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from ccl_dispatch.runtime.units import approx_size, parse_size
+from ccl_dispatch.runtime.units import parse_size, short_size
 from ccl_dispatch.tuner.backends.base import Backend, BackendContext, Point
 from ccl_dispatch.tuner.device.base import Call
 
@@ -55,7 +55,7 @@ class SymmMemBackend(Backend):
             return f"{point.size} bytes are not {point.cell.dtype} of shape {point.input_shape}"
         limit = parse_size(options.get("max_size", DEFAULT_MAX_SIZE))
         if point.size > limit:
-            return f"above the pool of {approx_size(limit)} per rank"
+            return f"above the pool of {short_size(limit)} per rank"
         return None
 
     @classmethod

@@ -11,7 +11,7 @@ from ccl_dispatch.runtime.load import load_table
 from ccl_dispatch.runtime.table import Table
 from ccl_dispatch.runtime.units import gain_texts, short_size
 from ccl_dispatch.tuner.cli.options import add_json, print_json
-from ccl_dispatch.tuner.cli.terminal import is_coloured, painted, span_text
+from ccl_dispatch.tuner.cli.terminal import is_coloured, painted, span_text, start_text
 from ccl_dispatch.tuner.compare import Change, Comparison, Evidence, compare
 
 EXAMPLE = "ccl-dispatch diff shipped.yaml new.yaml"
@@ -85,8 +85,8 @@ def _sizes(low: int, high: int | None) -> str:
     if high == low:
         return f"exactly {short_size(low)}"
     if high is None:
-        return "all sizes" if low == 1 else f"{short_size(low)} and above"
-    return f"{short_size(low)} .. {short_size(high)}"
+        return "all sizes" if low == 1 else f"{start_text(low)} and above"
+    return f"{start_text(low)} .. {short_size(high)}"
 
 
 def _but(runs: Sequence[Change]) -> str:
@@ -107,7 +107,7 @@ def _told(change: Change, *, colour: bool) -> Iterator[str]:
         if not found:
             yield f"    by {label}: not measured there"
         for item in found:
-            where = f"{short_size(item.low)} .. {short_size(item.high)}: " if len(found) > 1 else ""
+            where = f"{start_text(item.low)} .. {short_size(item.high)}: " if len(found) > 1 else ""
             yield f"    by {label}: {where}{_evidence(item, change, colour=colour)}"
 
 
@@ -122,7 +122,7 @@ def _evidence(item: Evidence, change: Change, *, colour: bool) -> str:
         f"{'gains' if gains else 'costs'} {figure.lstrip('+')}", ("green" if gains else "red") if colour else ""
     )
     where = (
-        "" if item.why == "override" else f" over its band {short_size(item.band_low)} .. {short_size(item.band_high)}"
+        "" if item.why == "override" else f" over its band {start_text(item.band_low)} .. {short_size(item.band_high)}"
     )
     if not bounds:
         return f"{text}{where}, not proven ({item.why}, {item.samples} samples)"

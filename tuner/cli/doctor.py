@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ccl_dispatch.runtime.probe import this_platform
-from ccl_dispatch.runtime.units import approx_size
+from ccl_dispatch.runtime.units import short_size
 from ccl_dispatch.tuner.backends.registry import BACKENDS, backend_class
 from ccl_dispatch.tuner.cli.options import add_json, print_json
 from ccl_dispatch.tuner.machine import WORKER_BYTES, available_memory
@@ -92,7 +92,7 @@ def _lines(facts: dict[str, Any]) -> list[str]:
     memory = facts["available_memory"]
     if memory is not None:
         ranks = memory // WORKER_BYTES
-        lines.append(f"memory: {approx_size(memory)} available, enough for about {ranks} ranks on the host")
+        lines.append(f"memory: {short_size(memory)} available, enough for about {ranks} ranks on the host")
     lines.append(f"clock: steps of {facts['clock_seconds'] * 1e9:.0f} ns")
     for name, reason in facts["backends"].items():
         lines.append(f"backend {name}: {'ready' if reason is None else f'not here, {reason}'}")

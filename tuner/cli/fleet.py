@@ -9,7 +9,7 @@ from typing import Any
 import optuna
 
 from ccl_dispatch.runtime.errors import UsageError
-from ccl_dispatch.runtime.units import approx_size
+from ccl_dispatch.runtime.units import short_size
 from ccl_dispatch.tuner.cli.options import add_json, add_storage, print_json
 from ccl_dispatch.tuner.nodes import DEFAULT_CONFIDENCE, Difference, FleetVerdict, compare_nodes
 from ccl_dispatch.tuner.study import SweepStudy, open_storage
@@ -83,7 +83,7 @@ def _lines(verdict: FleetVerdict, name: str, provenance: str) -> list[str]:
 def _told(item: Difference) -> str:
     share = math.expm1(abs(item.log_ratio))
     word = "slower" if item.log_ratio > 0 else "faster"
-    return f"{item.backend} {share:.1%} {word} than the others at {approx_size(item.size)} in {item.cell.name}"
+    return f"{item.backend} {share:.1%} {word} than the others at {short_size(item.size)} in {item.cell.name}"
 
 
 def _sure(p: float) -> str:

@@ -148,12 +148,13 @@ def _colour(table: Table, use: str) -> str:
 
 
 def _band_lines(table: Table, cell: CellTable) -> Iterator[Line]:
+    # A band begins one byte after the last one's end, and reads as that: one edge, one text.
     start = cell.measured_from
     width = max(len(name) for name in (table.baseline, *table.candidates))
     for band in cell.bands:
         sizes = f"  {short_size(start):>12} .. {short_size(band.up_to):<12} "
         yield Line.of(sizes).plus(f"{band.use:<{width}}", _colour(table, band.use)).plus(f"  {_evidence(band, table)}")
-        start = band.up_to + 1
+        start = band.up_to
 
 
 def _evidence(band: Band, table: Table) -> str:

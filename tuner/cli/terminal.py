@@ -69,3 +69,11 @@ def _shade(colour: str) -> str:
 def span_text(low: int, high: int) -> str:
     """A run of sizes, or the one size that it is."""
     return short_size(low) if low == high else f"{short_size(low)} to {short_size(high)}"
+
+
+def start_text(start: int) -> str:
+    """The first size of a run that may follow on another: one edge, one text.
+
+    A run begins one byte after the last one's end, and sizes are whole elements: so an odd start reads as that end.
+    """
+    return short_size(start - 1 if start % 2 and start > 1 else start)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple
 
-from ccl_dispatch.runtime.units import approx_size
+from ccl_dispatch.runtime.units import short_size
 from ccl_dispatch.tuner.palette import terminal_colour
 from ccl_dispatch.tuner.progress.belief import Belief
 from ccl_dispatch.tuner.progress.words import LIKELY, SURE
@@ -48,14 +48,14 @@ class Axis:
 
     def ruler(self, tick: str) -> str:
         """Sizes above the columns that they stand for, as many as there is room for, both ends among them."""
-        last = approx_size(self.high)
+        last = short_size(self.high)
         cells = [" "] * self.columns
         end = self.columns
         if len(last) + 1 <= self.columns:
             end -= len(last) + 1
             cells[end:] = [*last, tick]
         for step in (1, 2, 3, 4, 5, 6, 8, 10, 12):
-            labels = [f"{tick}{approx_size(size)}" for size in self._sizes(step)]
+            labels = [f"{tick}{short_size(size)}" for size in self._sizes(step)]
             starts = [self.column(size) for size in self._sizes(step)]
             free = [(start, label) for start, label in zip(starts, labels, strict=True) if start + len(label) < end]
             gaps = [after - (at + len(label)) for (at, label), (after, _) in pairwise(free)]

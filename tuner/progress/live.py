@@ -18,7 +18,7 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
-from ccl_dispatch.runtime.units import approx_size
+from ccl_dispatch.runtime.units import short_size
 from ccl_dispatch.runtime.vocabulary import Cell
 from ccl_dispatch.tuner.progress.bar import Axis, Ink, row
 from ccl_dispatch.tuner.progress.base import SilentProgress
@@ -152,7 +152,7 @@ class _Scene:
         self._pace.take(result, outlook, self._seconds())
         self._take(result)
         found = finding(result, verdicts, self._ink.names[0])
-        self._last = f"{self._labels.get(result.cell.name, '')} at {approx_size(result.size)}: {found}"
+        self._last = f"{self._labels.get(result.cell.name, '')} at {short_size(result.size)}: {found}"
 
     def stopped(self, outlook: Outlook) -> None:
         """Nothing is measured any more."""
@@ -259,7 +259,7 @@ class _Scene:
                 "bold",
             )
         if self.now is not None:
-            yield Text(f"now:  {self._labels[self.now[0]]} at {approx_size(self.now[1])}, since {self.now[2]}")
+            yield Text(f"now:  {self._labels[self.now[0]]} at {short_size(self.now[1])}, since {self.now[2]}")
         else:
             yield Text("")
         yield Text(f"last: {self._last}" if self._last else "")

@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, TextIO
 
-from ccl_dispatch.runtime.units import approx_size
+from ccl_dispatch.runtime.units import short_size
 from ccl_dispatch.tuner.progress.base import SilentProgress
 from ccl_dispatch.tuner.progress.belief import Beliefs
 from ccl_dispatch.tuner.progress.pace import Pace, clock
@@ -83,7 +83,7 @@ class PlainProgress(SilentProgress):
         if news or now - self._last >= due:
             self._last = now
             found = finding(result, verdicts, self._baseline)
-            name, size = result.cell.name, approx_size(result.size)
+            name, size = result.cell.name, short_size(result.size)
             far = ", ".join(how_far(self._pace, seconds))
             now_used = so_far(self._beliefs.of(name))
             self._say(f"point {self._done}, {name} at {size}: {found}; so far {now_used} | {far}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from ccl_dispatch.runtime.units import approx_size
+from ccl_dispatch.runtime.units import short_size
 from ccl_dispatch.tuner.progress.pace import Pace, clock
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ def so_far(belief: Belief) -> str:
     words = []
     for number, (use, up_to, sure) in enumerate(runs):
         doubt = "" if sure >= SURE else f" ({sure:.0%} sure)"
-        to = "" if number + 1 == len(runs) else f" to {approx_size(up_to)}"
+        to = "" if number + 1 == len(runs) else f" to {short_size(up_to)}"
         words.append(f"{use}{to}{doubt}")
     return ", ".join(words)
 

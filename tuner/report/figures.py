@@ -18,7 +18,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
 
 from ccl_dispatch.runtime.table import Table
-from ccl_dispatch.runtime.units import approx_size, gain_text
+from ccl_dispatch.runtime.units import gain_text, short_size
 from ccl_dispatch.tuner.palette import COLOURS as _COLOURS
 from ccl_dispatch.tuner.palette import colour_of
 from ccl_dispatch.tuner.report.model import CellReport, Report
@@ -257,4 +257,4 @@ def _sizes_axis(axis: Axes, low: int, high: int) -> None:
     axis.set_xlim(low / 1.15, high * 1.15)
     axis.xaxis.set_major_locator(FixedLocator([4**power for power in range(32) if low / 1.1 <= 4**power <= high * 1.1]))
     axis.xaxis.set_minor_locator(NullLocator())
-    axis.xaxis.set_major_formatter(FuncFormatter(lambda size, _: approx_size(size)))
+    axis.xaxis.set_major_formatter(FuncFormatter(lambda size, _: short_size(size)))

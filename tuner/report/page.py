@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from importlib.resources import files
 
 from ccl_dispatch.runtime.table import Table
-from ccl_dispatch.runtime.units import format_size, gain_text, gain_texts, short_size
+from ccl_dispatch.runtime.units import full_size, gain_text, gain_texts, short_size
 from ccl_dispatch.tuner.cli.terminal import span_text
 from ccl_dispatch.tuner.report.figures import FAINT, INK, figures, picture
 from ccl_dispatch.tuner.report.model import CellReport, Report
@@ -133,11 +133,11 @@ def _cell_part(table: Table, cell: CellReport, drawing: str) -> Iterator[str]:
         row = (short_size(start), short_size(band.up_to), band.use, why, gain, interval, str(band.samples))
         kind = ' class="base"' if band.use == table.baseline else ""
         yield f"<tr{kind}>" + "".join(f"<td>{_safe(value)}</td>" for value in row) + "</tr>"
-        start = band.up_to + 1
+        start = band.up_to
     yield "</tbody></table></div><ul>"
     for item in answer.crossovers:
         yield (
-            f"<li>crossover at {_safe(short_size(item.at))} ({item.at} B), between {_safe(short_size(item.low))} and "
+            f"<li>crossover at {_safe(full_size(item.at))}, between {_safe(short_size(item.low))} and "
             f"{_safe(short_size(item.high))}: {_safe(item.below)} below, {_safe(item.above)} above</li>"
         )
     for tie in answer.ties:
@@ -146,7 +146,7 @@ def _cell_part(table: Table, cell: CellReport, drawing: str) -> Iterator[str]:
         what = f"{out.backend} at {span_text(out.low, out.high)}: {out.reason}, {out.detail}"
         yield f'<li class="out">excluded: {_safe(what)}</li>'
     for entry in answer.overrides:
-        what = f"exactly {format_size(entry.size)} (shape {list(entry.shape)}): {entry.use}, {gain_text(entry.gain)}"
+        what = f"exactly {full_size(entry.size)} (shape {list(entry.shape)}): {entry.use}, {gain_text(entry.gain)}"
         yield f"<li>{_safe(what)}</li>"
     for note in cell.notes:
         yield f"<li>{_safe(note)}</li>"

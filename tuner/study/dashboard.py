@@ -13,7 +13,7 @@ from typing import Any
 import optuna
 from optuna.storages import BaseStorage
 
-from ccl_dispatch.runtime.units import approx_size
+from ccl_dispatch.runtime.units import short_size
 from ccl_dispatch.tuner.samples import PointResult
 from ccl_dispatch.tuner.statistics import Interval
 from ccl_dispatch.tuner.study.meta import StudyMeta
@@ -62,7 +62,7 @@ def trial_attributes(meta: StudyMeta, result: PointResult, verdicts: Mapping[str
     """What a point's trial says of it. Few, since each is a write of its own."""
     gains = {gain_key(name): round(100 * math.expm1(found.median), 2) for name, found in verdicts.items()}
     count = max((len(values) for values in result.latencies_us.values()), default=0)
-    text = f"{result.cell.name} at {approx_size(result.size)}: {finding(result, verdicts, meta.baseline)}"
+    text = f"{result.cell.name} at {short_size(result.size)}: {finding(result, verdicts, meta.baseline)}"
     return {"size_bytes": result.size, **gains, "finding": f"{text}; {count} repetitions, {result.stopped_by}"}
 
 

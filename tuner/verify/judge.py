@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ccl_dispatch.runtime.table import CellTable, Table
-from ccl_dispatch.runtime.units import approx_size
+from ccl_dispatch.runtime.units import short_size
 from ccl_dispatch.runtime.vocabulary import Cell
 from ccl_dispatch.tuner.samples import PointResult
 from ccl_dispatch.tuner.verify.decisions import cost_of, estimates, judge_choices, spreads, tie_band
@@ -146,7 +146,7 @@ def _open(entry: CellTable, evidence: Evidence, cost: float | None) -> str:
     ]
     if lacking:
         return (
-            f"{len(lacking)} of {len(evidence.planned[entry.cell])} sizes, such as {approx_size(lacking[0])}, were "
+            f"{len(lacking)} of {len(evidence.planned[entry.cell])} sizes, such as {short_size(lacking[0])}, were "
             f"visited less than {LEAST_VISITS} times: give more --seconds"
         )
     if cost is not None and cost > _COST_OPEN:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ccl_dispatch.runtime.units import approx_size
+from ccl_dispatch.runtime.units import short_size
 from ccl_dispatch.runtime.vocabulary import Cell
 from ccl_dispatch.tuner.verify.decisions import Choice, Cost
 from ccl_dispatch.tuner.verify.drift import Shift
@@ -165,7 +165,7 @@ class Verification:
             yield from (f"  {line}" for line in self.differs)
         yield from (f"note: {note}" for note in self.notes)
         random_sizes = "; ".join(
-            f"{cell.name} {', '.join(map(approx_size, sizes))}" for cell, sizes in self.random_sizes.items() if sizes
+            f"{cell.name} {', '.join(map(short_size, sizes))}" for cell, sizes in self.random_sizes.items() if sizes
         )
         yield f"random sizes (--seed {self.seed}): {random_sizes or 'none'}"
         yield ""
@@ -191,9 +191,7 @@ def shift_text(shift: Shift) -> str:
     """A proven change in a sentence."""
     low, high = sorted(math.exp(bound) for bound in shift.bounds)
     where = (
-        f"{approx_size(shift.low)} to {approx_size(shift.high)}"
-        if shift.high > shift.low
-        else f"{approx_size(shift.low)}"
+        f"{short_size(shift.low)} to {short_size(shift.high)}" if shift.high > shift.low else f"{short_size(shift.low)}"
     )
     alone = ", ".join(
         f"{name} {math.expm1(value):+.0%}"
@@ -210,16 +208,16 @@ def shift_text(shift: Shift) -> str:
 def choice_text(choice: Choice) -> str:
     """A wrong choice in a sentence."""
     return (
-        f"at {approx_size(choice.place.size)} {choice.use} is {math.expm1(choice.lead):.1%} slower than "
+        f"at {short_size(choice.place.size)} {choice.use} is {math.expm1(choice.lead):.1%} slower than "
         f"{choice.against} [{math.expm1(choice.low):.1%}, {math.expm1(choice.high):.1%}]"
     )
 
 
 def refusal_text(refusal: Refusal) -> str:
     """A backend that went wrong in a sentence."""
-    where = approx_size(refusal.low)
+    where = short_size(refusal.low)
     if refusal.high > refusal.low:
-        where += f" to {approx_size(refusal.high)}"
+        where += f" to {short_size(refusal.high)}"
     return f"{refusal.backend} can't be used at {where} any more: {refusal.reason}, {refusal.detail}"
 
 

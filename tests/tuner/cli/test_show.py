@@ -55,6 +55,26 @@ def test_details_have_the_evidence(path: Path) -> None:
     assert "excluded: symm_mem at 16 B to 1 MiB: unsupported, no such device" in shown
 
 
+def test_the_edge_of_two_bands_reads_the_same_in_both(tmp_path: Path) -> None:
+    """Where one band ends at 4871 KiB, the next begins at the same text: in both views, and in `explain`."""
+    cell = make_cell(CELL, 741376, [4987904, 8 << 20, 1 << 25], ["aiter", "rccl", "aiter"])
+    path = tmp_path / "table.yaml"
+    write_table(make_table((cell,)), path)
+    shown = ccl_dispatch("show", str(path), "--details", folder=tmp_path).stdout
+    spans = [line.split(" .. ") for line in shown.splitlines() if " .. " in line]
+    assert [(low.strip(), " ".join(high.split()[:2])) for low, high in spans] == [
+        ("724 KiB", "4.76 MiB"),
+        ("4.76 MiB", "8 MiB"),
+        ("8 MiB", "32 MiB"),
+    ]
+    assert "724 KiB ─ aiter +25.0% ─ 4.76 MiB ─ rccl" in ccl_dispatch("show", str(path), folder=tmp_path).stdout
+    call = ("--size", "4987905", "--dtype", "bfloat16", "--world-size", "8", "--mode", "graph")
+    told = ccl_dispatch("explain", str(path), *call, folder=tmp_path).stdout
+    assert "4.76 MiB (4987905 B) per rank" in told
+    assert "band: 4.76 MiB to 8 MiB, rccl" in told
+    assert "at 4.76 MiB (4987904 B) and below: aiter; above 8 MiB: aiter" in told
+
+
 @settings(max_examples=60, deadline=None)
 @given(table=tables(), width=st.integers(60, 140))
 def test_no_cell_is_wider_than_the_terminal(table: Table, width: int) -> None:

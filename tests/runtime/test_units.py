@@ -1,0 +1,69 @@
+"""Sizes in words: short ones for people, exact ones for data."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ccl_dispatch.runtime.units import exact_size, full_size, parse_size, short_size
+
+SIZES = st.one_of(st.integers(0, 4096), st.integers(0, 1 << 41))
+
+
+@pytest.mark.parametrize(
+    ("size", "text"),
+    [
+        (16, "16 B"),
+        (1023, "1023 B"),
+        (724 << 10, "724 KiB"),
+        (258560, "252.5 KiB"),
+        (4871 << 10, "4.76 MiB"),
+        ((4871 << 10) + 1, "4.76 MiB"),
+        ((8 << 20) + 1, "8 MiB"),
+        (9975792, "9.51 MiB"),
+        (14107904, "13.45 MiB"),
+        (1023 << 10, "1023 KiB"),
+        ((1 << 20) - 1, "1 MiB"),
+        (1 << 40, "1024 GiB"),
+        (0.5 * (1 << 20), "512 KiB"),
+    ],
+)
+def test_a_size_has_the_unit_of_its_magnitude(size: float, text: str) -> None:
+    """The unit hangs on how large a size is, never on whether it divides by something."""
+    assert short_size(size) == text
+
+
+@given(SIZES)
+def test_a_short_size_is_short_near_and_comes_back(size: int) -> None:
+    """Nine characters at most, within half a per cent, never with an exponent."""
+    text = short_size(size)
+    number, unit = text.split()
+    assert "e" not in number
+    assert len(text) <= 9
+    back = float(number) * parse_size(f"1 {unit}")
+    assert abs(back - size) <= 0.005 * size
+
+
+@given(st.integers(0, 1 << 33), st.integers(0, 1 << 33))
+def test_short_sizes_keep_their_order(one: int, other: int) -> None:
+    """Of two sizes the larger one never reads as the smaller."""
+    low, high = (
+        float(number) * parse_size(f"1 {unit}")
+        for number, unit in (short_size(size).split() for size in sorted((one, other)))
+    )
+    assert low <= high
+
+
+@given(SIZES)
+def test_exact_sizes_come_back(size: int) -> None:
+    """What is written as data is read as the same number of bytes."""
+    assert parse_size(exact_size(size)) == size
+
+
+@given(SIZES)
+def test_a_full_size_holds_the_bytes_where_the_short_one_is_rounded(size: int) -> None:
+    """Either the short text is the size, or the bytes stand behind it."""
+    short, _, rest = full_size(size).partition(" (")
+    assert short == short_size(size)
+    assert (rest == f"{size} B)") if rest else (parse_size(short) == size)
