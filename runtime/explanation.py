@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from ccl_dispatch.runtime.dispatch import compile_cell
 from ccl_dispatch.runtime.table import Band, CellTable, Crossover, Exclusion, Override, Table
-from ccl_dispatch.runtime.units import full_size, gain_text, gain_texts, short_size
+from ccl_dispatch.runtime.units import counted, full_size, gain_text, gain_texts, short_size
 from ccl_dispatch.runtime.vocabulary import Cell, dtype_name
 
 
@@ -135,13 +135,14 @@ def _evidence(band: Band, min_gain: float) -> str:
         words.append(f"{_gain(band)} against {band.against}")
     if band.interval is not None:
         words.append(f"interval {' to '.join(gain_texts(*band.interval, band.gain or 0.0)[:2])}")
-    words.append(f"{band.points} points, {band.samples} samples")
+    words.append(f"{counted(band.points, 'point')}, {counted(band.samples, 'sample')}")
     return ", ".join(words)
 
 
 def _proof(override: Override) -> str:
     gain, low, high = gain_texts(override.gain, *override.interval)
-    return f"{override.use} {gain} against {override.against}, interval {low} to {high}, {override.samples} samples"
+    samples = counted(override.samples, "sample")
+    return f"{override.use} {gain} against {override.against}, interval {low} to {high}, {samples}"
 
 
 def _gain(item: Band | Override) -> str:
@@ -230,5 +231,7 @@ def _other_cells(table: Table, wanted: Cell) -> list[str]:
         if others:
             changes.append(f"{field} {' or '.join(str(value) for value in sorted(others))}: measured")
     if not changes:
-        changes.append(f"none of the {len(table.cells)} cells of this table differs from it in one thing only")
+        changes.append(
+            f"none of the {counted(len(table.cells), 'cell')} of this table differs from it in one thing only"
+        )
     return changes

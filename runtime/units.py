@@ -1,4 +1,4 @@
-"""Sizes as people write them (`16 B`, `4 MiB`) and as the code keeps them (bytes, an int); gains for people."""
+"""Sizes as people write them (`16 B`, `4 MiB`) and as the code keeps them (bytes, an int); gains and counts for people."""
 
 from __future__ import annotations
 
@@ -73,3 +73,8 @@ def gain_texts(*gains: float) -> tuple[str, ...]:
 def gain_text(gain: float) -> str:
     """One gain that stands by itself."""
     return gain_texts(gain)[0]
+
+
+def counted(count: int, noun: str) -> str:
+    """`1 point`, `4 points`."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"

@@ -9,7 +9,7 @@ from typing import Any
 
 from ccl_dispatch.runtime.errors import UsageError
 from ccl_dispatch.runtime.table import Table
-from ccl_dispatch.runtime.units import full_size, short_size
+from ccl_dispatch.runtime.units import counted, full_size, short_size
 from ccl_dispatch.runtime.vocabulary import Cell
 from ccl_dispatch.tuner.measurements import Measurements
 from ccl_dispatch.tuner.replay import ReplayCurves
@@ -112,7 +112,7 @@ class Evaluation:
         lines = [
             f"{self.table} on {self.measurements}: slowdown against the best backend over {count} log-spaced sizes"
         ]
-        lines += self.overall.lines(f"all {len(self.cells)} cells")
+        lines += self.overall.lines(f"all {counted(len(self.cells), 'cell')}")
         for entry in self.cells:
             span = f"{short_size(entry.low)} to {short_size(entry.high)}"
             lines += entry.slowdowns.lines(f"{entry.cell.name}, {span}")

@@ -103,7 +103,7 @@ def _events() -> dict[str, tuple[str, dict[str, Json]]]:
                 },
                 "cells": _several("cell", "The cells with their sizes."),
                 "budget": _part("budget", "What ends the sweep."),
-                "known_points": count("Points that earlier runs have measured."),
+                "known_points": count("Visits that earlier runs have made."),
             },
         ),
         "asked": ("A point is measured from now on.", where),
@@ -156,7 +156,7 @@ def _events() -> dict[str, tuple[str, dict[str, Json]]]:
         "outlook": (
             "How far the search is after a point.",
             {
-                "points": count("Points in the study."),
+                "points": count("Visits in the study; a size that is visited again counts again."),
                 "first_look": count("Points that the first look at all cells still needs."),
                 "regret": _maybe("What more measuring may still win, before this point; null in the first look."),
                 "about_seconds": _maybe(
@@ -171,7 +171,7 @@ def _events() -> dict[str, tuple[str, dict[str, Json]]]:
             "Nothing more is measured; the table comes next.",
             {
                 "by": one_of(STOPS, "`searched`: nothing is worth measuring; else the budget that was met."),
-                "points": count("Points in the study."),
+                "points": count("Visits in the study; a size that is visited again counts again."),
                 "regret": _maybe("What more measuring might still win; null where the first look was not over."),
             },
         ),

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ccl_dispatch.runtime.table import Table
-from ccl_dispatch.runtime.units import short_size
+from ccl_dispatch.runtime.units import counted, short_size
 from ccl_dispatch.tuner.samples import PointFault, PointResult
 
 #: A table's evidence has at most so many groups, the most frequent ones; a study has all of them.
@@ -121,7 +121,7 @@ def faults_in_words(counts: Mapping[str, Any]) -> str:
     if not total:
         return ""
     kinds = ", ".join(f"{kind.replace('_', ' ')} {count}" for kind, count in counts["by_kind"].items())
-    text = f"{total} fault{'' if total == 1 else 's'} while measuring ({kinds})"
+    text = f"{counted(total, 'fault')} while measuring ({kinds})"
     return f"{text}, {away} of which went away when measured again" if away else text
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ccl_dispatch.runtime.table import Table
+from ccl_dispatch.runtime.units import counted
 from ccl_dispatch.tuner.samples import PointResult
 from ccl_dispatch.tuner.statistics import median, median_interval, shared_confidence
 
@@ -40,7 +41,7 @@ class SlowRank:
         """In one line."""
         return (
             f"{self.backend} at world size {self.world_size}: rank {self.rank} is {self.slower:.0%} slower than the "
-            f"others (at least {self.at_least:.0%}, {self.visits} points)"
+            f"others (at least {self.at_least:.0%}, {counted(self.visits, 'visit')})"
         )
 
 

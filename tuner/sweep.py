@@ -68,6 +68,7 @@ class SweepOutcome:
         regrets = [cell.regret_estimate for cell in self.table.cells if cell.regret_estimate is not None]
         return {
             "cells": len(self.table.cells),
+            "points": len({(result.cell, result.size) for result in self.results}),
             "trials": len(self.results),
             "executions": executions(self.results),
             "collective_seconds": round(sum(result.collective_seconds for result in self.results), 6),
@@ -162,7 +163,7 @@ def run_sweep(
         )
         whole, lost = worker.recover()
         if whole or lost:
-            logger.warning("taken over from an ended sweep: %d points completed, %d to be measured again", whole, lost)
+            logger.warning("taken over from an ended sweep: %d visits completed, %d to be made again", whole, lost)
         known = study.results()
         progress.begin(plan, known)
         spent = _Spent(plan, known, alone=storage.exclusive)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ccl_dispatch.runtime.units import exact_size, full_size, parse_size, short_size
+from ccl_dispatch.runtime.units import counted, exact_size, full_size, parse_size, short_size
 
 SIZES = st.one_of(st.integers(0, 4096), st.integers(0, 1 << 41))
 
@@ -67,3 +67,8 @@ def test_a_full_size_holds_the_bytes_where_the_short_one_is_rounded(size: int) -
     short, _, rest = full_size(size).partition(" (")
     assert short == short_size(size)
     assert (rest == f"{size} B)") if rest else (parse_size(short) == size)
+
+
+def test_counts_have_their_plural() -> None:
+    """One point, and any other number of points."""
+    assert [counted(count, "point") for count in (0, 1, 2)] == ["0 points", "1 point", "2 points"]

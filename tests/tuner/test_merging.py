@@ -47,7 +47,7 @@ def test_merged_studies_give_the_table_of_all_samples(tmp_path: Path) -> None:
     merge = ("merge", first, second, "--storage", "joined.journal", "--out", "joined.yaml")
     done = ccl_dispatch(*merge, folder=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert f"{len(RESULTS)} points, {len(RESULTS)} of them new" in done.stdout
+    assert f"{len(RESULTS)} visits, {len(RESULTS)} of them new" in done.stdout
     bytes_once = (tmp_path / "joined.yaml").read_bytes()
     whole = build_table(META, RESULTS)
     assert load_table(tmp_path / "joined.yaml").cells == whole.cells

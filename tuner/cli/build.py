@@ -7,6 +7,7 @@ from pathlib import Path
 
 import optuna
 
+from ccl_dispatch.runtime.units import counted
 from ccl_dispatch.tuner.build import build_table
 from ccl_dispatch.tuner.cli.options import add_storage
 from ccl_dispatch.tuner.cli.places import check_writable, no_empty_folders
@@ -34,10 +35,10 @@ def run(options: argparse.Namespace) -> int:
             table = build_table(study.meta, results)
             goes_on = study.goes_on()
         write_table(table, out)
-    print(f"{out}: {len(table.cells)} cells ({table.provenance}), {table.digest}")
+    print(f"{out}: {counted(len(table.cells), 'cell')} ({table.provenance}), {table.digest}")
     if goes_on:
         print(
-            f"the study has not ended: this is what its {len(results)} points so far say. A sweep is at work on it, or "
-            "was cut short, and then the same sweep command continues"
+            f"the study has not ended: this is what its {counted(len(results), 'visit')} so far say. A sweep is at "
+            "work on it, or was cut short, and then the same sweep command continues"
         )
     return 0

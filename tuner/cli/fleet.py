@@ -9,7 +9,7 @@ from typing import Any
 import optuna
 
 from ccl_dispatch.runtime.errors import UsageError
-from ccl_dispatch.runtime.units import short_size
+from ccl_dispatch.runtime.units import counted, short_size
 from ccl_dispatch.tuner.cli.options import add_json, add_storage, print_json
 from ccl_dispatch.tuner.nodes import DEFAULT_CONFIDENCE, Difference, FleetVerdict, compare_nodes
 from ccl_dispatch.tuner.study import SweepStudy, open_storage
@@ -62,7 +62,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _lines(verdict: FleetVerdict, name: str, provenance: str) -> list[str]:
-    lines = [f"{name} ({provenance}): {len(verdict.nodes)} nodes, compared at {verdict.points} points"]
+    lines = [f"{name} ({provenance}): {len(verdict.nodes)} nodes, compared at {counted(verdict.points, 'point')}"]
     width = max(map(len, verdict.nodes))
     for node in verdict.nodes:
         found = verdict.of(node)

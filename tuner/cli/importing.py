@@ -12,6 +12,7 @@ import optuna
 
 from ccl_dispatch.runtime.errors import MeasurementFileError, StorageError, UsageError
 from ccl_dispatch.runtime.table import Platform, Policy
+from ccl_dispatch.runtime.units import counted
 from ccl_dispatch.runtime.vocabulary import COLLECTIVES, Cell
 from ccl_dispatch.tuner.cli.options import add_where, where
 from ccl_dispatch.tuner.importing import common_timing, import_measurements, joined, left_out
@@ -99,7 +100,10 @@ def run(options: argparse.Namespace) -> int:
         study = SweepStudy.create_or_continue(storage, meta, RegretSampler(space, meta.candidates))
         for point in points:
             study.add(space, point)
-    print(f"{options.storage}: study {options.study!r} with {len(points)} imported points of {len(grid)} cells")
+    print(
+        f"{options.storage}: study {options.study!r} with {counted(len(points), 'imported point')} of "
+        f"{counted(len(grid), 'cell')}"
+    )
     return 0
 
 

@@ -10,6 +10,7 @@ import optuna
 from ccl_dispatch.runtime import load_table
 from ccl_dispatch.runtime.errors import StorageError, UsageError
 from ccl_dispatch.runtime.table import Table
+from ccl_dispatch.runtime.units import counted
 from ccl_dispatch.tuner.build import build_table
 from ccl_dispatch.tuner.cli.places import check_writable, no_empty_folders
 from ccl_dispatch.tuner.emit import write_table
@@ -65,7 +66,8 @@ def _merge_tables(options: argparse.Namespace, names: list[str]) -> int:
         )
     tables: dict[str, Table] = {name: load_table(name) for name in names}
     table = write_table(merged_table(tables), options.out)
-    print(f"{options.out}: {len(table.cells)} cells of {len(tables)} tables ({table.provenance}), {table.digest}")
+    what = f"{counted(len(table.cells), 'cell')} of {counted(len(tables), 'table')}"
+    print(f"{options.out}: {what} ({table.provenance}), {table.digest}")
     return 0
 
 
@@ -98,10 +100,10 @@ def _merge_studies(options: argparse.Namespace) -> int:
         results = study.results()
         of_table = study.table_results()
     print(
-        f"{without_password(options.storage)}: study {name!r} with {len(results)} points, {added} of them new, "
-        f"{len(samples) - added} there already"
+        f"{without_password(options.storage)}: study {name!r} with {counted(len(results), 'visit')}, {added} of them "
+        f"new, {len(samples) - added} there already"
     )
     if options.out:
         table = write_table(build_table(study.meta, of_table), options.out)
-        print(f"{options.out}: {len(table.cells)} cells ({table.provenance}), {table.digest}")
+        print(f"{options.out}: {counted(len(table.cells), 'cell')} ({table.provenance}), {table.digest}")
     return 0

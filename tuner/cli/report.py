@@ -8,6 +8,7 @@ from pathlib import Path
 import optuna
 
 from ccl_dispatch.runtime.errors import OutputError, UsageError
+from ccl_dispatch.runtime.units import counted
 from ccl_dispatch.tuner.cli.options import add_storage
 from ccl_dispatch.tuner.cli.places import check_writable, no_empty_folders
 from ccl_dispatch.tuner.files import write_in_one_step
@@ -48,7 +49,8 @@ def run(options: argparse.Namespace) -> int:
     try:
         if options.format == "html":
             write_in_one_step(str(out), page(report))
-            print(f"{out}: {len(report.cells)} cells ({report.table.provenance}), {out.stat().st_size / 1e6:.1f} MB")
+            what = f"{counted(len(report.cells), 'cell')} ({report.table.provenance})"
+            print(f"{out}: {what}, {out.stat().st_size / 1e6:.1f} MB")
             return 0
         drawn = titled(report)
         for name, figure in drawn.items():

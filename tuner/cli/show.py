@@ -10,7 +10,7 @@ from itertools import groupby
 from ccl_dispatch.runtime.digest import document_of
 from ccl_dispatch.runtime.load import load_table
 from ccl_dispatch.runtime.table import Band, CellTable, Table
-from ccl_dispatch.runtime.units import gain_text, gain_texts, short_size
+from ccl_dispatch.runtime.units import counted, gain_text, gain_texts, short_size
 from ccl_dispatch.tuner.cli.options import add_json, print_json
 from ccl_dispatch.tuner.cli.terminal import Line, columns, is_coloured, span_text
 from ccl_dispatch.tuner.disturbed import disturbed_in_words
@@ -58,7 +58,7 @@ def overview(table: Table, *, width: int = 0, unicode: bool = True) -> Iterator[
     yield Line()
     yield Line.of(f"outside these sizes and cells: {table.baseline}")
     if count := sum(group.times for group in faults_of(table)):
-        yield Line.of(f"{count} fault{'' if count == 1 else 's'} while measuring (--details)", "yellow")
+        yield Line.of(f"{counted(count, 'fault')} while measuring (--details)", "yellow")
     yield from _slow_lines(table)
 
 
@@ -73,7 +73,7 @@ def _cell_line(table: Table, cell: CellTable, label: str, width: int, between: s
     ends = [cell.measured_from, *(band.up_to for band in cell.bands)]
     notes = [] if cell.regret_estimate is None else [f"regret {cell.regret_estimate:.2%}"]
     notes += [
-        f"{len(items)} {name}{'' if len(items) == 1 else 's'}"
+        counted(len(items), name)
         for items, name in ((cell.exclusions, "exclusion"), (cell.overrides, "override"))
         if items
     ]
@@ -159,8 +159,8 @@ def _band_lines(table: Table, cell: CellTable) -> Iterator[Line]:
 
 def _evidence(band: Band, table: Table) -> str:
     why = band.reason(table.policy.min_gain)
-    counted = f"{band.points} points, {band.samples} samples"
+    effort = f"{counted(band.points, 'point')}, {counted(band.samples, 'sample')}"
     if band.gain is None or band.interval is None:
-        return f"{why}; {counted}"
+        return f"{why}; {effort}"
     gain, low, high = gain_texts(band.gain, *band.interval)
-    return f"{why}: {gain} against {band.against} [{low}, {high}], {counted}"
+    return f"{why}: {gain} against {band.against} [{low}, {high}], {effort}"

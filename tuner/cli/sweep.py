@@ -15,6 +15,7 @@ import ccl_dispatch.configs
 from ccl_dispatch.runtime.document import nearest
 from ccl_dispatch.runtime.errors import MeasuringError, OutputError, UsageError
 from ccl_dispatch.runtime.table import Table
+from ccl_dispatch.runtime.units import counted
 from ccl_dispatch.tuner.cli.exit_codes import exit_code
 from ccl_dispatch.tuner.cli.options import print_json, write_json
 from ccl_dispatch.tuner.cli.places import check_writable, make_folder, no_empty_folders
@@ -301,7 +302,8 @@ def _lines(outcome: SweepOutcome, storage: str) -> list[str]:
         "searched": "nothing was left to measure",
         "regret": "what more measuring could still win is within the regret budget",
     }.get(outcome.stopped_by, f"the budget of {outcome.stopped_by} was spent")
-    what = f"{summary['cells']} cells from {summary['trials']} points ({summary['provenance']})"
+    points, visits = counted(summary["points"], "point"), counted(summary["trials"], "visit")
+    what = f"{counted(summary['cells'], 'cell')} from {points} in {visits} ({summary['provenance']})"
     # The one counts the study, with what earlier runs and other nodes measured, the other this process.
     spent = f"{runs}, {summary['collective_seconds']:.1f} s in collectives, over all runs of the study"
     lines = [

@@ -18,7 +18,7 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
-from ccl_dispatch.runtime.units import short_size
+from ccl_dispatch.runtime.units import counted, short_size
 from ccl_dispatch.runtime.vocabulary import Cell
 from ccl_dispatch.tuner.progress.bar import Axis, Ink, row
 from ccl_dispatch.tuner.progress.base import SilentProgress
@@ -125,7 +125,7 @@ class _Scene:
         self._ink = Ink(plan.settings.backends, coloured=coloured)
         self._measured: dict[str, dict[int, bool]] = {name: {} for name in plan.cells}
         self._visited: dict[str, int] = {}
-        self._excluded: Counter[tuple[str, str]] = Counter()
+        self._excluded: set[tuple[str, int, str, str]] = set()
         self._done = 0
         self._began: float | None = None
         self._last = ""
@@ -177,9 +177,10 @@ class _Scene:
         self._done += 1
         self._beliefs.take(result)
         sizes = self._measured.setdefault(result.cell.name, {})
+        # A point counts once, however often it is visited.
+        self._excluded.update((result.cell.name, result.size, item.backend, item.reason) for item in result.exclusions)
         sizes[result.size] = sizes.get(result.size, False) or bool(result.exclusions)
         self._visited[result.cell.name] = self._done
-        self._excluded.update((item.backend, item.reason) for item in result.exclusions)
 
     def _seconds(self) -> float:
         return 0.0 if self._began is None else time.monotonic() - self._began
@@ -218,7 +219,10 @@ class _Scene:
     def _title(self, width: int) -> str:
         baseline, *candidates = self._ink.names
         seconds = self._seconds()
-        parts = [f"{self._plan.config.name}: {' or '.join(candidates)} instead of {baseline}", f"{self._done} points"]
+        parts = [
+            f"{self._plan.config.name}: {' or '.join(candidates)} instead of {baseline}",
+            counted(self._done, "visit"),
+        ]
         if self._began is not None:
             parts.append(f"{clock(seconds)} so far")
         if self._plan.config.replay is not None:
@@ -241,7 +245,7 @@ class _Scene:
             unseen = sum(not self._measured[name] for name in hidden)
             regrets = [known.regret for name in hidden if (known := self._beliefs.known(name)) is not None]
             finite = [value for value in regrets if math.isfinite(value)]
-            parts = [f"and {len(hidden)} cells more"]
+            parts = [f"and {counted(len(hidden), 'cell')} more"]
             parts += [f"{unseen} of them without a point"] if unseen else []
             parts += [f"at most {max(finite):.2%} left in one"] if finite else []
             yield Text(_fitted(parts, width), "bright_black")
@@ -255,7 +259,10 @@ class _Scene:
         yield legend
         if self._excluded:
             yield Text(
-                _fitted([f"excluded: {name} at {count} points ({why})" for (name, why), count in self._list()], width),
+                _fitted(
+                    [f"excluded: {name} at {counted(count, 'point')} ({why})" for (name, why), count in self._list()],
+                    width,
+                ),
                 "bold",
             )
         if self.now is not None:
@@ -265,7 +272,7 @@ class _Scene:
         yield Text(f"last: {self._last}" if self._last else "")
 
     def _list(self) -> list[tuple[tuple[str, str], int]]:
-        return self._excluded.most_common()
+        return Counter((name, why) for _, _, name, why in sorted(self._excluded)).most_common()
 
     def _shown(self, rows: int) -> list[str]:
         """The cells that there is room for, in the plan's order: those at work, and those most in doubt."""

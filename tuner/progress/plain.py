@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, TextIO
 
-from ccl_dispatch.runtime.units import short_size
+from ccl_dispatch.runtime.units import counted, short_size
 from ccl_dispatch.tuner.progress.base import SilentProgress
 from ccl_dispatch.tuner.progress.belief import Beliefs
 from ccl_dispatch.tuner.progress.pace import Pace, clock
@@ -53,8 +53,10 @@ class PlainProgress(SilentProgress):
         self._beliefs = Beliefs(plan)
         for result in results:
             self._beliefs.take(result)
-        known = f"; points measured before: {len(results)}" if results else ""
-        self._say(f"{plan.config.name}: {len(plan.cells)} cells, {' against '.join(plan.settings.backends)}{known}")
+        known = f"; {counted(len(results), 'visit')} before" if results else ""
+        self._say(
+            f"{plan.config.name}: {counted(len(plan.cells), 'cell')}, {' against '.join(plan.settings.backends)}{known}"
+        )
 
     def point(self, trial: int, cell_name: str, size: int) -> None:
         """Only the clock starts, with the first point: the line comes with the result."""
@@ -86,7 +88,7 @@ class PlainProgress(SilentProgress):
             name, size = result.cell.name, short_size(result.size)
             far = ", ".join(how_far(self._pace, seconds))
             now_used = so_far(self._beliefs.of(name))
-            self._say(f"point {self._done}, {name} at {size}: {found}; so far {now_used} | {far}")
+            self._say(f"visit {self._done}, {name} at {size}: {found}; so far {now_used} | {far}")
             details = {item.backend: item.detail for item in result.exclusions}
             for _, backend, reason in sorted(news):
                 self._say(f"excluded: {backend} in {name} at {size}: {reason}, {details[backend]}")
@@ -95,7 +97,7 @@ class PlainProgress(SilentProgress):
         """See `Progress`."""
         if self._here:
             took = clock(time.monotonic() - self._began) if self._began is not None else "0:00"
-            self._say(f"{self._here} points in {took}, {self._done} in the study")
+            self._say(f"{counted(self._here, 'visit')} in {took}, {self._done} in the study")
 
     def _say(self, line: str) -> None:
         print(f"[{time.strftime('%H:%M:%S')}] {line}", file=self._stream, flush=True)

@@ -16,7 +16,7 @@ from ccl_dispatch.tuner.report.notes import cell_notes
 from ccl_dispatch.tuner.samples import PointResult
 from ccl_dispatch.tuner.study import StudyMeta
 
-# Parts of the points after which the table is built again, to show how the answer came about. Building is what a report
+# Parts of the visits after which the table is built again, to show how the answer came about. Building is what a report
 # of a large study spends its time on.
 CHECKPOINTS = (0.1, 0.25, 0.5, 0.75, 1.0)
 
@@ -36,10 +36,12 @@ class CellReport:
     """One cell: its answer, its curves by backend, and where its time went.
 
     Attributes:
+        points: sizes that were measured.
+        visits: how often they were, a size that was visited again counting each time.
         latencies: by backend, in microseconds of the slowest rank, between the quartiles.
         ratios: by candidate T(baseline)/T(candidate), with its interval at the policy's confidence, maybe endless.
         collective_seconds: in collectives and their barriers.
-        other_seconds: the rest of the time that its points took.
+        other_seconds: the rest of the time that its visits took.
         notes: slow ranks, faults and nodes, as sentences.
     """
 
@@ -47,6 +49,7 @@ class CellReport:
     latencies: Mapping[str, tuple[CurvePoint, ...]]
     ratios: Mapping[str, tuple[CurvePoint, ...]]
     points: int
+    visits: int
     samples: int
     collective_seconds: float
     other_seconds: float
@@ -55,16 +58,16 @@ class CellReport:
 
 @dataclass(frozen=True)
 class Progress:
-    """The table as it would have been after some of the points.
+    """The table as it would have been after some of the visits.
 
     Attributes:
-        points: how many.
+        visits: how many.
         seconds: that they took.
         regret: mean of the cells' estimates, None when no cell had one.
         differing: share of the measured octaves in which it decided otherwise than the whole study's table.
     """
 
-    points: int
+    visits: int
     seconds: float
     regret: float | None
     differing: float
@@ -81,7 +84,7 @@ class Report:
 
 
 def make_report(meta: StudyMeta, results: Sequence[PointResult]) -> Report:
-    """The report of a study's points, in the order in which they were measured.
+    """The report of a study's visits, in the order in which they were made.
 
     Raises:
         StorageError: there are none.
@@ -132,6 +135,7 @@ def _cell_report(meta: StudyMeta, cell: CellTable, results: Sequence[PointResult
         },
         ratios=ratios,
         points=len(points),
+        visits=len(results),
         samples=sum(max((len(values) for values in result.latencies_us.values()), default=0) for result in results),
         collective_seconds=collective,
         other_seconds=max(sum(result.wall_seconds for result in results) - collective, 0.0),
@@ -152,7 +156,7 @@ def _progress(meta: StudyMeta, results: Sequence[PointResult], final: Table) -> 
     progress: list[Progress] = []
     for part in CHECKPOINTS:
         count = max(round(part * len(results)), 1)
-        if progress and progress[-1].points == count:
+        if progress and progress[-1].visits == count:
             continue
         some = results[:count]
         # A cell of which the baseline is not measured yet has no answer yet.
@@ -167,7 +171,7 @@ def _progress(meta: StudyMeta, results: Sequence[PointResult], final: Table) -> 
         changed, measured = compare(table, final).octaves
         progress.append(
             Progress(
-                points=count,
+                visits=count,
                 seconds=sum(result.wall_seconds for result in some),
                 regret=statistics.fmean(estimates) if estimates else None,
                 differing=changed / measured if measured else 0.0,

@@ -6,6 +6,7 @@ import statistics
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
+from ccl_dispatch.runtime.units import counted
 from ccl_dispatch.tuner.faults import group_faults
 from ccl_dispatch.tuner.samples import PointResult
 
@@ -31,7 +32,7 @@ def _slow_ranks(results: Sequence[PointResult]) -> Iterator[str]:
     for (backend, rank), values in sorted(shares.items()):
         share = statistics.median(values)
         if len(values) >= _LEAST_POINTS and share >= _SLOW:
-            took = f"{share:.2f}x the middle rank's time with {backend} ({len(values)} points)"
+            took = f"{share:.2f}x the middle rank's time with {backend} ({len(values)} visits)"
             yield f"slow rank: rank {rank} takes {took}"
 
 
@@ -44,4 +45,4 @@ def _faults(results: Sequence[PointResult]) -> Iterator[str]:
 def _nodes(results: Sequence[PointResult]) -> Iterator[str]:
     nodes = Counter(result.node for result in results if result.node)
     if nodes:
-        yield "measured by " + ", ".join(f"{name} ({count} points)" for name, count in sorted(nodes.items()))
+        yield "measured by " + ", ".join(f"{name} ({counted(count, 'visit')})" for name, count in sorted(nodes.items()))

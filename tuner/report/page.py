@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from importlib.resources import files
 
 from ccl_dispatch.runtime.table import Table
-from ccl_dispatch.runtime.units import full_size, gain_text, gain_texts, short_size
+from ccl_dispatch.runtime.units import counted, full_size, gain_text, gain_texts, short_size
 from ccl_dispatch.tuner.cli.terminal import span_text
 from ccl_dispatch.tuner.report.figures import FAINT, INK, figures, picture
 from ccl_dispatch.tuner.report.model import CellReport, Report
@@ -24,7 +24,7 @@ _ALTERNATIVES = {
     "time": "Seconds of each cell in collectives and around them",
 }
 _PROGRESS = (
-    "The table was built again after a part of the points: what was left to win by its own estimate, and how much of "
+    "The table was built again after a part of the visits: what was left to win by its own estimate, and how much of "
     "the measured range it decided otherwise than the whole study."
 )
 
@@ -106,7 +106,11 @@ def _summary(report: Report) -> Iterator[str]:
         ("a candidate must gain", f"{table.policy.min_gain:.1%} with {table.policy.confidence:.0%} confidence"),
         ("calls timed", table.policy.timing.replace("_", " ")),
         ("estimated regret", f"{sum(estimates) / len(estimates):.2%} (mean of the cells)" if estimates else "unknown"),
-        ("points and samples", f"{sum(c.points for c in report.cells)} and {sum(c.samples for c in report.cells)}"),
+        (
+            "points",
+            f"{sum(c.points for c in report.cells)}, in {counted(sum(c.visits for c in report.cells), 'visit')}",
+        ),
+        ("samples", f"{sum(c.samples for c in report.cells)}"),
         ("time measuring", f"{sum(c.collective_seconds + c.other_seconds for c in report.cells):.1f} s"),
         ("executions", ", ".join(f"{name} {count}" for name, count in report.executions.items()) or "none"),
         *((key, str(table.evidence[of])) for key, of in _EVIDENCE.items() if table.evidence.get(of)),
@@ -121,7 +125,8 @@ def _cell_part(table: Table, cell: CellReport, drawing: str) -> Iterator[str]:
     answer = cell.table
     regret = "" if answer.regret_estimate is None else f", estimated regret {answer.regret_estimate:.2%}"
     yield f'<details class="cell" open data-words="{_safe(answer.cell.name)}"><summary>{_safe(answer.cell.name)}'
-    yield f"<small>{cell.points} sizes, {cell.samples} samples{regret}</small></summary><figure>{drawing}</figure>"
+    effort = f"{counted(cell.points, 'point')}, {counted(cell.visits, 'visit')}, {counted(cell.samples, 'sample')}"
+    yield f"<small>{effort}{regret}</small></summary><figure>{drawing}</figure>"
     yield '<div class="wide"><table><thead><tr><th>from</th><th>up to</th><th>use</th><th>why</th><th>gain</th>'
     yield "<th>interval</th><th>samples</th></tr></thead><tbody>"
     start = answer.measured_from

@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 from ccl_dispatch.runtime.platform import match
+from ccl_dispatch.runtime.units import counted
 from ccl_dispatch.tuner.verify.reference import joined, read_reference, reference_path, write_reference
 from ccl_dispatch.tuner.verify.run import Verified
 from ccl_dispatch.tuner.verify.verdict import RIGHT
@@ -42,4 +43,5 @@ def keep_reference(verified: Verified, path: Path | None) -> str:
     more = (
         "" if fewest >= ENOUGH_VISITS else f"; more are worth having: --keep again, until {ENOUGH_VISITS} at each size"
     )
-    return f"{target}: {len(found.visits)} sizes, {visits} visits, {found.sets} sets of workers{more}"
+    what = f"{counted(len(found.visits), 'size')}, {counted(visits, 'visit')}"
+    return f"{target}: {what}, {counted(found.sets, 'set')} of workers{more}"

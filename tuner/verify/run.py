@@ -11,6 +11,7 @@ from pathlib import Path
 from threadpoolctl import threadpool_limits
 
 from ccl_dispatch.runtime.load import load_table
+from ccl_dispatch.runtime.units import counted
 from ccl_dispatch.tuner.backends.base import Point
 from ccl_dispatch.tuner.measure.measurer import Measurer
 from ccl_dispatch.tuner.measure.others import DISTURBING, Usage, others_share
@@ -113,7 +114,8 @@ class _Run:
         setup = self._setup
         points = sum(map(len, setup.spots.values()))
         self._say(
-            f"{setup.table.name}: {len(setup.cells)} cells, {points} sizes, at most {self._options.seconds:.0f} s"
+            f"{setup.table.name}: {counted(len(setup.cells), 'cell')}, {counted(points, 'size')}, at most "
+            f"{self._options.seconds:.0f} s"
         )
         verdicts: tuple[CellVerdict, ...] = ()
         stopped_by, looked = "", 0
@@ -217,15 +219,15 @@ class _Run:
             f"{sum(entry.verdict == word for entry in verdicts)} {word}"
             for word in dict.fromkeys(entry.verdict for entry in verdicts)
         )
-        self._say(f"after {self._sets} sets of workers: {counts}")
+        self._say(f"after {counted(self._sets, 'set')} of workers: {counts}")
         return verdicts
 
     def _tell(self, item: _Round) -> None:
         others = "" if item.others is None else f"; others used {item.others:.0%} of the machine"
         aside = "" if item.calm else ", set aside"
         self._say(
-            f"set {item.worker_set + 1}, round {len(self._rounds)}: {len(item.results)} points{others}{aside}; "
-            f"{self._spent():.0f} of {self._options.seconds:.0f} s"
+            f"set {item.worker_set + 1}, round {len(self._rounds)}: {counted(len(item.results), 'point')}"
+            f"{others}{aside}; {self._spent():.0f} of {self._options.seconds:.0f} s"
         )
 
     def _verification(self, verdicts: tuple[CellVerdict, ...], stopped_by: str) -> Verification:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ccl_dispatch.runtime.table import Table
+from ccl_dispatch.runtime.units import counted
 from ccl_dispatch.runtime.vocabulary import Cell
 from ccl_dispatch.tuner.config_model import BudgetConfig, SweepConfig
 from ccl_dispatch.tuner.emit import write_table
@@ -63,7 +64,8 @@ class Update:
         """For people."""
         yield self.why
         if self.table is not None:
-            yield f"{self.path}: {len(self.tuned)} cells tuned anew, {len(self.kept)} kept, {self.table.digest}"
+            tuned = counted(len(self.tuned), "cell")
+            yield f"{self.path}: {tuned} tuned anew, {len(self.kept)} kept, {self.table.digest}"
             yield f"new samples: {self.storage}"
         if self.dropped:
             yield f"not in it: {', '.join(cell.name for cell in self.dropped)}"

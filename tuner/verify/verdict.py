@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ccl_dispatch.runtime.units import short_size
+from ccl_dispatch.runtime.units import counted, short_size
 from ccl_dispatch.runtime.vocabulary import Cell
 from ccl_dispatch.tuner.verify.decisions import Choice, Cost
 from ccl_dispatch.tuner.verify.drift import Shift
@@ -182,9 +182,9 @@ class Verification:
         """The verdict in one line."""
         counts = {word: sum(cell.verdict == word for cell in self.cells) for word in EXIT_CODES}
         told = ", ".join(f"{count} {word}" for word, count in counts.items() if count)
-        effort = f"{self.worker_sets} sets of workers, {self.rounds} rounds, {self.seconds:.0f} s"
-        aside = f", {self.set_aside} rounds set aside because the machine was busy" if self.set_aside else ""
-        return f"{self.verdict}: of {len(self.cells)} cells {told} ({effort}{aside})"
+        effort = f"{counted(self.worker_sets, 'set')} of workers, {counted(self.rounds, 'round')}, {self.seconds:.0f} s"
+        aside = f", {counted(self.set_aside, 'round')} set aside because the machine was busy" if self.set_aside else ""
+        return f"{self.verdict}: of {counted(len(self.cells), 'cell')} {told} ({effort}{aside})"
 
 
 def shift_text(shift: Shift) -> str:

@@ -39,7 +39,7 @@ def test_a_study_that_was_cut_short_is_told_from_one_that_has_ended(tmp_path: Pa
     _cut_short(tmp_path, storage)
     told = _built(tmp_path, storage)
     assert "the study has not ended: this is what its " in told
-    assert " points so far say. " in told
+    assert " so far say. " in told
     write_config(tmp_path, 1, replay="noise: 0.2", more=ENDLESS.replace("1.0e-9", "0.5"))
     done = ccl_dispatch(*SWEEP, storage, folder=tmp_path)
     assert done.returncode == 0, done.stderr

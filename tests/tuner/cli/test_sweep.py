@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -57,3 +58,17 @@ def test_a_config_of_the_journal_s_name_is_not_replaced(tmp_path: Path) -> None:
     assert "fleet.yaml would be replaced, and is no table that a sweep has written" in done.stderr
     assert config.read_bytes() == before
     assert not (tmp_path / "fleet.journal").exists()
+
+
+def test_points_are_told_apart_from_visits(tmp_path: Path) -> None:
+    """A size that is visited again is one point and two visits: at the end, in the report, in the table's bands."""
+    write_config(tmp_path, 1, "noise: 0.3, seed: 5", "budget: {regret: 0.0005}\n")
+    done = ccl_dispatch("sweep", "fleet.yaml", "--quiet", "--summary", "summary.json", folder=tmp_path)
+    told = re.search(r": 1 cell from (\d+) points in (\d+) visits \(replayed\)", done.stdout)
+    assert told is not None, done.stdout + done.stderr
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    points, visits = int(told[1]), int(told[2])
+    assert (points, visits) == (summary["points"], summary["trials"])
+    assert points < visits
+    shown = ccl_dispatch("show", summary["table"], "--details", folder=tmp_path).stdout
+    assert sum(int(count) for count in re.findall(r"(\d+) points?, ", shown)) == points

@@ -85,13 +85,15 @@ SIX = "[bfloat16, float16, float32, float64, int8, int32]"
 
 
 def test_exclusions_are_seen(tmp_path: Path) -> None:
-    """A cross in the row and a line with backend, number of points and reason."""
+    """A cross in the row and a line with backend, number of points and reason; a visit again is no other point."""
     scene = _scene(tmp_path)
     out = (PointExclusion("shm", "crashed", "signal 11"),)
-    scene.measured(PointResult(CELL, 1 << 18, {}, out), {}, Outlook(None, 0.01))
+    for _ in range(2):
+        scene.measured(PointResult(CELL, 1 << 18, {}, out), {}, Outlook(None, 0.01))
     lines = _plain(scene.lines(100, 24, 1.0))
+    assert ", 11 visits" in lines[0]
     assert "x" in lines[3]
-    assert "excluded: shm at 1 points (crashed)" in lines
+    assert "excluded: shm at 1 point (crashed)" in lines
 
 
 def test_the_ruler_has_the_ends_and_what_fits_between() -> None:

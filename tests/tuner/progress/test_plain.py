@@ -25,7 +25,7 @@ def test_a_line_names_cell_size_finding_and_time_left(tmp_path: Path) -> None:
     progress.measured(RESULT, VERDICTS, Outlook(None, math.inf, 10))
     line = stream.getvalue().splitlines()[-1]
     assert re.fullmatch(
-        rf"\[\d\d:\d\d:\d\d\] point 1, {CELL.name} at 64 KiB: shm 2.00x faster than gloo; so far shm.* \| "
+        rf"\[\d\d:\d\d:\d\d\] visit 1, {CELL.name} at 64 KiB: shm 2.00x faster than gloo; so far shm.* \| "
         r"first look: 1 of 10 points, about 0:00 for the rest of it, at most 1:00 by the budget",
         line,
     )
@@ -46,7 +46,7 @@ def test_an_excluded_candidate_is_told(tmp_path: Path) -> None:
     progress.measured(PointResult(CELL, 32, {}, out), {}, Outlook(None, 0.0))
     progress.end(None, None)
     lines = [line.partition("] ")[2] for line in stream.getvalue().splitlines()]
-    assert lines[0] == "c: 1 cells, gloo against shm; points measured before: 1"
-    assert lines[2].startswith(f"point 3, {CELL.name} at 16 B: shm excluded: hung; so far gloo")
+    assert lines[0] == "c: 1 cell, gloo against shm; 1 visit before"
+    assert lines[2].startswith(f"visit 3, {CELL.name} at 16 B: shm excluded: hung; so far gloo")
     assert lines[3] == f"excluded: shm in {CELL.name} at 16 B: hung, rank 0"
-    assert lines[4:] == ["3 points in 0:00, 4 in the study"]
+    assert lines[4:] == ["3 visits in 0:00, 4 in the study"]

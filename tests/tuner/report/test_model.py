@@ -44,18 +44,19 @@ def test_ratios_say_how_many_times_faster(report: Report) -> None:
 
 
 def test_time_and_counts_are_those_of_the_points(report: Report) -> None:
-    """Seconds inside and around collectives, samples and executions add up to what the points say."""
+    """Seconds, samples and executions add up to what the visits say; a size that is visited twice is one point."""
     _, results = made_study(CELLS, visits=2)
     inside = sum(cell.collective_seconds for cell in report.cells)
     around = sum(cell.other_seconds for cell in report.cells)
     assert inside == pytest.approx(sum(result.collective_seconds for result in results))
     assert inside + around == pytest.approx(sum(result.wall_seconds for result in results))
     assert sum(cell.samples for cell in report.cells) == 12 * len(results)
+    assert [(cell.points, cell.visits) for cell in report.cells] == [(25, 50)] * len(CELLS)
     assert report.executions["base"] == 14 * len(results)
 
 
 def test_the_way_to_the_answer_ends_at_the_answer(report: Report) -> None:
-    """Time rises, the last table decides as the whole study's, and the first, of a tenth of the points, does not."""
+    """Time rises, the last table decides as the whole study's, and the first, of a tenth of the visits, does not."""
     seconds = [item.seconds for item in report.progress]
     assert seconds == sorted(seconds)
     assert report.progress[-1].differing == 0
@@ -73,8 +74,8 @@ def test_slow_ranks_faults_and_nodes_are_named() -> None:
     ]
     assert cell_notes(results) == ()
     slow, went_wrong, nodes = cell_notes(carried)
-    assert slow == "slow rank: rank 2 takes 2.00x the middle rank's time with base (25 points)"
+    assert slow == "slow rank: rank 2 takes 2.00x the middle rank's time with base (25 visits)"
     assert (
         went_wrong == "fault: fast hung once at 16 B, went away when it was measured again: rank 3: no answer for 5 s"
     )
-    assert nodes == "measured by a (1 points), b (24 points)"
+    assert nodes == "measured by a (1 visit), b (24 visits)"

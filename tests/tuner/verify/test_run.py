@@ -294,7 +294,7 @@ def test_the_command_says_it_in_lines_and_as_json(made: tuple[Path, dict[str, Pa
     more = ("--config", str(configs["slower"]), "--seed", "3")
     said = ccl_dispatch("verify", str(table), *more, "--csv", str(csv), folder=tmp_path)
     assert said.returncode == 1, said.stderr
-    assert said.stdout.splitlines()[-1].startswith("drifted: of 1 cells 1 drifted (")
+    assert said.stdout.splitlines()[-1].startswith("drifted: of 1 cell 1 drifted (")
     assert "random sizes (--seed 3): all_gather/eager/first/bfloat16/ws2 " in said.stdout
     assert "after 2 sets of workers" in said.stderr
     assert len(csv.read_text().splitlines()) > 1000
