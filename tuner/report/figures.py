@@ -135,27 +135,41 @@ def cell_figure(report: Report, cell: CellReport) -> Figure:
 
 def progress_figure(report: Report) -> Figure:
     """How the answer came about: estimated regret and what still decided otherwise, over the time spent."""
+    known = [(item.seconds, 100 * item.regret) for item in report.progress if item.regret is not None]
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(10, 2.8), layout="constrained")
         left, right = figure.subplots(1, 2)
-        known = [(item.seconds, 100 * item.regret) for item in report.progress if item.regret is not None]
-        left.plot([at for at, _ in known], [value for _, value in known], "o-", color=_COLOURS[0], ms=4, clip_on=False)
-        left.set_ylabel("estimated regret, %")
-        right.plot(
-            [item.seconds for item in report.progress],
-            [100 * item.differing for item in report.progress],
-            "s-",
-            color=_COLOURS[1],
-            ms=4,
-            clip_on=False,
-        )
-        right.set_ylabel("decided unlike the end, % of octaves")
+        # Titles rather than labels at the side, which is shorter than what they say.
+        left.set_title("estimated regret, %", loc="left")
+        right.set_title("decided otherwise than at the end, % of octaves", loc="left")
+        if len(known) > 1:
+            _way(left, known, 0, "o-")
+            # Noise below a tenth of a per cent is not worth the whole height.
+            left.set_ylim(0, max(0.1, 1.1 * max(value for _, value in known)))
+            if known[0][0] > report.progress[0].seconds:
+                left.axvspan(0, known[0][0], facecolor=FAINT, alpha=0.35, lw=0)
+            # Where there is room; the page says it as well.
+            if known[0][0] > 0.45 * report.progress[-1].seconds:
+                told = "no estimate before every cell\nwas measured from end to end"
+                left.text(0.02, 0.94, told, transform=left.transAxes, va="top", fontsize=8)
+        else:
+            left.set_axis_off()
+            told = f"{known[0][1]:.2g} % at the end." if known else "None: no candidate was compared."
+            before = "\nBefore, not every cell had been measured from end to end." if known else ""
+            left.text(0.0, 0.5, told + before, transform=left.transAxes, va="center")
+        _way(right, [(item.seconds, 100 * item.differing) for item in report.progress], 1, "s-")
+        right.set_ylim(bottom=0)
         for axis in (left, right):
             axis.set_xlabel("seconds of measuring")
-            axis.set_ylim(bottom=0)
-            axis.set_xlim(left=0)
+            axis.set_xlim(0, report.progress[-1].seconds)
             axis.grid(visible=True)
     return figure
+
+
+def _way(axis: Axes, points: Sequence[tuple[float, float]], colour: int, form: str) -> None:
+    axis.plot(
+        [at for at, _ in points], [value for _, value in points], form, color=_COLOURS[colour], ms=4, clip_on=False
+    )
 
 
 def time_figure(report: Report) -> Figure:

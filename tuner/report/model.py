@@ -19,6 +19,9 @@ from ccl_dispatch.tuner.study import StudyMeta
 # Parts of the visits after which the table is built again, to show how the answer came about. Building is what a report
 # of a large study spends its time on.
 CHECKPOINTS = (0.1, 0.25, 0.5, 0.75, 1.0)
+# The same from where on every cell was measured from end to end, which in a short sweep is near its end: before that no
+# estimate is of the whole.
+LATE_CHECKPOINTS = (0.0, 0.35, 0.7)
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,7 @@ class Progress:
     Attributes:
         visits: how many.
         seconds: that they took.
-        regret: mean of the cells' estimates, None when no cell had one.
+        regret: mean of the cells' estimates; None when no cell had one, or not every cell was measured from end to end.
         differing: share of the measured octaves in which it decided otherwise than the whole study's table.
     """
 
@@ -154,10 +157,7 @@ def _ranges(table: Table) -> dict[Cell, tuple[int, int]]:
 
 def _progress(meta: StudyMeta, results: Sequence[PointResult], final: Table) -> list[Progress]:
     progress: list[Progress] = []
-    for part in CHECKPOINTS:
-        count = max(round(part * len(results)), 1)
-        if progress and progress[-1].visits == count:
-            continue
+    for count in _checkpoints(meta, results, final):
         some = results[:count]
         # A cell of which the baseline is not measured yet has no answer yet.
         ready = {result.cell for result in some if result.latencies_us.get(meta.baseline)}
@@ -178,3 +178,16 @@ def _progress(meta: StudyMeta, results: Sequence[PointResult], final: Table) -> 
             )
         )
     return progress
+
+
+def _checkpoints(meta: StudyMeta, results: Sequence[PointResult], final: Table) -> list[int]:
+    """The numbers of visits after which the table is built again, rising."""
+    counts = {max(round(part * len(results)), 1) for part in CHECKPOINTS}
+    ends = {(cell.cell, size) for cell in final.cells for size in (cell.measured_from, cell.measured_to)}
+    for whole, result in enumerate(results, 1):
+        if result.latencies_us.get(meta.baseline):
+            ends.discard((result.cell, result.size))
+        if not ends:
+            counts |= {whole + round(part * (len(results) - whole)) for part in LATE_CHECKPOINTS}
+            break
+    return sorted(counts)

@@ -20,12 +20,13 @@ _EVIDENCE = {"study": "study", "host": "host", "measured from": "measured_from",
 # What is read out instead of the figures; those of cells have their numbers in the table below them.
 _ALTERNATIVES = {
     "overview": "Which backend the table uses, by cell and size",
-    "progress": "Estimated regret, and the share of octaves decided unlike the end, over the seconds of measuring",
+    "progress": "Estimated regret, and the share of octaves decided otherwise than at the end, over the time",
     "time": "Seconds of each cell in collectives and around them",
 }
 _PROGRESS = (
     "The table was built again after a part of the visits: what was left to win by its own estimate, and how much of "
-    "the measured range it decided otherwise than the whole study."
+    "the measured range it decided otherwise than the whole study. There is an estimate from where on every cell was "
+    "measured from end to end, which in a short sweep is near its end."
 )
 
 
@@ -164,10 +165,15 @@ def _inline(svg: str, name: str, told: str) -> str:
     body = re.sub(r'\b(id="|href="#|url\(#)', lambda match: f"{match[1]}{name}.", body)
     body = re.sub(r'<svg ([^>]*?)width="[^"]*" height="[^"]*"', r"<svg \1", body, count=1)
     body = re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.DOTALL)
-    # A hundredth of a point is finer than any screen or printer; the other digits are half of the file.
-    body = re.sub(r"\d+\.\d{3,}", lambda match: f"{float(match[0]):.2f}".rstrip("0").rstrip("."), body)
+    # A hundredth of a point is finer than any screen or printer; the other digits are half of the file. Only of places,
+    # which lie in tags: what stands between tags is read.
+    body = re.sub(r"<[^>]*>", lambda tag: re.sub(r"\d+\.\d{3,}", _hundredth, tag[0]), body)
     body = body.replace("<svg ", f'<svg role="img" aria-label="{_safe(told)}" ', 1)
     return body.replace(INK, "var(--ink)").replace(FAINT, "var(--faint)")
+
+
+def _hundredth(number: re.Match[str]) -> str:
+    return f"{float(number[0]):.2f}".rstrip("0").rstrip(".")
 
 
 def _safe(text: str) -> str:

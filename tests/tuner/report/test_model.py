@@ -63,6 +63,17 @@ def test_the_way_to_the_answer_ends_at_the_answer(report: Report) -> None:
     assert report.progress[0].differing > 0
 
 
+def test_estimates_begin_where_every_cell_is_measured_from_end_to_end() -> None:
+    """Visited from small to large, as a first look does, a cell is whole at its largest size; then several follow."""
+    meta, once = made_study(CELLS[:1])
+    report = make_report(meta, [*once, *once[:6]])
+    known = [item.visits for item in report.progress if item.regret is not None]
+    assert known[0] == len(once)
+    assert len(known) == 4
+    assert known[-1] == len(once) + 6
+    assert [item.visits for item in make_report(meta, once).progress if item.regret is not None] == [len(once)]
+
+
 def test_slow_ranks_faults_and_nodes_are_named() -> None:
     """A rank that takes twice the middle one's time, a fault that went away, and both nodes are told, nothing else."""
     _, results = made_study(CELLS[:1])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -10,11 +11,12 @@ import pytest
 from command import ccl_dispatch
 from made_logs import rccl_log
 from made_studies import made_study
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from ccl_dispatch.runtime.vocabulary import Cell
 from ccl_dispatch.tuner.report.figures import figures, picture, titled
 from ccl_dispatch.tuner.report.model import Report, make_report
-from ccl_dispatch.tuner.report.page import page
+from ccl_dispatch.tuner.report.page import _inline, page
 
 CELLS = [Cell("all_gather", "eager", "first", dtype, 8) for dtype in ("bfloat16", "float32")]
 
@@ -91,6 +93,36 @@ def test_pictures_are_the_same_figures(report: Report) -> None:
     assert b"all_gather/eager/first/float32/ws8" in picture(drawn["overview"], "svg")
     alone = picture(titled(report)["all_gather-eager-first-float32-ws8"], "svg")
     assert b"all_gather/eager/first/float32/ws8: replayed on made up &amp; odd" in alone
+
+
+@pytest.mark.parametrize("again", [0, 6])
+def test_how_it_went_lies_within_its_figure(again: int) -> None:
+    """No text leaves the picture or lies on another; one estimate alone is told in words, several are drawn."""
+    meta, once = made_study(CELLS[:1])
+    figure = titled(make_report(meta, [*once, *once[:again]]))["progress"]
+    canvas = FigureCanvasAgg(figure)
+    figure.draw(canvas.get_renderer())  # type: ignore[no-untyped-call]
+    heads = [*figure.texts, *(axis.title for axis in figure.axes), *(axis._left_title for axis in figure.axes)]  # type: ignore[attr-defined]
+    boxes = [head.get_window_extent() for head in heads if head.get_text()]
+    assert len(boxes) == 3
+    width, height = canvas.get_width_height()
+    for box in boxes:
+        assert 0 <= box.x0 < box.x1 <= width
+        assert 0 <= box.y0 < box.y1 <= height
+    assert not any(one.overlaps(other) for one, other in itertools.combinations(boxes, 2))
+    left = figure.axes[0]
+    assert len(left.lines) == bool(again)
+    assert any(" % at the end." in told.get_text() for told in left.texts) is not bool(again)
+
+
+def test_numbers_that_are_read_keep_their_digits() -> None:
+    """Places in a drawing are rounded, for the file's size; a tick of 0.025 stays 0.025."""
+    drawing = (
+        '<svg width="9" height="9" viewBox="0 0 9 9"><path d="M 1.23456 2.5&#10;L 3.999 4"/><text>0.025</text></svg>'
+    )
+    body = _inline(drawing, "name", "told")
+    assert 'd="M 1.23 2.5&#10;L 4 4"' in body
+    assert "<text>0.025</text>" in body
 
 
 def test_the_command_writes_page_and_pictures_of_an_import(tmp_path: Path) -> None:
