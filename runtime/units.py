@@ -1,4 +1,4 @@
-"""Sizes as people write them (`16 B`, `4 MiB`) and as the code keeps them (bytes, an int); gains and counts in words."""
+"""Sizes as people write them (`16 B`, `4 MiB`) and as the code keeps them (bytes, an int); gains and counts as text."""
 
 from __future__ import annotations
 
