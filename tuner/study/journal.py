@@ -18,6 +18,9 @@ from ccl_dispatch.runtime.errors import StorageError, StorageGoneError
 # How Optuna begins every line of a journal.
 _OPENING = b'{"op_code":'
 _LONGEST_FIRST_LINE = 1 << 20
+# What the head of every table has: the name of its format.
+_TABLE = b"ccl-dispatch/table/"
+_HEAD = 4096
 
 
 @contextlib.contextmanager
@@ -44,6 +47,23 @@ def exclusive(journal: Path) -> Iterator[None]:
         yield
 
 
+def check_no_table(journal: Path) -> None:
+    """Say it of a table: whoever has one at hand easily gives it where its samples are asked for.
+
+    Raises:
+        StorageError: it is one.
+    """
+    with journal.open("rb") as file:
+        head = file.read(_HEAD)
+    if not head.startswith(_OPENING) and _TABLE in head:
+        beside = journal.with_name("study.journal")
+        where = f", such as {beside} beside it" if beside.is_file() else ""
+        raise StorageError(
+            f"{journal} is a table, expected the journal of a study, which has the samples behind one. Give --storage "
+            f"the journal that the table was made from{where}; `ccl-dispatch show` and `explain` read tables"
+        )
+
+
 def check(journal: Path) -> None:
     """Refuse what is no journal, before a file is put beside it for `exclusive`.
 
@@ -51,6 +71,7 @@ def check(journal: Path) -> None:
         StorageError: it is no file, or its first line is not one of a journal's.
     """
     if journal.is_file():
+        check_no_table(journal)
         with journal.open("rb") as file:
             first = file.readline(_LONGEST_FIRST_LINE)
         whole = first.endswith(b"\n")

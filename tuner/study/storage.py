@@ -109,6 +109,8 @@ def open_storage(url: str, *, write: bool, patience: float = DEFAULT_PATIENCE) -
     if not write:
         if not path.is_file():
             raise StorageError(f"there is no study at {path}. Give the --storage that the sweep was given")
+        with contextlib.suppress(OSError):
+            journal.check_no_table(path)
         yield Storage(url, _journal(path, JournalFileBackend(str(path))))
         return
     with contextlib.ExitStack() as stack:

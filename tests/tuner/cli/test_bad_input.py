@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 from pathlib import Path
 
 import pytest
 from command import ccl_dispatch
 
+EXAMPLE = next((Path(__file__).parents[3] / "tables" / "examples").glob("*.yaml"))
 CALL = ("--dtype", "float16", "--world-size", "8", "--mode", "eager")
 
 
@@ -20,6 +23,37 @@ def test_a_table_that_is_none_is_bad_input(tmp_path: Path, verb: str, text: str)
     assert done.returncode == 2, done.stderr
     assert "t.yaml" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_journal_that_is_taken_for_a_table_is_called_one(tmp_path: Path) -> None:
+    """The message has the two commands for it, ready to be typed."""
+    done = ccl_dispatch("show", str(EXAMPLE.with_suffix(".journal")), folder=tmp_path)
+    assert done.returncode == 2
+    assert "this is the journal of a study, which has the samples that a table is made from" in done.stderr
+    assert "YAML" not in done.stderr
+    commands = re.findall(r"`ccl-dispatch (\w+ --storage \S+ --out \S+)`", done.stderr)
+    assert [command.split()[0] for command in commands] == ["build", "report"]
+    assert ccl_dispatch(*shlex.split(commands[0]), folder=tmp_path).returncode == 0
+    assert (tmp_path / "table.yaml").is_file()
+
+
+@pytest.mark.parametrize(
+    "verb",
+    [("report", "--out", "r.html"), ("build", "--out", "t2.yaml"), ("export", "--out", "s.csv"), ("sweep", "cpu")],
+    ids=lambda verb: verb[0],
+)
+def test_a_table_that_is_taken_for_a_journal_is_called_one(tmp_path: Path, verb: tuple[str, ...]) -> None:
+    """By verbs that read a storage and one that writes; a journal beside it is named, and it stays as it was."""
+    table = tmp_path / "table.yaml"
+    table.write_bytes(EXAMPLE.read_bytes())
+    (tmp_path / "study.journal").touch()
+    done = ccl_dispatch(*verb, "--storage", "table.yaml", folder=tmp_path)
+    assert done.returncode in {2, 3}, done.stderr
+    assert "table.yaml is a table, expected the journal of a study" in done.stderr
+    assert "such as study.journal beside it" in done.stderr
+    assert "JSON" not in done.stderr
+    assert table.read_bytes() == EXAMPLE.read_bytes()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["study.journal", "table.yaml"]
 
 
 def test_validate_answers_no(tmp_path: Path) -> None:
