@@ -108,9 +108,9 @@ def read_policy(node: Node | None) -> PolicyConfig:
         return values
     reader = Reader(node, [field.name for field in fields(PolicyConfig)], ConfigError)
     if (child := reader.get("min_gain")) is not None:
-        values = replace(values, min_gain=_below(reader, child, reader.number(child, minimum=0), 1))
+        values = replace(values, min_gain=_share(reader, child, reader.number(child, minimum=0), "0.03 is 3 %"))
     if (child := reader.get("confidence")) is not None:
-        values = replace(values, confidence=_below(reader, child, above(reader, child, 0.5), 1))
+        values = replace(values, confidence=_share(reader, child, above(reader, child, 0.5), "0.95 is 95 %"))
     return values
 
 
@@ -184,9 +184,9 @@ def _architecture(reader: Reader, node: Node) -> str:
     return text
 
 
-def _below(reader: Reader, node: Node, value: float, ceiling: float) -> float:
-    if value >= ceiling:
-        raise reader.fail(node, f"found {node.value}, expected less than {ceiling:g}")
+def _share(reader: Reader, node: Node, value: float, example: str) -> float:
+    if value >= 1:
+        raise reader.fail(node, f"found {node.value}, expected less than 1", f"It is a share: {example}")
     return value
 
 

@@ -8,6 +8,9 @@ from typing import Any
 
 Json = dict[str, Any]
 
+# What is as large bounds nothing that anybody would write.
+_NO_BOUND = (1 << 31) - 1
+
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 
@@ -66,13 +69,20 @@ def _holds(value: Json) -> str:
         items = value["items"]
         if "enum" in items:
             return f"list of {_holds(items)}"
-        of = f"list of {_name(items)}" if "$ref" in items else f"list of {items['type']}s"
+        of = f"list of {_name(items)}" if "$ref" in items else " ".join([f"list of {items['type']}s", *_bounds(items)])
         return f"{of}, two" if value.get("maxItems") == 2 else of
     if isinstance(kind, list):
         return " or ".join(kind)
-    bounds = [f"from {value['minimum']}"] if value.get("minimum") else []
-    bounds += [f"above {value['exclusiveMinimum']}"] if "exclusiveMinimum" in value else []
-    return " ".join(["mapping" if kind == "object" else "text" if kind == "string" else kind, *bounds])
+    return " ".join(["mapping" if kind == "object" else "text" if kind == "string" else kind, *_bounds(value)])
+
+
+def _bounds(value: Json) -> list[str]:
+    low = [f"from {value['minimum']}"] if "minimum" in value else []
+    low += [f"above {value['exclusiveMinimum']}"] if "exclusiveMinimum" in value else []
+    if value.get("maximum", _NO_BOUND) < _NO_BOUND:
+        return [*low, f"to {value['maximum']}"]
+    high = [f"below {value['exclusiveMaximum']}"] if "exclusiveMaximum" in value else []
+    return [", ".join(low + high)] if low + high else []
 
 
 def _name(value: Json) -> str:

@@ -195,7 +195,7 @@ def test_any_value_of_a_wrong_type_is_refused_with_its_key(path: tuple[Any, ...]
         ({"sizes": {"min": 16, "max": 64, "per_octave": 0}}, "sizes.per_octave", "found 0, expected at least 1"),
         ({"policy": {"confidence": 0.5}}, "policy.confidence", "found 0.5, expected more than 0.5"),
         ({"policy": {"confidence": 1}}, "policy.confidence", "found 1, expected less than 1"),
-        ({"policy": {"min_gain": 1}}, "policy.min_gain", "found 1, expected less than 1"),
+        ({"policy": {"min_gain": 1}}, "policy.min_gain", "found 1, expected less than 1. It is a share: 0.03 is 3 %"),
         ({"policy": {"min_gain": -0.1}}, "policy.min_gain", "found -0.1, expected at least 0"),
         ({"budget": {"regret": 0}}, "budget.regret", "found 0, expected more than 0"),
         ({"budget": {"executions": 0.5}}, "budget.executions", "found 0.5, expected a whole number"),

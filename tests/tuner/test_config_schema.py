@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,18 @@ def test_the_committed_files_are_what_is_generated() -> None:
     committed = (ROOT / "docs" / "config.schema.json").read_text(encoding="utf-8")
     assert committed == json.dumps(config_schema(), indent=2, ensure_ascii=False) + "\n"
     assert (ROOT / "docs" / "config-format.md").read_text(encoding="utf-8") == config_page()
+
+
+def test_the_page_tells_bounds() -> None:
+    """Both ends of a number, open or not; none that is larger than what anybody would write."""
+    rows = dict(re.findall(r"\| `(\w+)` \| ([^|]+) \|", config_page()))
+    assert rows["min_gain"] == "number from 0, below 1, optional"
+    assert rows["confidence"] == "number above 0.5, below 1, optional"
+    assert rows["retries"] == "integer from 0 to 100, optional"
+    assert rows["world_sizes"] == "list of integers from 2, optional"
+    assert rows["timeout"] == "number above 0, optional"
+    assert rows["baseline"] == "text"
+    assert "9223372036854775807" not in config_page()
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
