@@ -27,6 +27,18 @@ def test_local_links_lead_somewhere(page: str) -> None:
     assert [link for link in links if not (ROOT / page).parent.joinpath(link.partition("#")[0]).exists()] == []
 
 
+@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="this is no clone, in which git could ignore anything")
+@pytest.mark.parametrize("page", ["README.md", "docs/start.md", "docs/tune.md", "docs/report.md"])
+def test_what_commands_leave_in_a_clone_is_ignored(page: str) -> None:
+    """No file that these pages have people make is offered to `git add`, nor what lies beside it."""
+    shown = [block for block in blocks(page) if block.language in {"sh", "console"}]
+    typed = "\n".join(command for block in shown for command, _ in block.commands())
+    made = set(re.findall(r"--(?:out|storage|events) ([\w./-]+)(?!\S)", typed)) | {"my-cluster.yaml", "logs/rank0.log"}
+    made |= {f"{name}.owner" for name in made if name.endswith(".journal")}
+    asked = subprocess.run(["git", "check-ignore", *made], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert made - set(asked.stdout.split()) == set()
+
+
 def test_every_page_in_a_list_is_named_for_readers_too() -> None:
     """Each page that is made for users stands in the words of docs/index.md as well, for those who read it as text."""
     words, _, lists = _page("docs/index.md").partition("<!--")
