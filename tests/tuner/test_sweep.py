@@ -127,7 +127,9 @@ def test_a_spent_budget_stays_spent(tmp_path: Path, budget: str, more: str) -> N
 
 def test_work_of_others_is_told(tmp_path: Path) -> None:
     """What others use of the processors while a sweep measures is in its summary and in the table's evidence."""
-    (tmp_path / "beside.yaml").write_text(f"name: beside\n{REAL}budget: {{seconds: 6}}\npolicy: {{min_gain: 0.9}}\n")
+    # A second has to pass before what others use is known.
+    more = "budget: {seconds: 12}\nmeasure: {min_seconds: 0.4}\n"
+    (tmp_path / "beside.yaml").write_text(f"name: beside\n{REAL}{more}")
     # Ends by itself, should the test not get to it.
     spin = "import time\nend = time.monotonic() + 60\nwhile time.monotonic() < end: pass"
     with subprocess.Popen([sys.executable, "-c", spin]) as other:
