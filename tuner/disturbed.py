@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ccl_dispatch.runtime.table import Table
-from ccl_dispatch.tuner.measure.others import DISTURBING, OTHERS
+from ccl_dispatch.tuner.others import DISTURBING, OTHERS
 from ccl_dispatch.tuner.samples import PointResult
 
 KEY = "others_used"

@@ -283,7 +283,7 @@ def test_a_real_sweep_survives_interruptions(tmp_path: Path) -> None:
         with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, env=environment) as process:
             assert process.stderr is not None
             if measuring:
-                next(line for line in process.stderr if "] point " in line)  # the first point of this turn is stored
+                next(line for line in process.stderr if "] visit " in line)  # the first point of this turn is stored
             time.sleep(rng.random() * (0.5 if measuring else 1.8))
             process.send_signal(number)
             _, errors = process.communicate(timeout=30)

@@ -59,7 +59,7 @@ def test_torchrun(tmp_path: Path) -> None:
         seen = []
         for line in process.stderr:
             seen.append(line)
-            if "] point 1," in line:  # it is stored
+            if "] visit 1," in line:  # it is stored
                 break
         # The sweep's own process is the one that has a child; what torchrun started otherwise are the hosts.
         ranks = [pid for pid in children(process.pid) if b"sweep" in _command(pid) or b"nursery" in _command(pid)]

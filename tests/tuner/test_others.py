@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 
-from ccl_dispatch.tuner.measure.others import Usage, others_share
+from ccl_dispatch.tuner.others import Usage, others_share
 
 # Ends by itself, should the test not get to it.
 _SPIN = "import time\nend = time.monotonic() + 20\nwhile time.monotonic() < end: pass"
