@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 
 from ccl_dispatch.runtime.document import MAX_BYTES
 from ccl_dispatch.runtime.errors import TableError
@@ -11,8 +10,8 @@ from ccl_dispatch.runtime.schema import read_table
 from ccl_dispatch.runtime.switch import read_switch
 from ccl_dispatch.runtime.table import Table
 
-# How Optuna begins every line of a study's journal.
-_JOURNAL = b'{"op_code":'
+#: How Optuna begins every line of a study's journal.
+JOURNAL_OPENING = b'{"op_code":'
 
 
 def load_table(path: str | os.PathLike[str] | None = None, *, edited: str | None = None) -> Table:
@@ -58,7 +57,9 @@ def read_file(path: str, edited: str = "refuse") -> Table:
         raise TableError("there is no such file", source=path, fix="Check the path") from None
     except (OSError, ValueError) as problem:
         raise TableError(f"can't be read: {problem}", source=path) from None
-    if data.startswith(_JOURNAL):
+    if data.startswith(JOURNAL_OPENING):
+        import shlex  # for this message alone: serving imports the module and never needs it
+
         storage = f"--storage {shlex.quote(path)}"
         raise TableError(
             "this is the journal of a study, which has the samples that a table is made from; expected a table",

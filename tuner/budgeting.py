@@ -57,8 +57,8 @@ def most_visits(plan: Plan) -> int | None:
     if given is None:
         return None
     warm_up, checks = _besides(plan)
-    spared = 0 if _always_warms_up(plan) else warm_up
-    return given // (warm_up - spared + checks + plan.settings.rule.min_samples * len(plan.settings.backends))
+    least = checks + plan.settings.rule.min_samples * len(plan.settings.backends)
+    return given // (least + warm_up if _always_warms_up(plan) else least)
 
 
 def no_room(plan: Plan, budget: str) -> str:

@@ -3,12 +3,13 @@
 from landscapes.families import CURVES, FAMILIES, NOISES, dtypes, make, simulated, without_difference
 from landscapes.model import Landscape, write_csv
 from landscapes.noise import Noise, Usual
-from landscapes.published import published
+from landscapes.published import VENDORS, published
 
 __all__ = [
     "CURVES",
     "FAMILIES",
     "NOISES",
+    "VENDORS",
     "Landscape",
     "Noise",
     "Usual",

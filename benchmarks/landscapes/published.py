@@ -13,7 +13,8 @@ from landscapes.model import Landscape
 
 FOLDER = Path(__file__).parents[2] / "tests" / "data" / "measurements"
 LEAST_OCTAVES = 5
-_VENDORS = ("rccl", "nccl")
+#: The libraries that serve everything: the baseline where one of two backends is theirs.
+VENDORS = ("rccl", "nccl")
 
 
 def published(folder: Path = FOLDER) -> list[Landscape]:
@@ -53,7 +54,7 @@ def _of_platform(path: Path, platform: str, label: str) -> list[Landscape]:
 
 def _rank(backend: str) -> int:
     """What serves everything is the baseline where it is one of the two."""
-    return 0 if backend in _VENDORS else 1
+    return 0 if backend in VENDORS else 1
 
 
 def _platforms(path: Path) -> list[str]:

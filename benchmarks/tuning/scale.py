@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from landscapes import Landscape
+from landscapes import VENDORS, Landscape
 from numpy.typing import NDArray
 
 from tuning import rivals
@@ -18,7 +18,6 @@ from tuning.pipeline import EXHAUSTIVE, Budget, tune
 # By name, sizes and pairs.
 GRIDS: Mapping[str, tuple[int, int]] = {"9 sizes x 2 pairs": (9, 2), "21 sizes x 5 pairs": (21, 5)}
 FRACTIONS = (100, 20)
-_VENDORS = ("rccl", "nccl")
 
 
 class Task(NamedTuple):
@@ -57,7 +56,7 @@ def run(task: Task) -> Row:
 def text(rows: Sequence[Row]) -> list[str]:
     """For all of them, and for those in which the library that serves everything is the baseline."""
     lines = []
-    vendors = [row for row in rows if row.landscape.backends[0] in _VENDORS]
+    vendors = [row for row in rows if row.landscape.backends[0] in VENDORS]
     for label, group in (("all", rows), ("RCCL or NCCL is the baseline", vendors)):
         lines.append(f"{label}, {len(group)} landscapes: mean, its standard error, median of the rounds' worst")
         for name in group[0].regrets:

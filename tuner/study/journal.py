@@ -14,12 +14,12 @@ from typing import Any
 from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 
 from ccl_dispatch.runtime.errors import StorageError, StorageGoneError
+from ccl_dispatch.runtime.load import JOURNAL_OPENING
+from ccl_dispatch.runtime.table import SCHEMA
 
-# How Optuna begins every line of a journal.
-_OPENING = b'{"op_code":'
 _LONGEST_FIRST_LINE = 1 << 20
-# What the head of every table has: the name of its format.
-_TABLE = b"ccl-dispatch/table/"
+# What the head of every table has: the name of its format, without the version.
+_TABLE = SCHEMA.rpartition("v")[0].encode()
 _HEAD = 4096
 
 
@@ -55,7 +55,7 @@ def check_no_table(journal: Path) -> None:
     """
     with journal.open("rb") as file:
         head = file.read(_HEAD)
-    if not head.startswith(_OPENING) and _TABLE in head:
+    if not head.startswith(JOURNAL_OPENING) and _TABLE in head:
         beside = journal.with_name("study.journal")
         where = f", such as {beside} beside it" if beside.is_file() else ""
         raise StorageError(
@@ -75,7 +75,7 @@ def check(journal: Path) -> None:
         with journal.open("rb") as file:
             first = file.readline(_LONGEST_FIRST_LINE)
         whole = first.endswith(b"\n")
-        if not first.startswith(_OPENING[: len(first)]) or (whole and not _is_json(first)):
+        if not first.startswith(JOURNAL_OPENING[: len(first)]) or (whole and not _is_json(first)):
             raise StorageError(
                 f"{journal} is not a journal of Optuna: it begins with {first[:24]!r}. "
                 "Give another --storage, or move the file away to start anew"
