@@ -3,7 +3,7 @@
 from ccl_dispatch.tuner.curves.doubt import Doubt
 from ccl_dispatch.tuner.curves.model import Acquittal, CurveModel, Posterior
 from ccl_dispatch.tuner.curves.noise import FirstCalls, Noise, PointSamples, Summary, learn_noise, summarise
-from ccl_dispatch.tuner.curves.value import expected_loss, value_of_measuring
+from ccl_dispatch.tuner.curves.value import expected_loss, value_of_measuring, value_of_telling
 from ccl_dispatch.tuner.curves.visits import with_visits
 
 __all__ = [
@@ -19,5 +19,6 @@ __all__ = [
     "learn_noise",
     "summarise",
     "value_of_measuring",
+    "value_of_telling",
     "with_visits",
 ]

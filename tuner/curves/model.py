@@ -40,7 +40,7 @@ _FEW_JOINED = 40
 # What may lie between two sizes although nothing measured hints at it: an island, a protocol of its own. No likelihood
 # rules it out before every gap is small, so it keeps that share of belief beside whatever hypothesis fits best.
 SURPRISE = Shape(0.0, 6.0, 0.3)
-SURPRISE_SHARE = 0.03
+SURPRISE_SHARE = 0.06
 # A point is tried as an outlier from these log odds up: those of a joint likelihood are not quite those of one cell.
 _WORTH_TRYING = -2.0
 # With so many points in a cell one of them means little.

@@ -71,4 +71,41 @@ def value_of_measuring(lead: Array, covariance: Array, weights: Array, noise: Ar
     return gains
 
 
+def value_of_telling(share: float, lead: Array, otherwise: Array, weights: Array, noise: Array) -> Array:
+    """How much one more measurement at each size is expected to gain by telling which of two curves is true.
+
+    What is measured is normal about the one curve or the other; whoever sees it goes by the one that is expected to
+    lose less (the likelihood ratio test with the losses as costs: A. Wald, Statistical Decision Functions (1950)).
+    Choices go by `lead` until then. The two are told apart as wholes: the choices of one are taken or those of the
+    other.
+
+    Args:
+        share: how likely the second is.
+        lead: the first curve's lead at each size, in log units.
+        otherwise: the second's.
+        weights: what each size counts.
+        noise: variance of what would be measured at each size about either; a row for each alternative.
+
+    Returns:
+        In log units, of the shape of `noise`.
+    """
+    differs = np.where((lead > 0) != (otherwise > 0), weights, 0.0)
+    lost = share * float(differs @ np.abs(otherwise))
+    lost_by_change = (1 - share) * float(differs @ np.abs(lead))
+    if lost <= _TINY:
+        return np.zeros(noise.shape)
+    spread = np.sqrt(noise)
+    apart = np.maximum(np.abs(lead - otherwise), _TINY) / spread
+    # From so many deviations of the first curve on towards the second.
+    change = apart / 2 + math.log(max(lost_by_change, _TINY) / lost) / apart
+    return np.maximum(lost * _below(apart - change) - lost_by_change * _below(-change), 0.0)
+
+
+def _below(z: Array) -> Array:
+    """The standard normal's distribution function, to 1e-6."""
+    return np.asarray(np.interp(z, _PLACES, _BELOW))
+
+
+_PLACES = np.linspace(-_REACH, _REACH, 2 * _STEPS + 1)
+_BELOW = np.array([math.erfc(-z / math.sqrt(2)) / 2 for z in _PLACES.tolist()])
 _LOSS = np.array([scalar_loss(_REACH * step / _STEPS, 1.0) for step in range(_STEPS)] + [0.0])

@@ -20,6 +20,7 @@ from ccl_dispatch.tuner.curves import (
     Summary,
     summarise,
     value_of_measuring,
+    value_of_telling,
     with_visits,
 )
 from ccl_dispatch.tuner.curves.points import Points
@@ -65,6 +66,31 @@ class Belief(NamedTuple):
     variances: Array
 
 
+class Dismissed(NamedTuple):
+    """A point was put down to an outlier, and may be true.
+
+    Attributes:
+        share: how likely that is.
+        lead: of the candidate over the best other choice, if so.
+        held: what is believed instead, by which choices are made.
+        lost: what is expected to be lost by them.
+        place: of the point.
+    """
+
+    share: float
+    lead: Posterior
+    held: Belief
+    lost: float
+    place: int
+
+    def worth(self, choices: Sequence[int]) -> Array:
+        """What visits are expected to gain by telling whether it is true, see `CellView.worth`."""
+        one, two = self.held.lead, self.lead
+        noise = self.held.variances[list(choices), None] + (one.deviation**2 + two.deviation**2) / 2
+        gain = value_of_telling(self.share, one.mean, two.mean, self.held.weights, noise)
+        return np.where(self.held.forbidden[None, :], 0.0, gain)
+
+
 @dataclass(frozen=True)
 class CellView:
     """What the search knows of one cell.
@@ -77,7 +103,7 @@ class CellView:
         offsets: per candidate the log-ratio at which that lead is zero.
         forbidden: per candidate the sizes at which it may not be used.
         noise: per candidate, with what visits differ by.
-        dismissed: what is expected to be lost because a point was put down to an outlier, and its place.
+        dismissed: the points that were put down to outliers.
     """
 
     grid: CellGrid
@@ -88,7 +114,7 @@ class CellView:
     offsets: Mapping[str, Array]
     forbidden: Mapping[str, NDArray[np.bool_]]
     noise: Mapping[str, Noise]
-    dismissed: tuple[tuple[float, int], ...]
+    dismissed: tuple[Dismissed, ...]
 
     def worth(self, choices: Sequence[int]) -> Array:
         """The expected gain of a visit, in log units of mean regret of this cell: shape (len(choices), sizes).
@@ -101,6 +127,8 @@ class CellView:
             noise = np.repeat(one.variances[list(choices), None], len(self.grid.sizes), axis=1)
             gain = one.share * value_of_measuring(one.lead.mean, one.lead.covariance, one.weights, noise)
             total += np.where(one.forbidden[None, :], 0.0, gain)
+        for point in self.dismissed:
+            total += point.worth(choices)
         total[:, self.closed] = 0.0
         return total
 
@@ -228,8 +256,8 @@ class Family:
             name: np.where(forbidden[name], -np.inf, beliefs[0][1].mean - self._threshold)
             for name, beliefs in curves.items()
         }
-        found = []
-        dismissed = []
+        found: list[Belief] = []
+        dismissed: list[Dismissed] = []
         regret = 0.0
         leads: dict[str, Posterior] = {}
         offsets = {}
@@ -242,6 +270,7 @@ class Family:
             scale = self._noise[name].scale
             variances = scale**2 / samples + self._noise[name].visit_variance(scale)
             own = 0.0
+            first_belief = len(found)
             for share, curve in beliefs:
                 covariance = curve.covariance
                 for place in pending:
@@ -252,9 +281,12 @@ class Family:
                 found.append(Belief(share, lead, weights, forbidden[name], variances))
             if (otherwise := acquitted[name]) is not None:
                 curve = otherwise.curve
-                lost = float(weights @ loss_of(leads[name].mean, curve.mean - offsets[name], curve.deviation))
+                lead = Posterior(curve.mean - offsets[name], curve.covariance)
+                lost = float(weights @ loss_of(leads[name].mean, lead.mean, lead.deviation))
                 own += otherwise.share * (lost - own)
-                dismissed.append((otherwise.share * lost, int(np.argmin(np.abs(grid.x - otherwise.x)))))
+                place = int(np.argmin(np.abs(grid.x - otherwise.x)))
+                held = found[first_belief]
+                dismissed.append(Dismissed(otherwise.share, lead, held, otherwise.share * lost, place))
             regret += own
         return CellView(
             grid, tuple(found), tuple(pending), regret, leads, offsets, forbidden, self._noise, tuple(dismissed)

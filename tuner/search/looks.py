@@ -46,6 +46,9 @@ def first_looks(
     if visits is not None:
         # Half of a small budget, less than a tenth of a large one: 5 sizes of 7 visits, 6 of 13, 9 of 60.
         count = min(high, max(low, round(2 + 1.1 * math.log2(max(visits, 1.0)))))
+        if len(space.all_families) > 1:
+            # A cell that turns out plain leaves its share to the others: a third of the budget, 5 of 9, 9 of 21.
+            count = max(count, min(high, round(2 + visits / 3)))
     waves: list[list[tuple[str, int]]] = []
     for family in space.all_families:
         for place, name in enumerate(family):

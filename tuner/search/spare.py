@@ -67,14 +67,14 @@ def spare_look(
 def look_again(views: Sequence[CellView], least: float) -> tuple[str, int] | None:
     """The point that was put down to an outlier where most is expected to be lost by that; None if `least` at most is.
 
-    As a worth beside all others (tried) it leaves more regret for as many executions. But no search is through while
-    what it dismissed may be true.
+    A visit near it may tell as well, and is rated beside all others (`Dismissed.worth`). But no search is through
+    while what it dismissed may be true.
     """
     found = [
-        (lost, view.grid, place)
+        (point.lost, view.grid, point.place)
         for view in views
-        for lost, place in view.dismissed
-        if lost > least and place not in view.closed
+        for point in view.dismissed
+        if point.lost > least and point.place not in view.closed
     ]
     if not found:
         return None
