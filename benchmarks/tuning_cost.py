@@ -8,7 +8,7 @@ ways, executions of a collective with warm-up, and machine time, both in proport
 executions of a cell). Regret is the mean of T(chosen)/T(best) - 1 over sizes, 16 in each octave.
 
 Checks, all of them unless some are named: `compare` (the comparison, a CSV and a plot of it), `noise`, `agreement`,
-`null`, `dtypes`, `estimate`, `overhead`. Three more judge nothing: `export` writes the landscapes as configs and
+`together` (all cells in one sweep, as users have them), `null`, `dtypes`, `estimate`, `overhead`. Three more judge nothing: `export` writes the landscapes as configs and
 measurement files for `ccl-dispatch sweep` and `ccl-dispatch evaluate`; `likeness` says how alike published cells are
 that differ in world size alone; `scale` what plain even grids leave on the published GPU landscapes, beside ours.
 
@@ -31,11 +31,11 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 from landscapes import CURVES, FAMILIES, Landscape, dtypes, published, simulated, without_difference
-from tuning import checks, compare, likeness, report, scale
+from tuning import checks, compare, likeness, report, scale, together
 from tuning.checks import Verdict
 from tuning.pipeline import EXHAUSTIVE, Budget, own_seed, write_config
 
-CHECKS = ("compare", "noise", "agreement", "null", "dtypes", "estimate", "overhead")
+CHECKS = ("compare", "noise", "agreement", "together", "null", "dtypes", "estimate", "overhead")
 OTHERS = ("export", "likeness", "scale")
 QUICK_FAMILIES = (*CURVES, "autocorrelated", "drift")
 _T = TypeVar("_T")
@@ -109,6 +109,10 @@ class Benchmark:
         some = self.usual[:6] if self.options.quick else self.usual
         found = self._each(checks.agreement, [(one, self.seed) for one in some])
         return checks.judge_agreement(found)
+
+    def together(self) -> list[Verdict]:
+        """All of them in one sweep."""
+        return together.judge(self.usual, self._each(together.run, together.tasks(self.usual, self.seed)))
 
     def null(self) -> list[Verdict]:
         """Baseline against itself."""

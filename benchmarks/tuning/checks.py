@@ -84,11 +84,16 @@ def agreement(task: tuple[Landscape, int]) -> Agreement:
     budget = Budget(executions=EXHAUSTIVE // 20)
     seeds = [own_seed(landscape, seed + step) for step in (0, 1)]
     one, two = (tune([landscape], budget, seed=each, min_gain=MIN_GAIN) for each in seeds)
-    seen = {result.size for tuned in (one, two) for result in tuned.results}
+    return alike(landscape, one, two)._replace(order_is_nothing=_order_is_nothing(one, seed))
+
+
+def alike(landscape: Landscape, one: Tuned, two: Tuned) -> Agreement:
+    """Two runs on a landscape; of the order nothing is asked."""
+    seen = {result.size for tuned in (one, two) for result in tuned.results if result.cell == landscape.cell}
     sizes = [int(size) for size in landscape.sizes if size not in seen]
     sizes = [size for size in sizes if abs(float(landscape.lead([size])[0])) > np.log1p(MIN_GAIN)]
     same = choices(one.table, landscape, sizes) == choices(two.table, landscape, sizes)
-    return Agreement(landscape.name, len(sizes), int(same.sum()), _order_is_nothing(one, seed))
+    return Agreement(landscape.name, len(sizes), int(same.sum()), order_is_nothing=True)
 
 
 def _order_is_nothing(tuned: Tuned, seed: int) -> bool:
