@@ -8,9 +8,10 @@ ways, executions of a collective with warm-up, and machine time, both in proport
 executions of a cell). Regret is the mean of T(chosen)/T(best) - 1 over sizes, 16 in each octave.
 
 Checks, all of them unless some are named: `compare` (the comparison, a CSV and a plot of it), `noise`, `agreement`,
-`together` (all cells in one sweep, as users have them), `null`, `dtypes`, `estimate`, `overhead`. Three more judge nothing: `export` writes the landscapes as configs and
-measurement files for `ccl-dispatch sweep` and `ccl-dispatch evaluate`; `likeness` says how alike published cells are
-that differ in world size alone; `scale` what plain even grids leave on the published GPU landscapes, beside ours.
+`together` (all cells in one sweep, as users have them), `null`, `dtypes`, `estimate`, `overhead`. Three more judge
+nothing: `export` writes the landscapes as configs and measurement files for `ccl-dispatch sweep` and `ccl-dispatch
+evaluate`; `likeness` says how alike published cells are that differ in world size alone; `scale` what plain even grids
+leave on the published GPU landscapes, beside ours.
 
 Every seed makes other landscapes. The search was built on seeds 0 to 9: judge with others. Ends with 1 when something
 that is wanted is missed. Needs the development environment (matplotlib, scipy).

@@ -15,7 +15,7 @@ from landscapes import Landscape
 from landscapes.model import CELL
 
 from tuning import compare
-from tuning.checks import MIN_GAIN, Agreement, Verdict, alike, judge_agreement, judge_estimates, judge_regrets, louder
+from tuning.checks import MIN_GAIN, Verdict, alike, judge_agreement, judge_estimates, judge_regrets, louder
 from tuning.pipeline import EXHAUSTIVE, Budget, Tuned, tune
 
 # By name: the fraction of the exhaustive scan, the noise, the mean and the worst regret that are wanted.

@@ -36,6 +36,8 @@ GROWTH = 1.4
 # Below so many visits per cell, so many hypotheses are kept: with many points one is far ahead, and each costs as much
 # as the first.
 _KEPT = ((10, 6), (16, 3), (math.inf, 2))
+# With so many visits per cell a dismissed point is not looked at with all hypotheses at each visit.
+_FEW = 24
 
 
 @dataclass(frozen=True)
@@ -162,6 +164,7 @@ class Family:
         self._threshold = threshold
         self._choices = np.asarray(choices, dtype=float)
         self._models: tuple[int, dict[str, CurveModel]] = (-1, {})
+        self._latest: tuple[int, dict[str, CurveModel]] = (-1, {})
         self._noise: Mapping[str, Noise] = {}
         self._summaries: dict[tuple[str, int, int, int], Summary] = {}
         self._known: dict[tuple[str, int], tuple[list[Observation], Points]] = {}
@@ -186,7 +189,7 @@ class Family:
         noise = self._with_visits(noise, finished)
         if noise != self._noise:
             self._noise = noise
-            self._models = (-1, {})
+            self._models = self._latest = (-1, {})
             self._summaries.clear()
             self._known.clear()
         models = self._learn(finished)
@@ -209,15 +212,28 @@ class Family:
         return {name: with_visits(own, samples_by_cell(twice, name).values()) for name, own in noise.items()}
 
     def _learn(self, finished: Sequence[Observation]) -> dict[str, CurveModel]:
-        """The models as of the last checkpoint: a function of the trials, whoever asks and however often."""
+        """The models as of the last checkpoint: a function of the trials, whoever asks and however often.
+
+        As of now where few points are known and one of them is dismissed: which one is may hang on any further point,
+        and the table goes by all.
+        """
+        if len(finished) == self._latest[0]:
+            return self._latest[1]
         at = checkpoint(len(finished))
         if at != self._models[0]:
-            kept = next(most for points, most in _KEPT if at < points * len(self.grids))
+            kept = _kept(at / len(self.grids))
             self._models = (
                 at,
                 {name: CurveModel.learn(self._points(finished[:at], name), kept=kept) for name in self._candidates},
             )
-        return self._models[1]
+        models = dict(self._models[1])
+        if at < len(finished) <= _FEW * len(self.grids):
+            for name, model in models.items():
+                points = self._points(finished, name)
+                if any(one is not two for one, two in zip(model.without_outliers(points), points, strict=True)):
+                    models[name] = CurveModel.learn(points, kept=_kept(len(finished) / len(self.grids)))
+        self._latest = (len(finished), models)
+        return models
 
     def _points(self, observations: Sequence[Observation], candidate: str) -> list[Points]:
         result = []
@@ -298,6 +314,11 @@ class Family:
         return np.asarray(
             covariance - np.outer(column, column) / (covariance[place, place] + self._noise[candidate].scale ** 2)
         )
+
+
+def _kept(visits: float) -> int:
+    """How many hypotheses are kept with so many visits of each cell."""
+    return next(most for below, most in _KEPT if visits < below)
 
 
 def checkpoint(count: int, growth: float = GROWTH) -> int:
