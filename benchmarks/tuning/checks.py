@@ -237,7 +237,8 @@ def judge_estimates(rows: Sequence[Row]) -> list[Verdict]:
         covered = float(np.mean([row.estimate >= row.regret for row in group]))
         ratio = float(np.median([row.estimate / row.regret if row.regret > 0 else np.inf for row in group]))
         some = [row.estimate / row.regret for row in group if row.regret > 1e-4]
-        of_means = np.mean([row.estimate for row in group]) / np.mean([row.regret for row in group])
+        true = float(np.mean([row.regret for row in group]))
+        of_means = float(np.mean([row.estimate for row in group])) / true if true > 0 else np.inf
         verdicts.append(
             Verdict(
                 f"estimated regret, {label}: covers the true one in {covered:.1%} of {len(group)} cells (at least 90 % "

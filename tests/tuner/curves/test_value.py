@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ccl_dispatch.tuner.curves import Doubt, expected_loss, value_of_measuring
+from ccl_dispatch.tuner.curves import Doubt, expected_loss, value_of_measuring, value_of_telling
 from ccl_dispatch.tuner.curves.value import loss_of, scalar_loss
 
 
@@ -89,3 +89,42 @@ def test_every_size_counts(seed: int) -> None:
     reach = np.abs(covariance)[None] / np.sqrt(np.diagonal(covariance) + noise)[:, None, :]
     expected = np.einsum("i,kij->kj", weights, expected_loss(lead[None, :, None], reach))
     assert value_of_measuring(lead, covariance, weights, noise) == pytest.approx(expected, rel=1e-3, abs=1e-6)
+
+
+def test_telling_two_curves_apart_is_worth_what_choosing_after_it_gains() -> None:
+    """As simulated: a curve of the two is true, one size is measured, and the choices of the likelier to lose go."""
+    share, noise = 0.2, 0.15
+    lead, otherwise, weights = np.array([0.3, -0.1]), np.array([-0.2, -0.4]), np.array([0.7, 0.3])
+    worth = value_of_telling(share, lead, otherwise, weights, np.full((1, 2), noise**2))[0]
+    rng = np.random.default_rng(2)
+    second = rng.random(400_000) < share
+    # At the second size the two choose alike, so that only the first one's loss is at stake.
+    lost_by_keeping, lost_by_changing = 0.7 * 0.2 * second, 0.7 * 0.3 * ~second
+    for place in range(2):
+        seen = np.where(second, otherwise[place], lead[place]) + rng.normal(0, noise, len(second))
+        likelier = np.exp(((seen - lead[place]) ** 2 - (seen - otherwise[place]) ** 2) / (2 * noise**2))
+        odds = share / (1 - share) * likelier
+        changed = odds * 0.2 > 0.3
+        gain = lost_by_keeping.mean() - np.where(changed, lost_by_changing, lost_by_keeping).mean()
+        assert worth[place] == pytest.approx(float(gain), rel=0.05)
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_telling_is_worth_no_more_than_what_is_at_stake(seed: int) -> None:
+    """Never below nothing, nor above what keeping the first choices is expected to lose; more with less noise."""
+    rng = np.random.default_rng(seed)
+    count = int(rng.integers(1, 30))
+    lead, otherwise = rng.normal(size=(2, count))
+    weights, share = rng.dirichlet(np.ones(count)), float(rng.uniform(0.02, 0.5))
+    noise = np.sort(rng.uniform(0.01, 1, (3, 1)), axis=0)[::-1] * np.ones(count)
+    worth = value_of_telling(share, lead, otherwise, weights, noise)
+    stake = share * float(weights @ np.where((lead > 0) != (otherwise > 0), np.abs(otherwise), 0.0))
+    assert (worth >= 0).all()
+    assert (worth <= stake + 1e-9).all()
+    assert (np.diff(worth, axis=0) >= -1e-5).all()
+
+
+def test_curves_that_choose_alike_need_no_telling() -> None:
+    """However far apart they are."""
+    noise = np.full((1, 2), 0.01)
+    assert value_of_telling(0.5, np.array([0.1, 0.2]), np.array([3.0, 4.0]), np.ones(2), noise).max() == 0
