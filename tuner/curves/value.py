@@ -76,8 +76,9 @@ def value_of_telling(share: float, lead: Array, otherwise: Array, weights: Array
 
     What is measured is normal about the one curve or the other; whoever sees it goes by the one that is expected to
     lose less (the likelihood ratio test with the losses as costs: A. Wald, Statistical Decision Functions (1950)).
-    Choices go by `lead` until then. The two are told apart as wholes: the choices of one are taken or those of the
-    other.
+    Choices go by `lead` until then, even where to go by the other would be expected to lose less: no more than what
+    it loses can be gained, and nothing where the two curves meet. They are told apart as wholes: the choices of one are
+    taken or those of the other.
 
     Args:
         share: how likely the second is.
@@ -92,13 +93,16 @@ def value_of_telling(share: float, lead: Array, otherwise: Array, weights: Array
     differs = np.where((lead > 0) != (otherwise > 0), weights, 0.0)
     lost = share * float(differs @ np.abs(otherwise))
     lost_by_change = (1 - share) * float(differs @ np.abs(lead))
-    if lost <= _TINY:
+    least = min(lost, lost_by_change)
+    if least <= _TINY:
         return np.zeros(noise.shape)
     spread = np.sqrt(noise)
     apart = np.maximum(np.abs(lead - otherwise), _TINY) / spread
     # From so many deviations of the first curve on towards the second.
-    change = apart / 2 + math.log(max(lost_by_change, _TINY) / lost) / apart
-    return np.maximum(lost * _below(apart - change) - lost_by_change * _below(-change), 0.0)
+    change = apart / 2 + math.log(lost_by_change / lost) / apart
+    kept = lost * _below(change - apart) + lost_by_change * _below(-change)
+    # Of the lesser loss that part goes which telling saves; the table is rid of that part of what it loses.
+    return np.asarray(np.maximum(1 - kept / least, 0.0) * lost)
 
 
 def _below(z: Array) -> Array:

@@ -164,7 +164,7 @@ class Family:
         self._threshold = threshold
         self._choices = np.asarray(choices, dtype=float)
         self._models: tuple[int, dict[str, CurveModel]] = (-1, {})
-        self._latest: tuple[int, dict[str, CurveModel]] = (-1, {})
+        self._latest: tuple[Sequence[Observation], dict[str, CurveModel]] = ((), {})
         self._noise: Mapping[str, Noise] = {}
         self._summaries: dict[tuple[str, int, int, int], Summary] = {}
         self._known: dict[tuple[str, int], tuple[list[Observation], Points]] = {}
@@ -189,7 +189,8 @@ class Family:
         noise = self._with_visits(noise, finished)
         if noise != self._noise:
             self._noise = noise
-            self._models = self._latest = (-1, {})
+            self._models = (-1, {})
+            self._latest = ((), {})
             self._summaries.clear()
             self._known.clear()
         models = self._learn(finished)
@@ -217,7 +218,7 @@ class Family:
         As of now where few points are known and one of them is dismissed: which one is may hang on any further point,
         and the table goes by all.
         """
-        if len(finished) == self._latest[0]:
+        if self._latest[0] == finished:
             return self._latest[1]
         at = checkpoint(len(finished))
         if at != self._models[0]:
@@ -232,7 +233,7 @@ class Family:
                 points = self._points(finished, name)
                 if any(one is not two for one, two in zip(model.without_outliers(points), points, strict=True)):
                     models[name] = CurveModel.learn(points, kept=_kept(len(finished) / len(self.grids)))
-        self._latest = (len(finished), models)
+        self._latest = (finished, models)
         return models
 
     def _points(self, observations: Sequence[Observation], candidate: str) -> list[Points]:
