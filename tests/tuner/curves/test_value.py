@@ -128,3 +128,11 @@ def test_curves_that_choose_alike_need_no_telling() -> None:
     """However far apart they are."""
     noise = np.full((1, 2), 0.01)
     assert value_of_telling(0.5, np.array([0.1, 0.2]), np.array([3.0, 4.0]), np.ones(2), noise).max() == 0
+
+
+def test_a_visit_where_two_curves_meet_tells_nothing() -> None:
+    """Not even where far more is lost if the second is true than by a change if it is not."""
+    noise = np.full((1, 2), 0.01)
+    worth = value_of_telling(0.3, np.array([0.02, 0.2]), np.array([-2.0, 0.2]), np.array([0.5, 0.5]), noise)[0]
+    assert worth[1] == pytest.approx(0, abs=1e-5)
+    assert worth[0] == pytest.approx(0.3 * 0.5 * 2.0, rel=1e-3)
