@@ -129,7 +129,8 @@ class CellView:
             noise = np.repeat(one.variances[list(choices), None], len(self.grid.sizes), axis=1)
             gain = one.share * value_of_measuring(one.lead.mean, one.lead.covariance, one.weights, noise)
             total += np.where(one.forbidden[None, :], 0.0, gain)
-        for point in self.dismissed:
+        # What is under way in this cell may tell as well: not two workers for one question.
+        for point in () if self.closed else self.dismissed:
             total += point.worth(choices)
         total[:, self.closed] = 0.0
         return total

@@ -112,6 +112,9 @@ def test_telling_whether_a_dismissed_point_is_true_is_worth_a_visit() -> None:
     gain = view.worth([0]) - replace(view, dismissed=()).worth([0])
     assert 0.5 * point.lost < gain[0, point.place] <= point.lost
     assert gain[0, 0] < 0.05 * point.lost
+    # Another worker's visit of the cell may tell: no second one for the same question.
+    under_way = replace(view, closed=(0,))
+    assert (under_way.worth([0]) == replace(under_way, dismissed=()).worth([0])).all()
 
 
 def test_cells_that_share_a_budget_are_looked_at_more_closely() -> None:
