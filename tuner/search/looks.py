@@ -118,6 +118,21 @@ def next_look(
     return None
 
 
+def look_left(
+    waiting: Sequence[tuple[str, int]], grids: Mapping[str, CellGrid], seconds: float, takes: Callable[[str], Array]
+) -> tuple[str, int] | None:
+    """The first of the looks that are left that there is time for at all: for a search that would end without it.
+
+    The parts of the time that looks may take are to leave some for what comes after them. When nothing does, all of it
+    is theirs.
+    """
+    costs = {name: takes(name) for name in {name for name, _ in waiting}}
+    for name, size in waiting:
+        if costs[name][grids[name].sizes.index(size)] <= seconds:
+            return name, size
+    return None
+
+
 def _is_behind(cell: str, finished: Sequence[Observation]) -> bool:
     """Whether no candidate led at the largest size that was measured in the cell."""
     mine = [o for o in finished if o.cell == cell and any(points.repeats for points in o.samples.values())]

@@ -23,7 +23,7 @@ from ccl_dispatch.tuner.search.base import (
 from ccl_dispatch.tuner.search.costs import LONG_VISIT, Budget, CostModel
 from ccl_dispatch.tuner.search.family import CellView, Family, checkpoint, make_grid
 from ccl_dispatch.tuner.search.index import FamilyPoints, Index, Known
-from ccl_dispatch.tuner.search.looks import first_looks, next_look
+from ccl_dispatch.tuner.search.looks import first_looks, look_left, next_look
 from ccl_dispatch.tuner.search.proof import Proof, missing_proofs, open_limits
 from ccl_dispatch.tuner.search.rates import Best, best_of, doubts_of, share_of, worth_of
 from ccl_dispatch.tuner.search.spare import look_again, spare_look, visit_again
@@ -157,15 +157,12 @@ class RegretSampler(PointSampler):
         seconds = math.inf if self._budget.seconds is None else self._budget.seconds - known.seconds
         noise = self._noise_at(finished)
         warm_up = self._warms_up(noise)
-        look = None
-        if waiting:
 
-            def takes(name: str) -> Array:
-                costs = self._costs(name, finished, warm_up=warm_up)
-                return np.asarray(costs.seconds(self._grids[name].x, self._choices[:1])[0])
+        def takes(name: str) -> Array:
+            costs = self._costs(name, finished, warm_up=warm_up)
+            return np.asarray(costs.seconds(self._grids[name].x, self._choices[:1])[0])
 
-            look = next_look(waiting, self._grids, finished, seen, seconds, takes)
-        if look is not None:
+        def looked(look: tuple[str, int]) -> Outlook:
             name, size = look
             near = [o for o in finished if o.cell == name]
             uses = CostModel(self._budget, near, near, warm_up=warm_up).executions(self._choices)
@@ -174,6 +171,9 @@ class RegretSampler(PointSampler):
             doubts = self._first_doubts(finished) if uses[0] < left else {}
             first = Proposal(name, size, int(self._choices[0]), doubts)
             return Outlook(self._warmed(first, left, seconds, finished, needed=warm_up), math.inf, len(waiting))
+
+        if waiting and (look := next_look(waiting, self._grids, finished, seen, seconds, takes)) is not None:
+            return looked(look)
         states = [
             state
             for place, own in enumerate(known.families)
@@ -193,7 +193,8 @@ class RegretSampler(PointSampler):
             # A look like the first ones: before it nobody knows how far any of them is to be trusted.
             return Outlook(again, math.inf, 1)
         if regret < enough:
-            return Outlook(None, regret)
+            look = look_left(waiting, self._grids, seconds, takes)
+            return Outlook(None, regret) if look is None else looked(look)
         # Without a limit a visit that wins next to nothing is not worth waiting for.
         proposal = self._best(states, left, seconds, noise, _SLIGHT * enough if unlimited else _NOTHING)
         if proposal is None and unlimited:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -57,6 +58,22 @@ def test_a_candidate_that_is_behind_does_not_take_the_time_of_the_rest(lead: flo
     latency = _affine(2e-5, 1e10)
     found = _sweep(latency, lambda _: lead, latency(SIZES[-1]) / 0.8)
     assert (max(o.size for o in found) == SIZES[-1]) == (lead > 0)
+
+
+def test_a_search_that_would_end_takes_the_looks_that_there_is_time_for() -> None:
+    """Each look takes more than its part of the time, and what is left to win is within the budget of regret after the
+    first few: all sizes of the first look are measured that there is time for all the same.
+    """
+    cells = ("a", "b", "c")
+    budget = Budget(seconds=36.5, regret=0.5)
+    sampler = RegretSampler(SearchSpace(dict.fromkeys(cells, SIZES)), ["fast"], budget=budget, warm_up=False)
+    found: list[Observation] = []
+    while (proposal := sampler.judge(found).proposal) is not None:
+        one = _visit(proposal.size, -0.5, 1.0, warm_up=proposal.warm_up)
+        found = [*found, replace(one, cell=proposal.cell)]
+    assert all({16, SIZES[-1]} <= {o.size for o in found if o.cell == cell} for cell in cells)
+    assert len({(o.cell, o.size) for o in found}) == 9 * len(cells)
+    assert sum(o.visit.seconds for o in found if o.visit) <= 36.5
 
 
 @given(
