@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ccl_dispatch.tuner.curves import Acquittal, CurveModel, Noise, Posterior, learn_noise, summarise, with_visits
-from ccl_dispatch.tuner.curves.points import Points
+from ccl_dispatch.tuner.curves.points import Points, Question
 from ccl_dispatch.tuner.fit.points import FitPoint, log_shares
 from ccl_dispatch.tuner.sizes import size_grid
 
@@ -29,6 +29,7 @@ class FitGrid:
         octaves: the first part of that alone.
         curves: per candidate its log-ratio to the baseline at each size.
         acquitted: per candidate the most credible of its outliers as none, where that is likely enough.
+        surprised: per candidate its log-ratios if something unseen lies between the measured sizes.
         noises: per candidate the scatter of a pair's log-ratio, and of visits.
         open: per candidate the sizes at which it may be used: measured and right there, or at both neighbours.
     """
@@ -39,6 +40,7 @@ class FitGrid:
     octaves: tuple[float, ...]
     curves: Mapping[str, Posterior]
     acquitted: Mapping[str, Acquittal]
+    surprised: Mapping[str, Posterior]
     noises: Mapping[str, Noise]
     open: Mapping[str, NDArray[np.bool_]]
 
@@ -55,6 +57,7 @@ def fit_grids(
     xs = [np.log2(np.asarray(cell, dtype=float)) for cell in sizes]
     curves: list[dict[str, Posterior]] = [{} for _ in family]
     acquitted: list[dict[str, Acquittal]] = [{} for _ in family]
+    surprised: list[dict[str, Posterior]] = [{} for _ in family]
     for candidate in candidates:
         if not any(candidate in point.ratios for points in family for point in points):
             continue
@@ -62,13 +65,16 @@ def fit_grids(
         model = CurveModel.learn(measured)
         known = model.without_outliers(measured)
         wanted = [place for place, points in enumerate(known) if len(points.x)]
-        for place, found in zip(wanted, model.posterior(known, [(place, xs[place]) for place in wanted]), strict=True):
+        question = Question(known, [(place, xs[place]) for place in wanted])
+        answers = zip(wanted, model.answer(question), model.surprised().answer(question), strict=True)
+        for place, found, unseen in answers:
             curves[place][candidate] = found
+            surprised[place][candidate] = unseen
             if (otherwise := model.acquitted(known, measured, place, xs[place])) is not None:
                 acquitted[place][candidate] = otherwise
     return [
-        _grid(points, own, found, otherwise, noise)
-        for points, own, found, otherwise in zip(family, sizes, curves, acquitted, strict=True)
+        _grid(points, own, found, otherwise, unseen, noise)
+        for points, own, found, otherwise, unseen in zip(family, sizes, curves, acquitted, surprised, strict=True)
     ]
 
 
@@ -101,6 +107,7 @@ def _grid(
     sizes: tuple[int, ...],
     curves: Mapping[str, Posterior],
     acquitted: Mapping[str, Acquittal],
+    surprised: Mapping[str, Posterior],
     noises: Mapping[str, Noise],
 ) -> FitGrid:
     octaves = log_shares(sizes)
@@ -119,6 +126,7 @@ def _grid(
         tuple(octaves),
         curves,
         acquitted,
+        surprised,
         noises,
         open_,
     )
