@@ -85,13 +85,10 @@ class Benchmark:
         print("\n".join(lines))
         usual = [row for row in rows if row.usual]
         verdicts = []
-        for fraction, mean, worst in ((1 / 100, 0.0012, 0.01), (1 / 20, 0.0004, 0.003)):
-            print(f"ours by family, 1/{1 / fraction:.0f} in executions")
-            print("\n".join(report.by_family(rows, compare.COSTS[0], fraction)))
-            verdicts += checks.judge_regrets(usual, fraction, mean, worst, "usual noise")
-            measured = [row for row in usual if row.family == "published"]
-            if measured:
-                verdicts += checks.judge_regrets(measured, fraction, mean, worst, "published measurements")
+        for goal in checks.USUAL:
+            print(f"ours by family, 1/{1 / goal.fraction:.0f} in executions")
+            print("\n".join(report.by_family(rows, compare.COSTS[0], goal.fraction)))
+            verdicts += checks.judge_goal(usual, goal)
         for label, group in (("all landscapes", rows), ("usual noise", usual)):
             for cost in compare.COSTS if with_rivals else ():
                 verdicts += checks.judge_ratios(report.ratios(group, cost, self.fractions), f"{label}, {cost}")
@@ -99,11 +96,12 @@ class Benchmark:
 
     def noise(self) -> list[Verdict]:
         """Twice the noise."""
+        goal = checks.LOUDER
         tasks = [
-            compare.Task(checks.louder(one), self.seed, (1 / 50,), compare.COSTS[:1], rivals=False)
+            compare.Task(checks.louder(one), self.seed, (goal.fraction,), compare.COSTS[:1], rivals=False)
             for one in self.usual
         ]
-        return checks.judge_regrets(self._all(compare.run, tasks), 1 / 50, 0.002, 0.015, "noise of 10 %")
+        return checks.judge_regrets(self._all(compare.run, tasks), goal.fraction, goal.mean, goal.worst, goal.noise)
 
     def agreement(self) -> list[Verdict]:
         """Two seeds of one sweep."""

@@ -10,7 +10,7 @@ import numpy as np
 from landscapes import Landscape
 
 from tuning import rivals
-from tuning.pipeline import EXHAUSTIVE, Budget, choices, own_seed, tune
+from tuning.pipeline import EXHAUSTIVE, Budget, Tuned, choices, own_seed, tune
 
 FRACTIONS = (1 / 200, 1 / 100, 1 / 50, 1 / 20, 1 / 10)
 COSTS = ("executions", "machine time")
@@ -73,7 +73,12 @@ def _ours(task: Task, cost: str, fraction: float) -> Row:
     landscape = task.landscape
     whole = exhaustive_seconds(landscape)
     budget = Budget(executions=round(fraction * EXHAUSTIVE)) if cost == COSTS[0] else Budget(seconds=fraction * whole)
-    tuned = tune([landscape], budget, seed=own_seed(landscape, task.seed))
+    return our_row(tune([landscape], budget, seed=own_seed(landscape, task.seed)), landscape, cost, fraction)
+
+
+def our_row(tuned: Tuned, landscape: Landscape, cost: str, fraction: float) -> Row:
+    """What a sweep came to in one of its cells."""
+    mine = [result for result in tuned.results if result.cell == landscape.cell]
     regret = tuned.regret(landscape)
     return Row(
         landscape.name,
@@ -87,8 +92,8 @@ def _ours(task: Task, cost: str, fraction: float) -> Row:
         regret,
         regret,
         tuned.estimate(landscape),
-        tuned.executions / EXHAUSTIVE,
-        tuned.seconds / whole,
+        sum(sum(result.executions.values()) for result in mine) / EXHAUSTIVE,
+        sum(result.collective_seconds for result in mine) / exhaustive_seconds(landscape),
     )
 
 

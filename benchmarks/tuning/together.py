@@ -15,24 +15,19 @@ from landscapes import Landscape
 from landscapes.model import CELL
 
 from tuning import compare
-from tuning.checks import MIN_GAIN, Verdict, alike, judge_agreement, judge_estimates, judge_regrets, louder
+from tuning.checks import LOUDER, MIN_GAIN, USUAL, Verdict, alike, judge_agreement, judge_estimates, judge_goal, louder
 from tuning.pipeline import EXHAUSTIVE, Budget, Tuned, tune
 
-# By name: the fraction of the exhaustive scan, the noise, the mean and the worst regret that are wanted.
-GOALS = {
-    "usual noise": (1 / 100, None, 0.0012, 0.01),
-    "usual noise, more": (1 / 20, None, 0.0004, 0.003),
-    "noise of 10 %": (1 / 50, 0.10, 0.002, 0.015),
-}
+GOALS = (*USUAL, LOUDER)
 
 
 class Task(NamedTuple):
-    """A sweep over all of `landscapes`; what its rows are named, and the noise where it is not the usual one."""
+    """A sweep over all of `landscapes`, with usual noise of that strength."""
 
     landscapes: Sequence[Landscape]
     seed: int
     fraction: float
-    sigma: float | None = None
+    sigma: float = USUAL[0].sigma
     min_gain: float = 0.0
 
 
@@ -46,51 +41,26 @@ def in_one_sweep(landscapes: Sequence[Landscape]) -> list[Landscape]:
 
 def run(task: Task) -> tuple[Tuned, list[compare.Row]]:
     """The sweep, and a row for each of its cells."""
-    cells = in_one_sweep([one if task.sigma is None else louder(one, task.sigma) for one in task.landscapes])
+    cells = in_one_sweep([louder(one, task.sigma) for one in task.landscapes])
     budget = Budget(executions=round(task.fraction * EXHAUSTIVE) * len(cells))
     tuned = tune(cells, budget, seed=task.seed, min_gain=task.min_gain)
-    rows = []
-    for one in cells:
-        mine = [result for result in tuned.results if result.cell == one.cell]
-        regret = tuned.regret(one)
-        rows.append(
-            compare.Row(
-                one.name,
-                one.family,
-                one.is_usual,
-                compare.OURS,
-                "together",
-                compare.COSTS[0],
-                task.fraction,
-                regret,
-                regret,
-                regret,
-                tuned.estimate(one),
-                sum(sum(result.executions.values()) for result in mine) / EXHAUSTIVE,
-                sum(result.collective_seconds for result in mine) / compare.exhaustive_seconds(one),
-            )
-        )
-    return tuned, rows
+    return tuned, [compare.our_row(tuned, one, compare.COSTS[0], task.fraction) for one in cells]
 
 
 def tasks(landscapes: Sequence[Landscape], seed: int) -> list[Task]:
     """One for each goal, and two seeds that are to agree."""
-    wanted = [Task(landscapes, seed, fraction, sigma) for fraction, sigma, _, _ in GOALS.values()]
-    return wanted + [Task(landscapes, seed + step, 1 / 20, None, MIN_GAIN) for step in (0, 1)]
+    wanted = [Task(landscapes, seed, goal.fraction, goal.sigma) for goal in GOALS]
+    return wanted + [Task(landscapes, seed + step, 1 / 20, min_gain=MIN_GAIN) for step in (0, 1)]
 
 
 def judge(landscapes: Sequence[Landscape], found: Sequence[tuple[Tuned, Sequence[compare.Row]]]) -> list[Verdict]:
     """What came of `tasks`, by the figures that are wanted of cells tuned alone."""
     verdicts = []
-    for (label, (fraction, _, mean, worst)), (_, rows) in zip(GOALS.items(), found, strict=False):
-        verdicts += judge_regrets(rows, fraction, mean, worst, f"one sweep, {label}")
-        published = [row for row in rows if row.family == "published"]
-        if published:
-            verdicts += judge_regrets(published, fraction, mean, worst, f"one sweep, {label}, published measurements")
+    for goal, (_, rows) in zip(GOALS, found, strict=False):
+        verdicts += judge_goal(rows, goal, "one sweep, ")
         spent = np.array([row.executions for row in rows]) * EXHAUSTIVE
         quarters = ", ".join(f"{value:.0f}" for value in np.percentile(spent, (0, 25, 50, 75, 100)))
-        print(f"one sweep, {label}, 1/{1 / fraction:.0f}: executions of a cell, quartiles {quarters}")
+        print(f"one sweep, {goal.noise}, 1/{1 / goal.fraction:.0f}: executions of a cell, quartiles {quarters}")
     verdicts += judge_estimates([row for _, rows in found[: len(GOALS)] for row in rows])
     one, two = (tuned for tuned, _ in found[len(GOALS) :])
-    agreed = [alike(cell, one, two) for cell in in_one_sweep(landscapes)]
-    return verdicts + judge_agreement(agreed)[:1]
+    return verdicts + judge_agreement([alike(cell, one, two) for cell in in_one_sweep(landscapes)])

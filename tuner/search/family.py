@@ -147,6 +147,14 @@ def make_grid(name: str, sizes: Sequence[int], workload: Mapping[int, float]) ->
     return CellGrid(name, tuple(sizes), x, weights)
 
 
+class _Learned(NamedTuple):
+    """A candidate's model, the points as they were measured, and without outliers."""
+
+    model: CurveModel
+    measured: list[Points]
+    points: list[Points]
+
+
 class Family:
     """Cells that may be alike, with all of their points so far.
 
@@ -165,7 +173,7 @@ class Family:
         self._threshold = threshold
         self._choices = np.asarray(choices, dtype=float)
         self._models: tuple[int, dict[str, CurveModel]] = (-1, {})
-        self._latest: tuple[Sequence[Observation], dict[str, CurveModel]] = ((), {})
+        self._latest: tuple[Sequence[Observation], dict[str, _Learned]] = ((), {})
         self._noise: Mapping[str, Noise] = {}
         self._summaries: dict[tuple[str, int, int, int], Summary] = {}
         self._known: dict[tuple[str, int], tuple[list[Observation], Points]] = {}
@@ -194,13 +202,10 @@ class Family:
             self._latest = ((), {})
             self._summaries.clear()
             self._known.clear()
-        models = self._learn(finished)
         grid = self.grids[place]
         curves = {}
         acquitted = {}
-        for name, model in models.items():
-            measured = self._points(finished, name)
-            points = model.without_outliers(measured)
+        for name, (model, measured, points) in self._learn(finished).items():
             curves[name] = model.beliefs(points, place, grid.x)
             acquitted[name] = model.acquitted(points, measured, place, grid.x)
         return self._cell_view(grid, curves, acquitted, observations, warm_up=warm_up)
@@ -213,7 +218,7 @@ class Family:
         twice = [o for o in finished if (o.cell, o.size) in again]
         return {name: with_visits(own, samples_by_cell(twice, name).values()) for name, own in noise.items()}
 
-    def _learn(self, finished: Sequence[Observation]) -> dict[str, CurveModel]:
+    def _learn(self, finished: Sequence[Observation]) -> dict[str, _Learned]:
         """The models as of the last checkpoint: a function of the trials, whoever asks and however often.
 
         As of now where few points are known and one of them is dismissed: which one is may hang on any further point,
@@ -228,14 +233,17 @@ class Family:
                 at,
                 {name: CurveModel.learn(self._points(finished[:at], name), kept=kept) for name in self._candidates},
             )
-        models = dict(self._models[1])
-        if at < len(finished) <= _FEW * len(self.grids):
-            for name, model in models.items():
-                points = self._points(finished, name)
-                if any(one is not two for one, two in zip(model.without_outliers(points), points, strict=True)):
-                    models[name] = CurveModel.learn(points, kept=_kept(len(finished) / len(self.grids)))
-        self._latest = (finished, models)
-        return models
+        few = at < len(finished) <= _FEW * len(self.grids)
+        learned = {}
+        for name, model in self._models[1].items():
+            measured = self._points(finished, name)
+            known = _Learned(model, measured, model.without_outliers(measured))
+            if few and any(one is not two for one, two in zip(known.points, measured, strict=True)):
+                anew = CurveModel.learn(measured, kept=_kept(len(finished) / len(self.grids)))
+                known = _Learned(anew, measured, anew.without_outliers(measured))
+            learned[name] = known
+        self._latest = (finished, learned)
+        return learned
 
     def _points(self, observations: Sequence[Observation], candidate: str) -> list[Points]:
         result = []

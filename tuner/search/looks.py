@@ -126,9 +126,9 @@ def look_left(
     The parts of the time that looks may take are to leave some for what comes after them. When nothing does, all of it
     is theirs.
     """
-    costs = {name: takes(name) for name in {name for name, _ in waiting}}
+    takes = functools.cache(takes)
     for name, size in waiting:
-        if costs[name][grids[name].sizes.index(size)] <= seconds:
+        if takes(name)[grids[name].sizes.index(size)] <= seconds:
             return name, size
     return None
 
