@@ -11,7 +11,7 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
-from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
+from optuna.storages.journal import JournalFileBackend
 
 from ccl_dispatch.runtime.errors import StorageError, StorageGoneError
 from ccl_dispatch.runtime.load import JOURNAL_OPENING
@@ -94,7 +94,7 @@ def mend(journal: Path) -> int:
     Raises:
         StorageError: the file is no journal; it is left as it is.
     """
-    # Optuna's lock is a link of that name; its holder is gone, as nobody but us may write.
+    # Optuna's own lock, if others wrote the file: a link of that name. Its holder is gone, as nobody but us may write.
     with contextlib.suppress(FileNotFoundError):
         journal.with_name(journal.name + ".lock").unlink()
     if not journal.exists():
@@ -120,12 +120,13 @@ def mend(journal: Path) -> int:
 class OwnJournal(JournalFileBackend):
     """The journal of one sweep, which nobody else may change: each operation looks whether it is still what it was.
 
-    The file is held open until `close`: also when its name is gone, what was in it can still be read.
+    The file is held open until `close`: also when its name is gone, what was in it can still be read. Nothing is locked
+    here: `exclusive` keeps other processes out, and JournalStorage lets one thread at a time write. Optuna's lock is a
+    file: an interrupt just after it was taken leaves it, and the sweep waits for itself when it writes that it ends.
     """
 
     def __init__(self, path: Path) -> None:
-        self._guard = JournalFileSymlinkLock(str(path))
-        super().__init__(str(path), self._guard)
+        super().__init__(str(path))
         self._path = path
         self._file = path.open("a+b", buffering=0)
         self._length = os.fstat(self._file.fileno()).st_size
@@ -164,15 +165,11 @@ class OwnJournal(JournalFileBackend):
         """
         self._look()
         lines = memoryview("".join(json.dumps(log, separators=(",", ":")) + "\n" for log in logs).encode())
-        self._guard.acquire()
-        try:
-            # Through our handle, not by name: if the name was taken away since the look, the lines still go to the file
-            # that is put aside, not to a new one.
-            while lines:
-                lines = lines[self._file.write(lines) :]
-            os.fsync(self._file.fileno())
-        finally:
-            self._guard.release()
+        # Through our handle, not by name: if the name was taken away since the look, the lines still go to the file
+        # that is put aside, not to a new one.
+        while lines:
+            lines = lines[self._file.write(lines) :]
+        os.fsync(self._file.fileno())
         # It may have been cut between the look and the write: then the next look sees that.
         self._length = max(self._length, os.fstat(self._file.fileno()).st_size)
 
