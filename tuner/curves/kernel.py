@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ccl_dispatch.tuner.curves.noise import deviation_of
+from ccl_dispatch.tuner.curves.noise import deviation_of, median_of
 
 Array = NDArray[np.float64]
 
@@ -40,7 +41,7 @@ SHAPES = tuple(Shape(*smooth, rough) for smooth, rough in itertools.product(_SMO
 
 def unit_of(values: Array) -> float:
     """By how much the shapes are scaled for a curve of these values, at least 1."""
-    return max(1.0, deviation_of(values - np.median(values)) / _UNIT)
+    return max(1.0, deviation_of(values - median_of(values)) / _UNIT)
 
 
 class KernelParts:
@@ -56,11 +57,22 @@ class KernelParts:
         covariance = shape.rough**2 * self._rough
         covariance += _OFFSET**2
         if shape.smooth:
-            if shape.octaves not in self._smooth:
-                scaled = (math.sqrt(3) / shape.octaves) * self._distance
-                self._smooth[shape.octaves] = (1 + scaled) * np.exp(-scaled)
-            covariance += shape.smooth**2 * self._smooth[shape.octaves]
+            covariance += shape.smooth**2 * self._smooth_part(shape.octaves)
         return np.asarray(covariance)
+
+    def kernels(self, shapes: Sequence[Shape]) -> Array:
+        """`kernel` of each of many shapes, in one array: the loop over them is what costs."""
+        smooth, _, rough = np.array(shapes).T[:, :, None, None]
+        covariances = rough**2 * self._rough
+        covariances += _OFFSET**2
+        covariances += smooth**2 * np.stack([self._smooth_part(shape.octaves) for shape in shapes])
+        return np.asarray(covariances)
+
+    def _smooth_part(self, octaves: float) -> Array:
+        if octaves not in self._smooth:
+            scaled = (math.sqrt(3) / octaves) * self._distance
+            self._smooth[octaves] = (1 + scaled) * np.exp(-scaled)
+        return self._smooth[octaves]
 
 
 @lru_cache(maxsize=1024)

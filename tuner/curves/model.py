@@ -135,7 +135,7 @@ class CurveModel:
             return _Learned(nothing, 0.0, nothing, 0.0)
         apart = np.sum(
             [
-                _likelihoods(join([points], place), SHAPES, unit, jumps)
+                _likelihoods(join([points], place), SHAPES, 0.0, unit, jumps)
                 for place, points in enumerate(cells)
                 if len(points.x)
             ],
@@ -154,13 +154,16 @@ class CurveModel:
                 if few
                 else tuple(shape for _, shape, _ in sorted(scored, key=itemgetter(0), reverse=True)[:_TRIED_TOGETHER])
             )
-            together = [(_joint_likelihood(joined, shape, most, unit, jumps), shape) for shape in shapes]
+            together = list(zip(_likelihoods(joined, shapes, most, unit, jumps), shapes, strict=True))
             best = sorted(together, key=itemgetter(0), reverse=True)[:_TRIED_BETWEEN]
+            best_shapes = [shape for _, shape in best]
             between = [
-                (_joint_likelihood(joined, shape, likeness, unit, jumps), shape, likeness)
+                (score, shape, likeness)
                 for likeness in beliefs
                 if 0 < likeness < most
-                for _, shape in best
+                for score, shape in zip(
+                    _likelihoods(joined, best_shapes, likeness, unit, jumps), best_shapes, strict=True
+                )
             ]
             scored += [(score, shape, most) for score, shape in together]
             # Of each degree as many hypotheses share its belief as were tried.
@@ -345,35 +348,33 @@ def _most_suspected(cells: Sequence[Points]) -> tuple[int, int] | None:
 
 
 def _covariance(joined: Joined, shape: Shape, likeness: float, unit: float, jumps: Sequence[Jump] = ()) -> Array:
-    alike = np.where(joined.cell[:, None] == joined.cell[None, :], 1.0, likeness)
-    return np.asarray(unit**2 * joined.parts.kernel(shape) * alike + _beside_curve(joined, unit, jumps))
+    return _beside_kernel(joined.parts.kernel(shape), joined, likeness, unit, jumps)
 
 
-def _beside_curve(joined: Joined, unit: float, jumps: Sequence[Jump]) -> Array:
-    """What covariance has beside the curve's: noise, and the levels of jumps."""
-    covariance = np.diag(joined.variances + JITTER)
+def _beside_kernel(kernel: Array, joined: Joined, likeness: float, unit: float, jumps: Sequence[Jump]) -> Array:
+    """The covariance of the points, from their kernels (which are used up) in the last two dimensions."""
+    kernel *= unit**2
+    if joined.only is None:
+        kernel *= np.where(joined.elsewhere, likeness, 1.0)
+    places = np.arange(len(joined.x))
+    kernel[..., places, places] += joined.variances + JITTER
     for jump in jumps:
         members = joined.members(jump)
-        covariance += (LEVEL * unit) ** 2 * np.outer(members, members)
-    return covariance
+        kernel += (LEVEL * unit) ** 2 * np.outer(members, members)
+    return kernel
 
 
-def _likelihoods(cell: Joined, shapes: Sequence[Shape], unit: float, jumps: Sequence[Jump]) -> Array:
-    """Log marginal likelihood of one cell's points under each shape, but for a constant."""
-    beside = _beside_curve(cell, unit, jumps)
-    return _score(np.stack([unit**2 * cell.parts.kernel(shape) + beside for shape in shapes]), cell.values)
-
-
-def _joint_likelihood(joined: Joined, shape: Shape, likeness: float, unit: float, jumps: Sequence[Jump]) -> float:
-    return float(_score(_covariance(joined, shape, likeness, unit, jumps), joined.values))
-
-
-def _score(covariance: Array, values: Array) -> Array:
-    factor = np.linalg.cholesky(covariance)
-    column = np.broadcast_to(values[:, None], (*factor.shape[:-1], 1))
-    whitened = np.linalg.solve(factor, column)[..., 0]
-    logs = np.log(np.diagonal(factor, axis1=-2, axis2=-1))
-    return np.asarray(-0.5 * (whitened**2).sum(-1) - logs.sum(-1))
+def _likelihoods(
+    joined: Joined, shapes: Sequence[Shape], likeness: float, unit: float, jumps: Sequence[Jump]
+) -> list[float]:
+    """Log marginal likelihood of the points under each shape, but for a constant."""
+    covariances = _beside_kernel(joined.parts.kernels(shapes), joined, likeness, unit, jumps)
+    factors = np.linalg.cholesky(covariances)
+    column = np.broadcast_to(joined.values[:, None], (*factors.shape[:-1], 1))
+    whitened = np.linalg.solve(factors, column)[..., 0]
+    logs = np.log(np.diagonal(factors, axis1=-2, axis2=-1))
+    found: list[float] = (-0.5 * (whitened**2).sum(-1) - logs.sum(-1)).tolist()
+    return found
 
 
 def _mixture(parts: Sequence[tuple[float, Array, Array]]) -> Posterior:

@@ -74,7 +74,7 @@ def _most_likely(points: Points, places: NDArray[np.intp]) -> Suspect | None:
     if not len(places):
         return None
     unit = unit_of(points.values)
-    covariance = np.stack([unit**2 * points.parts.kernel(shape) for shape in SHAPES])
+    covariance = points.parts.kernels(SHAPES) * unit**2
     inverse = np.linalg.inv(covariance + np.diag(points.variances + JITTER))
     pulls = inverse @ points.values
     whole = 0.5 * (np.linalg.slogdet(inverse)[1] - pulls @ points.values)

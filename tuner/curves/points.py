@@ -56,7 +56,10 @@ class Points:
     @cached_property
     def room(self) -> Array:
         """Octaves that each point stands for: half-way to its neighbours, at the ends as far out as in."""
-        return np.gradient(self.x) if len(self.x) > 1 else np.ones(len(self.x))
+        if len(self.x) < 2:
+            return np.ones(len(self.x))
+        steps = np.diff(self.x)
+        return np.concatenate([steps[:1], (self.x[2:] - self.x[:-2]) / 2, steps[-1:]])
 
     @property
     def suspects(self) -> NDArray[np.bool_]:
@@ -100,6 +103,11 @@ class Joined:
     def parts(self) -> KernelParts:
         """Of the kernels of the points with each other."""
         return KernelParts(self.x, self.x) if self.only is None else self.only.parts
+
+    @cached_property
+    def elsewhere(self) -> NDArray[np.bool_]:
+        """Whether two points are of different cells."""
+        return np.asarray(self.cell[:, None] != self.cell[None, :])
 
 
 def join(cells: Sequence[Points], first: int = 0) -> Joined:

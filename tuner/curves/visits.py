@@ -15,7 +15,7 @@ from statistics import NormalDist, median
 import numpy as np
 from numpy.typing import NDArray
 
-from ccl_dispatch.tuner.curves.noise import LEAST_SCATTER, Noise, PointSamples, deviation_of
+from ccl_dispatch.tuner.curves.noise import LEAST_SCATTER, Noise, PointSamples, deviation_of, median_of
 
 #: Shorter visits say too little of themselves for what lies between them to be told from how they scatter.
 LONG = 16
@@ -67,11 +67,11 @@ def slack(points: Iterable[PointSamples], ratio: float, scale: float, confidence
 
 
 def _scatter(values: NDArray[np.float64]) -> float:
-    return deviation_of(values - np.median(values))
+    return deviation_of(values - median_of(values))
 
 
 def _ratio_of(visits: Sequence[NDArray[np.float64]]) -> float:
-    medians = [float(np.median(visit)) for visit in visits]
+    medians = [median_of(visit) for visit in visits]
     scale = math.fsum(sorted(_scatter(visit) ** 2 for visit in visits)) / len(visits)
     # The middle one of several such variances is taken, and the median of chi-squared lies that far below its mean
     # (E. Wilson and M. Hilferty, The distribution of chi-square, PNAS 17, 1931): of two visits at less than half.
