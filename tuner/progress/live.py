@@ -97,13 +97,17 @@ class LiveProgress(SilentProgress):
 
     def end(self, outcome: SweepOutcome | None, problem: BaseException | None) -> None:
         """The picture stays as it was at the end."""
-        if self._scene is not None:
-            self._scene.ended(outcome, problem)
-            self._draw(work=_WORK_AT_FIRST)
+        try:
+            if self._scene is not None:
+                self._scene.ended(outcome, problem)
+                # Who interrupts does not wait for curves.
+                self._draw(work=_WORK if isinstance(problem, KeyboardInterrupt) else _WORK_AT_FIRST)
+        finally:
+            # Also when a second Ctrl-C comes meanwhile: it is `stop` that gives the terminal its cursor back.
             self._live.stop()
-        for handler in self._handlers:
-            handler.setStream(self._plain)
-        self._handlers = []
+            for handler in self._handlers:
+                handler.setStream(self._plain)
+            self._handlers = []
 
     def _draw(self, work: float = 0.0) -> None:
         began = time.monotonic()

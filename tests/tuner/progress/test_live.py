@@ -135,3 +135,25 @@ def test_it_is_drawn_between_points_and_rarely(tmp_path: Path, monkeypatch: pyte
     assert stream.getvalue().count("a rank has crashed") == 1
     assert "interrupted" in stream.getvalue()
     assert handler.stream is sys.stderr
+
+
+def test_a_second_interrupt_while_the_last_picture_is_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The terminal has its cursor back, and what is logged goes where it went before."""
+    stream = io.StringIO()
+    monkeypatch.setattr(sys, "__stderr__", sys.stderr)
+    handler = logging.StreamHandler(sys.stderr)
+    logging.getLogger().addHandler(handler)
+    progress = LiveProgress(Console(file=stream, force_terminal=True, width=100, height=24, _environ={}))
+
+    def again(*_arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    try:
+        progress.begin(small_plan(tmp_path), [])
+        monkeypatch.setattr(_Scene, "lines", again)
+        with pytest.raises(KeyboardInterrupt):
+            progress.end(None, KeyboardInterrupt())
+        assert handler.stream is sys.stderr
+    finally:
+        logging.getLogger().removeHandler(handler)
+    assert stream.getvalue().rfind("\x1b[?25h") > stream.getvalue().rfind("\x1b[?25l") >= 0
