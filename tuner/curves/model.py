@@ -155,15 +155,12 @@ class CurveModel:
                 else tuple(shape for _, shape, _ in sorted(scored, key=itemgetter(0), reverse=True)[:_TRIED_TOGETHER])
             )
             together = list(zip(_likelihoods(joined, shapes, most, unit, jumps), shapes, strict=True))
-            best = sorted(together, key=itemgetter(0), reverse=True)[:_TRIED_BETWEEN]
-            best_shapes = [shape for _, shape in best]
+            best = [shape for _, shape in sorted(together, key=itemgetter(0), reverse=True)[:_TRIED_BETWEEN]]
             between = [
                 (score, shape, likeness)
                 for likeness in beliefs
                 if 0 < likeness < most
-                for score, shape in zip(
-                    _likelihoods(joined, best_shapes, likeness, unit, jumps), best_shapes, strict=True
-                )
+                for score, shape in zip(_likelihoods(joined, best, likeness, unit, jumps), best, strict=True)
             ]
             scored += [(score, shape, most) for score, shape in together]
             # Of each degree as many hypotheses share its belief as were tried.
@@ -348,11 +345,11 @@ def _most_suspected(cells: Sequence[Points]) -> tuple[int, int] | None:
 
 
 def _covariance(joined: Joined, shape: Shape, likeness: float, unit: float, jumps: Sequence[Jump] = ()) -> Array:
-    return _beside_kernel(joined.parts.kernel(shape), joined, likeness, unit, jumps)
+    return _covariance_of(joined.parts.kernel(shape), joined, likeness, unit, jumps)
 
 
-def _beside_kernel(kernel: Array, joined: Joined, likeness: float, unit: float, jumps: Sequence[Jump]) -> Array:
-    """The covariance of the points, from their kernels (which are used up) in the last two dimensions."""
+def _covariance_of(kernel: Array, joined: Joined, likeness: float, unit: float, jumps: Sequence[Jump]) -> Array:
+    """The covariance of the points, or one for each of several kernels (which are used up): with noise and jumps."""
     kernel *= unit**2
     if joined.only is None:
         kernel *= np.where(joined.elsewhere, likeness, 1.0)
@@ -368,7 +365,7 @@ def _likelihoods(
     joined: Joined, shapes: Sequence[Shape], likeness: float, unit: float, jumps: Sequence[Jump]
 ) -> list[float]:
     """Log marginal likelihood of the points under each shape, but for a constant."""
-    covariances = _beside_kernel(joined.parts.kernels(shapes), joined, likeness, unit, jumps)
+    covariances = _covariance_of(joined.parts.kernels(shapes), joined, likeness, unit, jumps)
     factors = np.linalg.cholesky(covariances)
     column = np.broadcast_to(joined.values[:, None], (*factors.shape[:-1], 1))
     whitened = np.linalg.solve(factors, column)[..., 0]

@@ -56,10 +56,7 @@ class Points:
     @cached_property
     def room(self) -> Array:
         """Octaves that each point stands for: half-way to its neighbours, at the ends as far out as in."""
-        if len(self.x) < 2:
-            return np.ones(len(self.x))
-        steps = np.diff(self.x)
-        return np.concatenate([steps[:1], (self.x[2:] - self.x[:-2]) / 2, steps[-1:]])
+        return np.gradient(self.x) if len(self.x) > 1 else np.ones(len(self.x))
 
     @property
     def suspects(self) -> NDArray[np.bool_]:

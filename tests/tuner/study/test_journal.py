@@ -88,7 +88,8 @@ def test_interrupted_at_any_moment_the_next_lines_go_through(tmp_path: Path) -> 
             completed = True
         except KeyboardInterrupt:
             pass
-        sys.settrace(None)
+        finally:
+            sys.settrace(None)
         assert [path.name for path in tmp_path.iterdir()] == ["study.journal"], moment
         journal.append_logs(LINES[:1])
         assert list(journal.read_logs(0))[before:] in (LINES[:1], LINES + LINES[:1])
