@@ -9,14 +9,14 @@ from __future__ import annotations
 import argparse
 import importlib
 import logging
-import signal
 import sys
 from collections.abc import Sequence
-from types import FrameType, ModuleType
+from types import ModuleType
 
 from ccl_dispatch.runtime.document import nearest
 from ccl_dispatch.runtime.errors import CclDispatchError, UsageError
-from ccl_dispatch.tuner.cli.exit_codes import TerminatedError, exit_code
+from ccl_dispatch.tuner import interrupts
+from ccl_dispatch.tuner.cli.exit_codes import exit_code
 from ccl_dispatch.tuner.cli.options import check_spelling
 from ccl_dispatch.tuner.cli.streams import unbreakable_streams
 from ccl_dispatch.tuner.version import version
@@ -48,16 +48,22 @@ VERBS = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one verb; the exit code."""
+    """Run one verb; the exit code. Without arguments it is the command of this process, which then ends."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    with unbreakable_streams():
-        return _run(words)
-
-
-def _run(words: list[str]) -> int:
     # Only the module of the verb that is used is imported; `--help` and a mistyped verb need none.
     chosen = next((word for word in words if not word.startswith("-")), "")
-    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        with interrupts.handled(), unbreakable_streams():
+            return _run(chosen, words)
+    except KeyboardInterrupt as problem:
+        # A second one, while the first was answered; or one before or after all that counts.
+        return exit_code(problem)
+    finally:
+        if arguments is None:
+            interrupts.let_die()
+
+
+def _run(chosen: str, words: list[str]) -> int:
     try:
         if chosen and chosen not in VERBS:
             raise UsageError(f"there is no such verb. {nearest(chosen, VERBS)}")
@@ -70,7 +76,7 @@ def _run(words: list[str]) -> int:
         print(f"ccl-dispatch {chosen}: {problem}", file=sys.stderr)
         return exit_code(problem)
     except KeyboardInterrupt as problem:
-        by = " by SIGTERM" if isinstance(problem, TerminatedError) else ""
+        by = " by SIGTERM" if isinstance(problem, interrupts.TerminatedError) else ""
         kept = "; completed points are kept, the same command continues" if chosen == "sweep" else ""
         print(f"interrupted{by}{kept}", file=sys.stderr)
         return exit_code(problem)
@@ -142,7 +148,3 @@ def _configure(parser: argparse.ArgumentParser, module: ModuleType) -> None:
     parser.epilog = f"example: {module.EXAMPLE}" + (f"\nexit code 1: {no}" if no else "")
     module.configure(parser)
     parser.set_defaults(run=module.run)
-
-
-def _terminate(_signal: int, _frame: FrameType | None) -> None:
-    raise TerminatedError

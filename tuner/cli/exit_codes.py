@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ccl_dispatch.runtime.errors import CclDispatchError
+from ccl_dispatch.tuner.interrupts import TerminatedError
 
 INTERRUPTED = 130
 TERMINATED = 143
@@ -14,10 +15,6 @@ EXIT_CODES = {
     INTERRUPTED: "interrupted by Ctrl-C; the same command continues",
     TERMINATED: "ended by SIGTERM; the same command continues",
 }
-
-
-class TerminatedError(KeyboardInterrupt):
-    """SIGTERM: what is running is wound up as after Ctrl-C."""
 
 
 def exit_code(problem: BaseException) -> int:

@@ -6,16 +6,15 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Container, Iterator, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Container, Iterator
+from typing import TypeVar
 
-from optuna.distributions import BaseDistribution
 from optuna.storages import BaseStorage
-from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from ccl_dispatch.runtime.errors import StorageGoneError
 from ccl_dispatch.tuner.study.databases import without_password
+from ccl_dispatch.tuner.study.operations import WholeOperations
 
 logger = logging.getLogger(__name__)
 
@@ -27,7 +26,7 @@ _PASSING_GRPC = ("UNAVAILABLE", "DEADLINE_EXCEEDED", "CANCELLED")
 _T = TypeVar("_T")
 
 
-class PatientStorage(BaseStorage):
+class PatientStorage(WholeOperations):
     """Any storage of Optuna, asked again while it does not answer.
 
     Attributes:
@@ -35,7 +34,7 @@ class PatientStorage(BaseStorage):
     """
 
     def __init__(self, inner: BaseStorage, seconds: float = DEFAULT_PATIENCE) -> None:
-        self._inner = inner
+        super().__init__(inner)
         self.seconds = seconds
         self._given_up = False
         self._closed = threading.Event()
@@ -61,7 +60,7 @@ class PatientStorage(BaseStorage):
         pause = _FIRST_PAUSE
         while True:
             try:
-                answer = ask()
+                answer = super()._call(ask)
             except Exception as problem:
                 reason = passing(problem)
                 if reason is None:
@@ -100,79 +99,9 @@ class PatientStorage(BaseStorage):
             if since is not None:
                 logger.warning("the storage answers again, after %.0f s", time.monotonic() - since)
 
-    def create_new_study(self, directions: Sequence[StudyDirection], study_name: str | None = None) -> int:
-        """See BaseStorage; so for all that follow."""
-        return self._call(lambda: self._inner.create_new_study(directions, study_name))
-
-    def delete_study(self, study_id: int) -> None:
-        """See BaseStorage."""
-        self._call(lambda: self._inner.delete_study(study_id))
-
-    def set_study_user_attr(self, study_id: int, key: str, value: Any) -> None:
-        """See BaseStorage."""
-        self._call(lambda: self._inner.set_study_user_attr(study_id, key, value))
-
-    def set_study_system_attr(self, study_id: int, key: str, value: Any) -> None:
-        """See BaseStorage."""
-        self._call(lambda: self._inner.set_study_system_attr(study_id, key, value))
-
-    def get_study_id_from_name(self, study_name: str) -> int:
-        """See BaseStorage."""
-        return self._call(lambda: self._inner.get_study_id_from_name(study_name))
-
-    def get_study_name_from_id(self, study_id: int) -> str:
-        """See BaseStorage."""
-        return self._call(lambda: self._inner.get_study_name_from_id(study_id))
-
-    def get_study_directions(self, study_id: int) -> list[StudyDirection]:
-        """See BaseStorage."""
-        return self._call(lambda: self._inner.get_study_directions(study_id))
-
-    def get_study_user_attrs(self, study_id: int) -> dict[str, Any]:
-        """See BaseStorage."""
-        return self._call(lambda: self._inner.get_study_user_attrs(study_id))
-
-    def get_study_system_attrs(self, study_id: int) -> dict[str, Any]:
-        """See BaseStorage."""
-        return self._call(lambda: self._inner.get_study_system_attrs(study_id))
-
-    def get_all_studies(self) -> list[Any]:
-        """See BaseStorage."""
-        return self._call(self._inner.get_all_studies)
-
     def create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> int:
         """See BaseStorage. A trial whose creation was not confirmed may stay behind; it never beats and is failed."""
-        return self._call(lambda: self._inner.create_new_trial(study_id, template_trial))
-
-    def set_trial_param(
-        self, trial_id: int, param_name: str, param_value_internal: float, distribution: BaseDistribution
-    ) -> None:
-        """See BaseStorage."""
-        self._call(lambda: self._inner.set_trial_param(trial_id, param_name, param_value_internal, distribution))
-
-    def get_trial_id_from_study_id_trial_number(self, study_id: int, trial_number: int) -> int:
-        """See BaseStorage."""
-        return self._call(lambda: self._inner.get_trial_id_from_study_id_trial_number(study_id, trial_number))
-
-    def set_trial_state_values(self, trial_id: int, state: TrialState, values: Sequence[float] | None = None) -> bool:
-        """See BaseStorage."""
-        return self._call(lambda: self._inner.set_trial_state_values(trial_id, state, values))
-
-    def set_trial_intermediate_value(self, trial_id: int, step: int, intermediate_value: float) -> None:
-        """See BaseStorage."""
-        self._call(lambda: self._inner.set_trial_intermediate_value(trial_id, step, intermediate_value))
-
-    def set_trial_user_attr(self, trial_id: int, key: str, value: Any) -> None:
-        """See BaseStorage."""
-        self._call(lambda: self._inner.set_trial_user_attr(trial_id, key, value))
-
-    def set_trial_system_attr(self, trial_id: int, key: str, value: Any) -> None:
-        """See BaseStorage."""
-        self._call(lambda: self._inner.set_trial_system_attr(trial_id, key, value))
-
-    def get_trial(self, trial_id: int) -> FrozenTrial:
-        """See BaseStorage."""
-        return self._call(lambda: self._inner.get_trial(trial_id))
+        return super().create_new_trial(study_id, template_trial)
 
     def get_all_trials(
         self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
@@ -180,14 +109,10 @@ class PatientStorage(BaseStorage):
         """See BaseStorage, and `at_one_moment`."""
         seen: dict[int, list[FrozenTrial]] | None = getattr(self._moment, "trials", None)
         if seen is None or deepcopy:
-            return self._call(lambda: self._inner.get_all_trials(study_id, deepcopy, states))
+            return super().get_all_trials(study_id, deepcopy, states)
         if study_id not in seen:
-            seen[study_id] = self._call(lambda: self._inner.get_all_trials(study_id, deepcopy=False))
+            seen[study_id] = super().get_all_trials(study_id, deepcopy=False)
         return [trial for trial in seen[study_id] if states is None or trial.state in states]
-
-    def remove_session(self) -> None:
-        """See BaseStorage."""
-        self._inner.remove_session()
 
 
 def words_of(problem: BaseException) -> str:

@@ -14,6 +14,7 @@ from ccl_dispatch.runtime.errors import StorageError, StorageWriteError, UsageEr
 from ccl_dispatch.tuner.study import journal
 from ccl_dispatch.tuner.study.damage import find_damage
 from ccl_dispatch.tuner.study.databases import open_shared, sqlite_path, without_password
+from ccl_dispatch.tuner.study.operations import WholeOperations
 from ccl_dispatch.tuner.study.patience import DEFAULT_PATIENCE, PatientStorage, words_of
 
 _JOURNAL_SCHEME = "journal://"
@@ -131,7 +132,7 @@ def open_storage(url: str, *, write: bool, patience: float = DEFAULT_PATIENCE) -
 
 def _journal(path: Path, backend: BaseJournalBackend) -> optuna.storages.BaseStorage:
     try:
-        return optuna.storages.JournalStorage(backend)
+        return WholeOperations(optuna.storages.JournalStorage(backend))
     except (OSError, ValueError, KeyError) as problem:
         damage = None
         with contextlib.suppress(OSError):

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
-from types import FrameType
-from typing import Any
 
 import pytest
+from interrupting import interrupted_at
 from optuna.storages.journal import JournalFileBackend
 
 from ccl_dispatch.runtime.errors import StorageGoneError
@@ -82,29 +80,14 @@ def test_interrupted_at_any_moment_the_next_lines_go_through(tmp_path: Path) -> 
     while not completed:  # until an append has no so late moment
         moment += 1
         before = len(path.read_bytes().splitlines())
-        sys.settrace(_Interrupt(moment))
-        try:  # `contextlib.suppress` has lines of its own
-            journal.append_logs(LINES)
+        try:
+            with interrupted_at(moment):
+                journal.append_logs(LINES)
             completed = True
         except KeyboardInterrupt:
             pass
-        finally:
-            sys.settrace(None)
         assert [path.name for path in tmp_path.iterdir()] == ["study.journal"], moment
         journal.append_logs(LINES[:1])
         assert list(journal.read_logs(0))[before:] in (LINES[:1], LINES + LINES[:1])
     assert moment > 10
     journal.close()
-
-
-class _Interrupt:
-    """A trace function that interrupts at the n-th line from where it is set, in whatever is called."""
-
-    def __init__(self, moment: int) -> None:
-        self._left = moment
-
-    def __call__(self, _frame: FrameType, event: str, _argument: Any) -> _Interrupt:
-        self._left -= event == "line"
-        if self._left == 0:
-            raise KeyboardInterrupt
-        return self

@@ -1,0 +1,100 @@
+"""Ctrl-C and SIGTERM as exceptions, held back for a moment where one would leave something half done.
+
+Python raises a signal's exception between any two steps. In the middle of a query that leaves a lock in the database
+which nobody lets go; between counting a line of a journal as read and taking it in, it loses the line. So who must not
+be torn in two runs within `uninterrupted`, and the exception comes at its end.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from types import FrameType
+from typing import TypeVar
+
+# Longer than any operation of a storage that is well; who waits for one that is away is not kept waiting.
+LONGEST_SECONDS = 3.0
+
+_T = TypeVar("_T")
+
+# The signal that is held back, at most one. A list, which a handler changes in one step.
+_held: list[int] = []
+
+
+class TerminatedError(KeyboardInterrupt):
+    """SIGTERM: what is running is wound up as after Ctrl-C."""
+
+
+@contextlib.contextmanager
+def handled() -> Iterator[None]:
+    """Within it SIGTERM raises `TerminatedError` and SIGINT KeyboardInterrupt, neither of them within `uninterrupted`.
+
+    A second one is raised at once, wherever it comes; so is the first where it has been held for `LONGEST_SECONDS`.
+    A signal that this process was started to ignore (SIGINT in the background of a script) is still ignored.
+    Only for the main thread.
+    """
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)}
+    ours = {number for number, handler in before.items() if handler not in (signal.SIG_IGN, None)}
+    for number in ours:
+        signal.signal(number, _held_too_long if number == signal.SIGALRM else _arrived)
+    try:
+        yield
+    finally:
+        for number in ours:
+            signal.signal(number, before[number])
+
+
+def let_die() -> None:
+    """From now on the signals end this process at once: all that it had to do is done, and a traceback helps nobody."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
+
+
+def uninterrupted(operation: Callable[[], _T]) -> _T:
+    """What `operation` returns. Within `handled` a signal that comes meanwhile is raised when it has ended.
+
+    On another thread than the main one, where no signal is ever raised, it changes nothing.
+    """
+    if threading.get_ident() != threading.main_thread().ident:
+        return operation()
+    try:
+        return _whole(operation)
+    finally:
+        if _held and not _is_within(sys._getframe()):  # noqa: SLF001 - the documented way to one's own frame
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            raise _exception(_held.pop())
+
+
+def _whole(operation: Callable[[], _T]) -> _T:
+    """Has a frame of its own, by which the handler knows: nothing has to be set and reset, and so nothing is missed."""
+    return operation()
+
+
+def _arrived(number: int, frame: FrameType | None) -> None:
+    if not _held and _is_within(frame):
+        _held.append(number)
+        signal.setitimer(signal.ITIMER_REAL, LONGEST_SECONDS)
+        return
+    _held.clear()
+    raise _exception(number)
+
+
+def _held_too_long(_number: int, _frame: FrameType | None) -> None:
+    if _held:
+        raise _exception(_held.pop())
+
+
+def _exception(number: int) -> KeyboardInterrupt:
+    return TerminatedError() if number == signal.SIGTERM else KeyboardInterrupt()
+
+
+def _is_within(frame: FrameType | None) -> bool:
+    while frame is not None:
+        if frame.f_code is _whole.__code__:
+            return True
+        frame = frame.f_back
+    return False
