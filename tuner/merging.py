@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -81,7 +82,8 @@ def merged_meta(name: str, metas: Mapping[str, StudyMeta]) -> StudyMeta:
             # The same shape may be wanted by several; its weight is the first one's.
             known = {size for _, size, _ in workload.get(cell, ())}
             workload[cell] = workload.get(cell, ()) + tuple(row for row in rows if row[1] not in known)
-    digests = sorted({meta.digest for meta in metas.values()})
+    # Of a study that was merged before those of its sources: merged with them again it stays what it is.
+    digests = sorted({digest for meta in metas.values() for digest in meta.identity.get("merged", [meta.digest])})
     joined = hashlib.sha256("\n".join(digests).encode()).hexdigest()
     same = len(digests) == 1
     return replace(
@@ -158,6 +160,20 @@ def take_in(study: SweepStudy, samples: Sequence[Sample], *, one_config: bool) -
     for sample in fresh.values():
         study.add(space, sample.result, sample.attributes)
     return len(fresh)
+
+
+def add_missing(study: SweepStudy, space: SearchSpace, points: Sequence[PointResult]) -> int:
+    """Add the points that the study does not hold yet, each as often as it is given; how many those were."""
+    there = Counter(fingerprint(sample) for sample in samples_of(study))
+    added = 0
+    for point in points:
+        mark = fingerprint(Sample(point, {}, {}, {}))
+        if there[mark]:
+            there[mark] -= 1
+        else:
+            study.add(space, point)
+            added += 1
+    return added
 
 
 def _space_of(samples: Sequence[Sample]) -> SearchSpace:

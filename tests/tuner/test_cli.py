@@ -111,8 +111,14 @@ def test_import_build_evaluate(tmp_path: Path) -> None:
     done = ccl_dispatch("import", str(MI300X), "--storage", "s.journal", "--baseline", "rccl", folder=tmp_path)
     assert done.returncode == 0, done.stderr
     again = ccl_dispatch("import", str(MI300X), "--storage", "s.journal", "--baseline", "rccl", folder=tmp_path)
-    assert again.returncode == 2
-    assert "already" in again.stderr
+    assert again.returncode == 0, again.stderr
+    points = done.stdout.partition(" with ")[2].partition(" imported")[0]
+    assert f"{points} of them there already" in again.stdout
+    other = ("--baseline", "quickreduce", "--min-gain", "0.1")
+    refused = ccl_dispatch("import", str(MI300X), "--storage", "s.journal", *other, folder=tmp_path)
+    assert refused.returncode == 2
+    assert 'baseline: "rccl" against "quickreduce"' in refused.stderr
+    assert "policy.min_gain: 0.03 against 0.1" in refused.stderr
     built = ccl_dispatch("build", "--storage", "s.journal", "--out", "t.yaml", folder=tmp_path)
     assert built.returncode == 0, built.stderr
     assert "imported" in built.stdout

@@ -49,12 +49,9 @@ VERBS = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb; the exit code. Without arguments it is the command of this process, which then ends."""
-    words = list(sys.argv[1:] if arguments is None else arguments)
-    # Only the module of the verb that is used is imported; `--help` and a mistyped verb need none.
-    chosen = next((word for word in words if not word.startswith("-")), "")
     try:
         with interrupts.handled(), unbreakable_streams():
-            return _run(chosen, words)
+            return _run(list(sys.argv[1:] if arguments is None else arguments))
     except KeyboardInterrupt as problem:
         # A second one, while the first was answered; or one before or after all that counts.
         return exit_code(problem)
@@ -63,7 +60,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             interrupts.let_die()
 
 
-def _run(chosen: str, words: list[str]) -> int:
+def _run(words: list[str]) -> int:
+    # Only the module of the verb that is used is imported; `--help` and a mistyped verb need none.
+    chosen = next((word for word in words if not word.startswith("-")), "")
     try:
         if chosen and chosen not in VERBS:
             raise UsageError(f"there is no such verb. {nearest(chosen, VERBS)}")

@@ -33,12 +33,9 @@ def run(options: argparse.Namespace) -> int:
             study = SweepStudy.load(storage, options.study)
             results = study.table_results()
             table = build_table(study.meta, results)
-            goes_on = study.goes_on()
+            unfinished = study.unfinished()
         write_table(table, out)
     print(f"{out}: {counted(len(table.cells), 'cell')} ({table.provenance}), {table.digest}")
-    if goes_on:
-        print(
-            f"the study has not ended: this is what its {counted(len(results), 'visit')} so far say. A sweep is at "
-            "work on it, or was cut short, and then the same sweep command continues"
-        )
+    if unfinished:
+        print(f"the study has not ended: this is what its {counted(len(results), 'visit')} so far say. {unfinished}")
     return 0

@@ -15,14 +15,17 @@ from ccl_dispatch.runtime.table import Platform, Policy
 from ccl_dispatch.runtime.units import counted
 from ccl_dispatch.runtime.vocabulary import COLLECTIVES, Cell
 from ccl_dispatch.tuner.cli.options import add_where, where
+from ccl_dispatch.tuner.config_model import differences
 from ccl_dispatch.tuner.importing import common_timing, import_measurements, joined, left_out
 from ccl_dispatch.tuner.logs import LogHints, LogReading, read_layout, recognise
 from ccl_dispatch.tuner.logs.lines import PLACEMENTS
 from ccl_dispatch.tuner.logs.reading import NCCL_TESTS
 from ccl_dispatch.tuner.measurements import MAX_REPORTED, Measurements
+from ccl_dispatch.tuner.merging import add_missing
 from ccl_dispatch.tuner.samples import PointResult
 from ccl_dispatch.tuner.search import RegretSampler, SearchSpace
 from ccl_dispatch.tuner.study import StudyMeta, SweepStudy, open_storage
+from ccl_dispatch.tuner.study.sweep_study import described_studies
 
 EXAMPLE = """\
 ccl-dispatch import measured.csv --baseline rccl --where platform=MI300X --storage imported.journal
@@ -92,19 +95,39 @@ def run(options: argparse.Namespace) -> int:
         grid.setdefault(point.cell.name, set()).add(point.size)
     space = SearchSpace({name: tuple(sorted(sizes)) for name, sizes in grid.items()})
     with open_storage(options.storage, write=True) as storage:
-        if options.study in optuna.get_all_study_names(storage.optuna):
-            raise StorageError(
-                f"{options.storage} has a study {options.study!r} already. Import all files that belong together in "
-                "one call, and give another --study or --storage"
-            )
+        if options.study in described_studies(storage):
+            there = SweepStudy.load(storage, options.study)
+            if there.trials():
+                _check_same_import(there.meta, meta, options.storage)
         study = SweepStudy.create_or_continue(storage, meta, RegretSampler(space, meta.candidates))
-        for point in points:
-            study.add(space, point)
+        with study.filled_by("import"):
+            added = add_missing(study, space, points)
+    known = len(points) - added
     print(
         f"{options.storage}: study {options.study!r} with {counted(len(points), 'imported point')} of "
-        f"{counted(len(grid), 'cell')}"
+        f"{counted(len(grid), 'cell')}" + (f", {known} of them there already" if known else "")
     )
     return 0
+
+
+def _check_same_import(there: StudyMeta, wanted: StudyMeta, where: str) -> None:
+    """Refuse to bring anything but the very same into a study that is there already.
+
+    Raises:
+        StorageError: it was made of other files, or otherwise.
+    """
+    changed = differences(_said(there), _said(wanted))
+    if changed:
+        raise StorageError(
+            f"{where} has a study {there.name!r} already, which is not of this import; what differs, the study's "
+            f"first: {'; '.join(changed)}. Import all files that belong together in one call, and give another --study "
+            "or --storage"
+        )
+
+
+def _said(meta: StudyMeta) -> dict[str, Any]:
+    """What makes an import what it is: the files and how they are read, and what its table asks of a gain."""
+    return {**meta.identity, "policy": meta.policy._asdict(), "platform": meta.platform._asdict()}
 
 
 def _data(name: str) -> bytes:

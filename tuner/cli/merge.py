@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 import optuna
@@ -17,6 +18,7 @@ from ccl_dispatch.tuner.emit import write_table
 from ccl_dispatch.tuner.merging import Sample, merged_meta, merged_table, samples_of, take_in
 from ccl_dispatch.tuner.study import StudyMeta, SweepStudy, open_storage
 from ccl_dispatch.tuner.study.databases import without_password
+from ccl_dispatch.tuner.study.sweep_study import described_studies
 
 EXAMPLE = """\
 ccl-dispatch merge node1.journal node2.journal --storage joined.journal --out table.yaml
@@ -82,21 +84,24 @@ def _merge_studies(options: argparse.Namespace) -> int:
             study = SweepStudy.load(storage, name or None)
             metas[without_password(source)] = study.meta
             samples += samples_of(study)
+            if unfinished := study.unfinished():
+                print(f"{without_password(source)}: the study has not ended. {unfinished}", file=sys.stderr)
     if not samples:
         raise StorageError(f"{', '.join(metas)}: no measured points, so there is nothing to merge")
     name = options.study or next(iter(metas.values())).name
     # Before a storage is made for what does not belong together.
     meta = merged_meta(name, metas)
     with open_storage(options.storage, write=True) as storage:
-        if name in optuna.get_all_study_names(storage.optuna):
+        if name in described_studies(storage):
             study = SweepStudy.load(storage, name)
             # Its samples stay, and count once wherever they also are.
             meta = merged_meta(name, {f"study {name!r} in {storage.url}": study.meta} | metas)
         else:
             study = SweepStudy.create_or_continue(storage, meta, optuna.samplers.RandomSampler(seed=0))
         one_config = {study.meta.digest} == {found.digest for found in metas.values()}
-        added = take_in(study, samples, one_config=one_config)
-        study.describe(study.meta if one_config else meta)
+        with study.filled_by("merge"):
+            added = take_in(study, samples, one_config=one_config)
+            study.describe(study.meta if one_config else meta)
         results = study.results()
         of_table = study.table_results()
     print(

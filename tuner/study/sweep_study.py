@@ -7,7 +7,7 @@ import json
 import logging
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import optuna
@@ -41,6 +41,8 @@ from ccl_dispatch.tuner.study.storage import Storage
 
 META = "ccl_dispatch"
 RESULT = "result"
+# Of a study: which verb is bringing samples in, from before the first one until all are there.
+_FILLING = "filling"
 # For so long the description of a study that another process has just made is waited for.
 _DESCRIBED_SECONDS = 5.0
 
@@ -112,6 +114,22 @@ class SweepStudy:
     def trials(self) -> list[FrozenTrial]:
         """All trials, in the order of their numbers; not to be changed."""
         return self.study.get_trials(deepcopy=False)
+
+    @contextlib.contextmanager
+    def filled_by(self, verb: str) -> Iterator[None]:
+        """Within it samples are brought in; where that is cut short the study says so until it is done again."""
+        self.study.set_user_attr(_FILLING, verb)
+        yield
+        self.study.set_user_attr(_FILLING, None)
+
+    def unfinished(self) -> str:
+        """Why there may be more samples to come, and what to do, in words; empty where nothing is known of any."""
+        verb = self.study.user_attrs.get(_FILLING)
+        if verb:
+            return f"The {verb} into study {self.meta.name!r} was cut short; the same command again completes it"
+        if self.goes_on():
+            return "A sweep is at work on it, or was cut short, and then the same sweep command continues"
+        return ""
 
     def goes_on(self) -> bool:
         """Whether it is known that the search has not ended: a sweep is at work, or was cut short.
@@ -287,6 +305,11 @@ class SweepStudy:
 def is_recorded(trial: FrozenTrial) -> bool:
     """Whether the trial is finished and its samples are whole."""
     return trial.state.is_finished() and counts(trial) and RESULT in trial.user_attrs
+
+
+def described_studies(storage: Storage) -> list[str]:
+    """The names of those that say what they are: not of one whose maker went before it could describe it."""
+    return [study.study_name for study in storage.optuna.get_all_studies() if META in study.user_attrs]
 
 
 def studies_in(storage: Storage) -> list[str]:
