@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import calendar
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,6 +18,8 @@ from ccl_dispatch.tuner.emit import write_table
 from ccl_dispatch.tuner.measure.measurer import Measurer
 from ccl_dispatch.tuner.plan import Plan, make_measurer
 from ccl_dispatch.tuner.progress import Progress
+from ccl_dispatch.tuner.study import SweepStudy, open_storage
+from ccl_dispatch.tuner.study.sweep_study import described_studies
 from ccl_dispatch.tuner.sweep import SweepOutcome, run_sweep
 from ccl_dispatch.tuner.verify.run import Verified
 from ccl_dispatch.tuner.verify.verdict import DRIFTED, WRONG
@@ -24,6 +27,10 @@ from ccl_dispatch.tuner.version import version
 
 # What a search without a budget of its own ends with.
 _REGRET = 0.005
+_UPDATE_OF = ", update of "
+_TIME = "%Y-%m-%dT%H:%M:%SZ"
+# What an update has measured before it was interrupted longer ago than this may not be true any more: it begins anew.
+_STALE_SECONDS = 24 * 3600.0
 # What a study's evidence in a table says of the cells that were tuned anew.
 _KEPT_EVIDENCE = ("study", "config_digest", "trials", "samples", "measured_from", "measured_to", "host")
 
@@ -107,8 +114,9 @@ def update_table(
         why = "nothing was tuned anew: no cell is known to have drifted or to be wrong"
         return Update(None, out, storage, (), tuple(there), (), why)
     tuned = [cell.cell for cell in setup.cells] if setup.differs else amiss
-    now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    config = _config(setup.plan.config, tuned, f"{old.name}, update of {now}")
+    now = time.strftime(_TIME, time.gmtime())
+    config = _config(setup.plan.config, tuned)
+    config = replace(config, name=_cut_short(storage, config, old.name) or f"{old.name}{_UPDATE_OF}{now}")
     found = _tuned(config, storage, out, log_folder, progress, measurer)
     verdicts = {entry.cell.name: entry.verdict for entry in verified.verification.cells}
     if setup.differs:
@@ -146,11 +154,38 @@ def _tuned(
     return outcome.table
 
 
-def _config(config: SweepConfig, cells: Sequence[Cell], name: str) -> SweepConfig:
+def _cut_short(storage: str, config: SweepConfig, name: str) -> str | None:
+    """The study of an update of these cells that was interrupted lately, to go on with; else there is to be a new one.
+
+    One that was completed stays what it is: who tunes anew wants new samples.
+    """
+    if not Path(storage).exists():
+        return None
+    wanted = config.identity()
+    with open_storage(storage, write=False) as opened:
+        for study_name in reversed(described_studies(opened)):
+            if _is_recent(study_name, name):
+                study = SweepStudy.load(opened, study_name)
+                if study.meta.identity == wanted and (study.goes_on() or not study.trials()):
+                    return study_name
+    return None
+
+
+def _is_recent(study_name: str, name: str) -> bool:
+    """Whether this is the study of an update of the table `name` that began not long ago."""
+    table, _, began = study_name.rpartition(_UPDATE_OF)
+    try:
+        moment = calendar.timegm(time.strptime(began, _TIME))
+    except ValueError:  # no update, or one on another platform, which has a mark behind the time
+        return False
+    return table == name and time.time() - moment < _STALE_SECONDS
+
+
+def _config(config: SweepConfig, cells: Sequence[Cell]) -> SweepConfig:
     budget = config.budget
     if budget == BudgetConfig():
         budget = BudgetConfig(regret=_REGRET)
-    return replace(config, name=name, only=tuple(cells), budget=budget)
+    return replace(config, only=tuple(cells), budget=budget)
 
 
 def _merged(old: Table, found: Table, tuned: Sequence[Cell], now: str, verdicts: Mapping[str, str]) -> Table:

@@ -6,8 +6,10 @@ import json
 import os
 import signal
 import subprocess
+import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from command import COMMAND, ccl_dispatch
@@ -21,6 +23,9 @@ from ccl_dispatch.tuner.emit import write_table
 from ccl_dispatch.tuner.measure.measurer import Measurer
 from ccl_dispatch.tuner.plan import Plan, make_measurer
 from ccl_dispatch.tuner.progress import SilentProgress
+from ccl_dispatch.tuner.samples import PointResult
+from ccl_dispatch.tuner.study import SweepStudy, open_storage
+from ccl_dispatch.tuner.study.sweep_study import studies_in
 from ccl_dispatch.tuner.sweep import run_sweep
 from ccl_dispatch.tuner.verify.keep import keep_reference
 from ccl_dispatch.tuner.verify.run import Verified, verify_table
@@ -225,6 +230,60 @@ def test_an_update_tunes_what_drifted_and_keeps_the_rest(tmp_path: Path) -> None
     assert {place.cell.dtype for place in again.setup.reference.visits} == {"bfloat16"}
     (note,) = again.verification.notes
     assert "table.updated.journal has the samples of cells that were tuned anew" in note
+
+
+def test_an_interrupted_update_goes_on(
+    made: tuple[Path, dict[str, Path]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same update again takes up the study of the one that was cut short, and loses none of its samples.
+
+    One after that, or one a day later, measures anew.
+    """
+    table, configs = made
+    verified = _verified(table, configs["moved"])
+    out = tmp_path / "new.yaml"
+    left = 5
+
+    def cut_short(plan: Plan, folder: Path) -> Measurer:
+        measurer = make_measurer(plan, folder)
+        measure = measurer.measure
+
+        def few(*arguments: Any, **more: Any) -> PointResult:
+            nonlocal left
+            left -= 1
+            if left < 0:
+                raise KeyboardInterrupt
+            return measure(*arguments, **more)
+
+        measurer.measure = few  # type: ignore[method-assign]
+        return measurer
+
+    def stored() -> dict[str, list[PointResult]]:
+        with open_storage(str(tmp_path / "new.journal"), write=False) as storage:
+            return {name: SweepStudy.load(storage, name).results() for name in studies_in(storage)}
+
+    with pytest.raises(KeyboardInterrupt):
+        update_table(verified, out, tmp_path / "logs", SilentProgress(), measurer=cut_short)
+    ((name, first),) = stored().items()
+    assert len(first) == 5
+    assert _updated(verified, out).table is not None
+    ((again, all_of_them),) = stored().items()
+    assert again == name
+    assert all_of_them[:5] == first
+    assert len(all_of_them) > 5
+    time.sleep(1)  # studies are told apart by the second in which they began
+    _updated(verified, out)
+    assert len(stored()) == 2
+
+    left = 0
+    time.sleep(1)
+    with pytest.raises(KeyboardInterrupt):
+        update_table(verified, out, tmp_path / "logs", SilentProgress(), measurer=cut_short)
+    assert len(stored()) == 3
+    monkeypatch.setattr("ccl_dispatch.tuner.verify.update._STALE_SECONDS", 0.0)
+    time.sleep(1)
+    _updated(verified, out)
+    assert len(stored()) == 4
 
 
 def test_an_update_of_what_is_right_writes_nothing(made: tuple[Path, dict[str, Path]], tmp_path: Path) -> None:
