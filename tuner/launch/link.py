@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import select
 import socket
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ccl_dispatch.tuner.interrupts import uninterrupted
 from ccl_dispatch.tuner.launch import wire
 
 # A nursery does one thing at a time and each takes milliseconds; what takes longer is a process that is stopped, or a
@@ -25,6 +27,8 @@ class Link:
 
     def __init__(self, line: socket.socket) -> None:
         self._line = line
+        self._poll = select.poll()
+        self._poll.register(line, select.POLLIN)
         self._endings: dict[int, int] = {}
         self._started: set[int] = set()
         self.lost = ""  # why there is no nursery any more
@@ -44,8 +48,7 @@ class Link:
         Raises:
             OSError: the system refuses another process.
         """
-        self._send({"start": rank, "environment": dict(environment)}, fds)
-        answer = self._until({"started", "failed"}, seconds)
+        answer = self._ask({"start": rank, "environment": dict(environment)}, {"started", "failed"}, seconds, fds)
         if "failed" in answer:
             raise OSError(answer["failed"])
         self._started.add(answer["started"])
@@ -58,8 +61,7 @@ class Link:
 
     def kill(self, pid: int) -> None:
         """End a worker and what it started at once; it may have ended before."""
-        self._send({"kill": pid})
-        self._until({"killing"}, ANSWER_SECONDS)
+        self._ask({"kill": pid}, {"killing"}, ANSWER_SECONDS)
 
     def ending(self, pid: int, seconds: float) -> int | None:
         """How a worker ended, as `subprocess` has it; None when it still runs after that time."""
@@ -96,29 +98,40 @@ class Link:
             self.lost = "ended"
             raise NurseryLost(self.lost) from None
 
-    def _until(self, kinds: set[str], seconds: float) -> dict[str, Any]:
-        """The answer to what was just asked."""
-        deadline = time.monotonic() + seconds
+    def _ask(
+        self, message: Mapping[str, Any], kinds: set[str], seconds: float, fds: Sequence[int] = ()
+    ) -> dict[str, Any]:
+        """The answer to a message: the next one of these kinds."""
         try:
-            while not kinds & (message := self._next(deadline)).keys():
+            self._send(message, fds)
+            deadline = time.monotonic() + seconds
+            while not kinds & (answer := self._next(deadline)).keys():
                 pass
         except TimeoutError:
             self.lost = f"did not answer within {seconds:g} s"
             raise NurseryLost(self.lost) from None
         except BaseException:
-            self.lost = "was interrupted"  # its answer would be taken for the next one
+            self.lost = self.lost or "was interrupted"  # its answer would be taken for the next one
             raise
-        return message
+        return answer
 
     def _next(self, deadline: float) -> dict[str, Any]:
         """The next message; endings are noted."""
         if self.lost:
             raise NurseryLost(self.lost)
-        self._line.settimeout(max(1e-3, deadline - time.monotonic()))
-        packet = wire.receive(self._line)
-        if packet is None:
+        if not self._poll.poll(max(1.0, 1e3 * (deadline - time.monotonic()))):
+            raise TimeoutError
+        # Whole: an ending that is read and not noted is waited for in vain.
+        message = uninterrupted(self._received)
+        if message is None:
             self.lost = "ended"
             raise NurseryLost(self.lost)
+        return message
+
+    def _received(self) -> dict[str, Any] | None:
+        packet = wire.receive(self._line)
+        if packet is None:
+            return None
         message, _ = packet
         if "ended" in message:
             self._endings[message["ended"]] = message["code"]

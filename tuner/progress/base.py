@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Protocol
 
 from ccl_dispatch.tuner.samples import PointResult
@@ -90,6 +91,7 @@ class Together(SilentProgress):
             watcher.stopped(word, outlook)
 
     def end(self, outcome: SweepOutcome | None, problem: BaseException | None) -> None:
-        """See `Progress`."""
-        for watcher in self._watchers:
-            watcher.end(outcome, problem)
+        """See `Progress`; each is ended, also when another one is interrupted meanwhile."""
+        with ExitStack() as stack:
+            for watcher in reversed(self._watchers):
+                stack.callback(watcher.end, outcome, problem)

@@ -7,14 +7,18 @@ import logging
 import math
 import os
 import secrets
+import select
 import socket
+import stat
 import time
 from collections.abc import Mapping
 from dataclasses import asdict
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ccl_dispatch.runtime.errors import OutputError
 from ccl_dispatch.tuner.config_model import config_digest
+from ccl_dispatch.tuner.interrupts import uninterrupted
 from ccl_dispatch.tuner.progress.base import SilentProgress
 from ccl_dispatch.tuner.progress.pace import Pace
 from ccl_dispatch.tuner.samples import PointResult
@@ -30,6 +34,8 @@ if TYPE_CHECKING:
 
 SCHEMA = "ccl-dispatch/event/v1"
 STANDARD_OUTPUT = "-"
+# Milliseconds: nobody who has pressed Ctrl-C waits for a reader that has stalled.
+_PATIENCE_AFTER_INTERRUPT = 500.0
 
 logger = logging.getLogger(__name__)
 
@@ -58,19 +64,39 @@ class EventSink:
             raise OutputError(
                 f"--events {target} can't be opened: {problem.strerror}. Give a file in a folder that is there, or -"
             ) from problem
+        self._left = b""
+        self._patience: float | None = None  # milliseconds; None without end
+        # A pipe that is ready takes so much without waiting. A file takes a line at once, beside other writers' lines.
+        self._most = select.PIPE_BUF if stat.S_ISFIFO(os.fstat(self._descriptor).st_mode) else None
+        self._ready = select.poll()
+        self._ready.register(self._descriptor, select.POLLOUT)
 
     def write(self, line: str) -> None:
-        """One line, at once."""
+        """One line, at once. A reader that does not read is waited for; after an interrupt not for long."""
         if self._descriptor is None:
             return
-        data = f"{line}\n".encode()
+        self._left += f"{line}\n".encode()
         try:
-            while data:
-                data = data[os.write(self._descriptor, data) :]
+            while self._left:
+                if not self._ready.poll(self._patience):
+                    self._give_up("its reader does not read")
+                    return
+                # Whole, so that no part of a line is written twice.
+                uninterrupted(partial(self._write_some, self._descriptor))
         except OSError as problem:
-            where = "standard output" if self._target == STANDARD_OUTPUT else self._target
-            logger.warning("events: %s takes no more (%s); the sweep goes on without", where, problem.strerror)
-            self.close()
+            self._give_up(problem.strerror or str(problem))
+        except KeyboardInterrupt:
+            self._patience = _PATIENCE_AFTER_INTERRUPT
+            raise
+
+    def _write_some(self, descriptor: int) -> None:
+        written = os.write(descriptor, self._left[: self._most])
+        self._left = self._left[written:]
+
+    def _give_up(self, why: str) -> None:
+        where = "standard output" if self._target == STANDARD_OUTPUT else self._target
+        logger.warning("events: %s takes no more (%s); the sweep goes on without", where, why)
+        self.close()
 
     def close(self) -> None:
         """Nothing is written any more."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
@@ -143,6 +144,36 @@ def test_a_reader_that_goes_ends_nothing_but_the_events(tmp_path: Path) -> None:
     assert process.returncode == 0, errors
     assert errors.count("standard output takes no more") == 1
     assert (tmp_path / "runs/r/table.yaml").is_file()
+
+
+def test_one_interrupt_ends_a_sweep_whose_reader_has_stalled(tmp_path: Path) -> None:
+    """A reader that does not read is waited for until Ctrl-C: one is enough. It got whole lines, but for the last."""
+    config = _replay(tmp_path, "measure: {min_samples: 400}\nbudget: {regret: 1.0e-6}\n")
+    reader, writer = os.pipe()
+    fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 16384)
+    with subprocess.Popen(
+        [*COMMAND, "sweep", config, "--quiet", "--events", "-"],
+        cwd=tmp_path,
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        os.close(writer)
+        journal, size = tmp_path / "runs/r/study.journal", 0
+        while not journal.exists() or journal.stat().st_size > size:
+            size = journal.stat().st_size if journal.exists() else 0
+            time.sleep(1)
+        assert process.poll() is None
+        began = time.monotonic()
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+        assert time.monotonic() - began < 10
+    assert process.returncode == 130
+    assert "the same command continues" in errors
+    assert errors.count("standard output takes no more (its reader does not read)") == 1
+    with os.fdopen(reader) as left:
+        lines = left.read().split("\n")
+    assert len(_events("\n".join(lines[:-1]))) > 3
 
 
 def test_a_failure_is_the_last_event(tmp_path: Path) -> None:
