@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from ccl_dispatch.tuner.statistics import Interval, checked, median, rounded_up
+from ccl_dispatch.tuner.statistics import Interval, checked, fewest_samples, median, rounded_up, shared_confidence
 
 # Samples further from what is claimed than so many of their scatter count no more than if they lay there: two lose 3 %
 # of what normal samples say, and an outlier says no more than any other sample (P. J. Huber, Robust Statistics).
@@ -56,18 +56,34 @@ def evidence_wanted(confidence: float) -> float:
     return -math.log(1 - checked(confidence))
 
 
-def samples_missing(values: Sequence[float], threshold: float, scale: float, confidence: float) -> int | None:
+def pooled_confidence(counts: Sequence[int], confidence: float) -> float:
+    """The confidence of what a run of points proves by its pooled samples.
+
+    Where the counts allow another reading, by point, each of the two gets half of alpha: they are one claim.
+
+    Args:
+        counts: of the samples of each point, at least one.
+    """
+    half = shared_confidence(confidence, 2)
+    by_point = len(counts) > 1 and min(counts) >= fewest_samples(shared_confidence(half, len(counts)))
+    return half if by_point else confidence
+
+
+def samples_missing(values: Sequence[float], threshold: float, scale: float, wanted: float) -> int | None:
     """About how many samples more a proof takes if the next ones are like these; None where it is out of reach.
 
     Evidence grows with each sample by the mean of log(1 + bet x share) at the best bet, and a mixture of bets lags
     behind the best one by about `_MIXTURE_PENALTY`. A few samples count besides that say next to nothing: what a
     handful shows is not taken for the truth.
+
+    Args:
+        wanted: the log of the evidence that proves it, see `evidence_wanted`.
     """
     shares = [*_shares(values, threshold, scale), *_HARDLY_ANYTHING]
     growth = float(np.log1p(np.outer(_BETS, shares)).mean(axis=1).max())
     if growth < _LEAST_GROWTH:
         return None
-    return max(1, math.ceil((evidence_wanted(confidence) + _MIXTURE_PENALTY) / growth) - len(values))
+    return max(1, math.ceil((wanted + _MIXTURE_PENALTY) / growth) - len(values))
 
 
 def location_interval(values: Sequence[float], confidence: float, scale: float, correlation: float = 1.0) -> Interval:

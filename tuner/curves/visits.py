@@ -60,10 +60,21 @@ def slack(points: Iterable[PointSamples], ratio: float, scale: float, confidence
         return 0.0
     variances, visits = [], 0
     for point in points:
-        own = _scatter(np.asarray(point.repeats)) if len(point.repeats) >= LONG else scale
-        variances.append(len(point.lengths) * own**2)
+        variances.append(len(point.lengths) * _own_variance(point, scale))
         visits += len(point.lengths)
     return NormalDist().inv_cdf(confidence) * ratio * math.sqrt(math.fsum(sorted(variances))) / visits
+
+
+def _own_variance(point: PointSamples, scale: float) -> float:
+    """Of the samples of one visit: what lies between visits is not in it, as their ratio is a multiple of this."""
+    long = [np.asarray(visit) for visit in point.by_visit() if len(visit) >= LONG]
+    if long:
+        return _mean_variance(long)
+    return _scatter(np.asarray(point.repeats)) ** 2 if len(point.repeats) >= LONG else scale**2
+
+
+def _mean_variance(visits: Sequence[NDArray[np.float64]]) -> float:
+    return math.fsum(sorted(_scatter(visit) ** 2 for visit in visits)) / len(visits)
 
 
 def _scatter(values: NDArray[np.float64]) -> float:
@@ -72,7 +83,7 @@ def _scatter(values: NDArray[np.float64]) -> float:
 
 def _ratio_of(visits: Sequence[NDArray[np.float64]]) -> float:
     medians = [median_of(visit) for visit in visits]
-    scale = math.fsum(sorted(_scatter(visit) ** 2 for visit in visits)) / len(visits)
+    scale = _mean_variance(visits)
     # The middle one of several such variances is taken, and the median of chi-squared lies that far below its mean
     # (E. Wilson and M. Hilferty, The distribution of chi-square, PNAS 17, 1931): of two visits at less than half.
     below = (1 - 2 / (9 * (len(visits) - 1))) ** 3

@@ -9,6 +9,7 @@ from statistics import NormalDist
 import numpy as np
 
 from ccl_dispatch.runtime.table import Band, Crossover
+from ccl_dispatch.tuner.curves.visits import slack
 from ccl_dispatch.tuner.fit.evidence import band_evidence
 from ccl_dispatch.tuner.fit.grid import FitGrid, crossover_interval
 from ccl_dispatch.tuner.fit.points import FitPoint
@@ -34,7 +35,7 @@ def earned_labels(grid: FitGrid, *, baseline: str, min_gain: float, confidence: 
     costs the least on average; only a run without any measured size is given up.
     """
     threshold = math.log1p(min_gain)
-    options = _options(grid, baseline, edge(threshold))
+    options = _options(grid, baseline, edge(threshold), confidence)
     while True:
         labels = best_labels(options, grid.weights, max(min_gain / 2, _LEAST_SWITCH))
         failed = [
@@ -49,11 +50,18 @@ def earned_labels(grid: FitGrid, *, baseline: str, min_gain: float, confidence: 
                 options[place].pop(labels[start], None)
 
 
-def _options(grid: FitGrid, baseline: str, least: float) -> list[dict[str, float]]:
-    """Utilities of what is allowed at each size: not the excluded, the unmeasured, and what is proven to be slower."""
+def _options(grid: FitGrid, baseline: str, least: float, confidence: float) -> list[dict[str, float]]:
+    """Utilities of what is allowed at each size: not the excluded, the unmeasured, and what is proven to be slower.
+
+    Where visits differ, one that found the candidate slower proves it only as far as it may not be off by that.
+    """
     options: list[dict[str, float]] = [{baseline: 0.0} for _ in grid.sizes]
+    noises = grid.noises
     proven_slower = {
-        (point.size, name) for point in grid.points for name, ratio in point.ratios.items() if ratio.interval.high < 0
+        (point.size, name)
+        for point in grid.points
+        for name, ratio in point.ratios.items()
+        if ratio.interval.high + slack([ratio.visits], noises[name].visit, noises[name].scale, confidence) < 0
     }
     for candidate, curve in grid.curves.items():
         for place, mean in enumerate(curve.mean.tolist()):

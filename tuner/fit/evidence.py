@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ccl_dispatch.tuner.curves import Noise
-from ccl_dispatch.tuner.curves.betting import location_interval
+from ccl_dispatch.tuner.curves.betting import location_interval, pooled_confidence
 from ccl_dispatch.tuner.curves.visits import slack
 from ccl_dispatch.tuner.fit.points import FitPoint
-from ccl_dispatch.tuner.statistics import Interval, fewest_samples, median_interval, shared_confidence
+from ccl_dispatch.tuner.statistics import Interval, median_interval, shared_confidence
 
 
 @dataclass(frozen=True)
@@ -42,17 +42,16 @@ def band_evidence(points: Sequence[FitPoint], candidate: str, confidence: float,
     """
     ratios = [(point.octaves, point.ratios[candidate]) for point in points if candidate in point.ratios]
     pool = [value for _, ratio in ratios for value in ratio.samples]
-    half = shared_confidence(confidence, 2)
-    each = shared_confidence(half, len(ratios))
+    counts = [len(ratio.samples) for _, ratio in ratios]
+    half = pooled_confidence(counts, confidence)
     count = len(pool)
     correlation = math.fsum(len(ratio.samples) * ratio.correlation for _, ratio in ratios) / count
     # However many repetitions a visit has, they say nothing of what it is off by itself.
     apart = slack([ratio.visits for _, ratio in ratios], noise.visit, noise.scale, confidence)
-    if len(ratios) == 1 or min(len(ratio.samples) for _, ratio in ratios) < fewest_samples(each):
-        return Evidence(
-            _wider(location_interval(pool, confidence, noise.scale, correlation), apart), len(ratios), count
-        )
     pooled = location_interval(pool, half, noise.scale, correlation)
+    if half == confidence:  # there is no other reading
+        return Evidence(_wider(pooled, apart), len(ratios), count)
+    each = shared_confidence(half, len(ratios))
     by_point = _weighted_mean(
         [(weight, median_interval(ratio.samples, each, ratio.correlation)) for weight, ratio in ratios]
     )

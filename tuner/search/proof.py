@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ccl_dispatch.tuner.curves import Noise, PointSamples
-from ccl_dispatch.tuner.curves.betting import evidence_wanted, log_evidence, samples_missing
+from ccl_dispatch.tuner.curves.betting import evidence_wanted, log_evidence, pooled_confidence, samples_missing
 from ccl_dispatch.tuner.curves.visits import LONG, slack
 from ccl_dispatch.tuner.search.family import CellGrid
-from ccl_dispatch.tuner.statistics import edge
+from ccl_dispatch.tuner.statistics import correlation_time, edge, median, rounded_up
 
 Array = NDArray[np.float64]
 
 
-# More visits of one run are not made because visits differ: half as much is off after four times as many.
-_MOST_VISITS = 16
+# What would take more visits of one run, because visits differ, is out of reach.
+_MOST_VISITS = 40
 
 
 class Proof(NamedTuple):
@@ -65,12 +66,13 @@ def missing_proofs(
         points = [samples[grid.sizes[place]] for place in measured]
         pool = [value for point in points for value in point.repeats]
         apart = slack(points, noise.visit, scale, confidence) if points else 0.0
-        if pool and log_evidence(pool, threshold + apart, scale) >= evidence_wanted(confidence):
+        wanted = _wanted(points, confidence)
+        if pool and log_evidence(pool, threshold + apart, scale) >= wanted:
             continue
-        missing = 1 if threshold <= 0 else samples_missing(pool, threshold + apart, scale, confidence)
-        if missing is None and apart and sum(len(point.lengths) for point in points) < _MOST_VISITS:
+        missing = 1 if threshold <= 0 else samples_missing(pool, threshold + apart, scale, wanted)
+        if missing is None and apart and _visits_wanted(points, pool, threshold, apart) <= _MOST_VISITS:
             # Not the samples are too few, but the visits.
-            missing = samples_missing(pool, threshold, scale, confidence) and LONG
+            missing = samples_missing(pool, threshold, scale, wanted) and LONG
         if missing is None:
             continue
         worth = math.fsum(float(grid.weights[place] * (lead[place] + edge(threshold))) for place in run)
@@ -80,6 +82,30 @@ def missing_proofs(
             place = max(run, key=lambda at: float(lead[at]))
         proofs.append(Proof(worth, grid.sizes[place], missing))
     return proofs
+
+
+def _visits_wanted(points: Sequence[PointSamples], pool: Sequence[float], threshold: float, apart: float) -> float:
+    """About how many visits it takes until what they are off by is less than the lead beyond the threshold.
+
+    Half as much is off after four times as many.
+    """
+    room = median(pool) - threshold
+    return math.inf if room <= 0 else sum(len(point.lengths) for point in points) * (apart / room) ** 2
+
+
+def _wanted(points: Sequence[PointSamples], confidence: float) -> float:
+    """The log of the evidence that the fit asks of these points together."""
+    if not points:
+        return evidence_wanted(confidence)
+    visits = [visit for point in points for visit in point.by_visit()]
+    count = sum(map(len, visits))
+    correlation = math.fsum(len(visit) * _correlation(visit) for visit in visits) / max(count, 1)
+    reading = pooled_confidence([len(point.repeats) for point in points], confidence)
+    return evidence_wanted(reading) * rounded_up(correlation)
+
+
+# Of visits that were, while the search goes on.
+_correlation = functools.lru_cache(maxsize=16384)(correlation_time)
 
 
 def open_limits(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,16 +16,16 @@ from ccl_dispatch.tuner.search.base import (
     PointSampler,
     Proposal,
     SearchSpace,
-    joined_samples,
     study_noise,
 )
 from ccl_dispatch.tuner.search.costs import LONG_VISIT, Budget, CostModel
-from ccl_dispatch.tuner.search.family import CellView, Family, checkpoint, make_grid
+from ccl_dispatch.tuner.search.family import Family, checkpoint, make_grid
 from ccl_dispatch.tuner.search.index import FamilyPoints, Index, Known
 from ccl_dispatch.tuner.search.looks import first_looks, look_left, next_look
-from ccl_dispatch.tuner.search.proof import Proof, missing_proofs, open_limits
-from ccl_dispatch.tuner.search.rates import Best, best_of, doubts_of, share_of, worth_of
+from ccl_dispatch.tuner.search.proof import Proof
+from ccl_dispatch.tuner.search.rates import Best, best_of, doubts_of
 from ccl_dispatch.tuner.search.spare import look_again, spare_look, visit_again
+from ccl_dispatch.tuner.search.states import CellState, States, mean_regret
 from ccl_dispatch.tuner.statistics import edge
 
 Array = NDArray[np.float64]
@@ -50,35 +49,6 @@ _TIME_TO_LOOK_AGAIN = 0.1
 
 # And a visit that shows by how much visits differ that part of what is left.
 _FOR_SCATTER = 0.1
-
-
-@dataclass(frozen=True)
-class _CellState:
-    """A cell with what each visit would be worth, the same per share of the budget, the best visit, the executions that
-    a visit of each row uses, the seconds of the shortest and the longest visit, the proofs that are missing (each after
-    its worth per share), and what is expected to be lost.
-    """
-
-    view: CellView
-    costs: CostModel
-    worth: Array
-    rates: Array
-    best: Best
-    uses: Array
-    shortest: float
-    longest: float
-    proofs: tuple[tuple[float, Proof], ...]
-    regret: float
-
-    def affordable(self, choices: Array, left: float, seconds: float) -> NDArray[np.bool_]:
-        """The sizes that the budget has room for a shortest visit of."""
-        times = self.costs.seconds(self.view.grid.x, choices[:1])[0]
-        return np.asarray((times <= seconds) & (self.uses[0] <= left))
-
-    def affordable_rates(self, choices: Array, rows: int, seconds: float) -> Array:
-        """The first rows of `rates`, nothing where a visit takes longer than `seconds`."""
-        times = self.costs.seconds(self.view.grid.x, choices[:rows])
-        return np.where(times <= seconds, self.rates[:rows], 0.0)
 
 
 class RegretSampler(PointSampler):
@@ -126,7 +96,7 @@ class RegretSampler(PointSampler):
         self._choices = np.array([n for n in _CHOICES if low < n < high] + sorted({low, high}))
         self._choices.sort()
         self._grids = {name: make_grid(name, space.grid[name], space.workload.get(name, {})) for name in space.cells}
-        self._families = [
+        families = [
             Family([self._grids[name] for name in family], candidates, edge(threshold), self._choices.tolist())
             for family in space.all_families
         ]
@@ -137,8 +107,10 @@ class RegretSampler(PointSampler):
         self._looks_left = self._looks
         self._first_look = frozenset(self._looks)
         self._noise: tuple[int, Mapping[str, Noise]] = (-1, {})
-        self._states: dict[str, tuple[object, _CellState]] = {}
-        self._family_known: dict[int, tuple[object, list[_CellState]]] = {}
+        self._states, self._latest = (
+            States(families, self._budget, self._choices, threshold, confidence, latest=latest)
+            for latest in (False, True)
+        )
         self._last: tuple[Sequence[Observation], Outlook] | None = None
 
     def judge(self, observations: Sequence[Observation]) -> Outlook:
@@ -174,14 +146,14 @@ class RegretSampler(PointSampler):
 
         if waiting and (look := next_look(waiting, self._grids, finished, seen, seconds, takes)) is not None:
             return looked(look)
-        states = [
-            state
-            for place, own in enumerate(known.families)
-            for state in self._family_states(place, own, noise, finished, warm_up=warm_up)
-        ]
-        regret = math.fsum(state.regret for state in states) / len(states)
+        states = self._states.of(known.families, noise, self._noise[0], finished, warm_up=warm_up)
         unlimited = self._budget.executions is None and self._budget.seconds is None
         enough = self._budget.regret or (_ENOUGH if unlimited else 0.0)
+        if mean_regret(states) < enough:
+            # No search ends on what was thought of a cell before the last visits of the others.
+            now = study_noise(finished, self._candidates)
+            states = self._latest.of(known.families, now, len(finished), finished, warm_up=warm_up)
+        regret = mean_regret(states)
         exhausted = ""
         if all(state.uses[0] > left for state in states):
             exhausted = "executions"
@@ -207,7 +179,7 @@ class RegretSampler(PointSampler):
         return Outlook(proposal and self._warmed(proposal, left, seconds, finished, needed=warm_up), regret)
 
     def _visit_again(
-        self, families: Sequence[FamilyPoints], states: Sequence[_CellState], left: float, seconds: float
+        self, families: Sequence[FamilyPoints], states: Sequence[CellState], left: float, seconds: float
     ) -> Proposal | None:
         """A second visit of a size, to see by how much visits differ, where the budget has room for more than that."""
         row = min(int(np.searchsorted(self._choices, LONG)), len(self._choices) - 1)
@@ -292,69 +264,8 @@ class RegretSampler(PointSampler):
         noise = self._noise_at(finished)
         return {name: Doubt(0.0, 0.0, 1.0, own.scale, -1.0, own.first.usable) for name, own in noise.items()}
 
-    def _family_states(
-        self,
-        place: int,
-        mine: FamilyPoints,
-        noise: Mapping[str, Noise],
-        finished: Sequence[Observation],
-        *,
-        warm_up: bool,
-    ) -> list[_CellState]:
-        """Of each cell of a family the state as of its own last visit, or the last checkpoint where that is later.
-
-        What a visit of one cell tells of the others can wait that long: their doubts only get smaller by it.
-        """
-        family = self._families[place]
-        done, waiting = mine
-        under_way = tuple((o.cell, o.size) for o in waiting)
-        whole = (len(done), under_way, self._noise[0], warm_up)
-        if place in self._family_known and self._family_known[place][0] == whole:
-            return self._family_known[place][1]
-        least = checkpoint(len(done))
-        upto = {grid.name: least for grid in family.grids}
-        for number, observation in enumerate(done[least:], least + 1):
-            upto[observation.cell] = number
-        states = []
-        for index, grid in enumerate(family.grids):
-            key = (upto[grid.name], under_way, self._noise[0], warm_up)
-            known = self._states.get(grid.name)
-            if known is None or known[0] != key:
-                seen = [*done[: upto[grid.name]], *waiting]
-                view = family.view(index, seen, noise, warm_up=warm_up)
-                self._states[grid.name] = known = (key, self._cell_state(view, seen, finished, warm_up=warm_up))
-            states.append(known[1])
-        self._family_known[place] = (whole, states)
-        return states
-
-    def _cell_state(
-        self, view: CellView, family: Sequence[Observation], finished: Sequence[Observation], *, warm_up: bool
-    ) -> _CellState:
-        mine = [o for o in family if o.cell == view.grid.name and not o.pending]
-        costs = CostModel(self._budget, mine, finished, warm_up=warm_up)
-        shares = costs.shares(view.grid.x, self._choices)
-        worth = worth_of(view, shares)
-        rates = worth / shares
-        proofs: list[Proof] = []
-        for name, lead in view.leads.items():
-            samples = {size: found for (_, size), found in joined_samples(mine, name).items()}
-            allowed = np.where(view.forbidden[name], -np.inf, lead.mean)
-            noise = view.noise[name]
-            proofs += missing_proofs(view.grid, allowed, samples, self._threshold, self._confidence, noise)
-            bad = {o.size for o in mine if name in o.excluded}
-            if bad:
-                seen = {o.size for o in family if o.cell == view.grid.name}
-                proofs += open_limits(view.grid, lead.mean, samples.keys() - bad, bad, seen)
-        regret = view.regret + math.fsum(proof.worth for proof in proofs)
-        uses = costs.executions(self._choices)
-        shortest = float(costs.seconds(view.grid.x, self._choices[:1]).min())
-        longest = float(costs.seconds(view.grid.x, self._choices[-1:]).max())
-        rated = tuple((proof.worth / share_of(costs, proof), proof) for proof in proofs)
-        best = best_of(worth, rates)
-        return _CellState(view, costs, worth, rates, best, uses, shortest, longest, rated, regret)
-
     def _best(
-        self, states: Sequence[_CellState], left: float, seconds: float, noise: Mapping[str, Noise], least: float
+        self, states: Sequence[CellState], left: float, seconds: float, noise: Mapping[str, Noise], least: float
     ) -> Proposal | None:
         best, best_cell = Best(0.0, 0.0, 0, 0), -1
         best_proof: tuple[float, int, Proof] | None = None

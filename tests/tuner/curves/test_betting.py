@@ -123,7 +123,7 @@ def test_what_a_proof_lacks_is_about_what_it_takes() -> None:
     parts: list[float] = []
     while len(parts) < 100:
         values = [rng.gauss(0.05, 0.07) for _ in range(10)]
-        if (missing := samples_missing(values, 0.0, 0.07, 0.95)) is None or _proven(values, 0.0, 0.07):
+        if (missing := samples_missing(values, 0.0, 0.07, evidence_wanted(0.95))) is None or _proven(values, 0.0, 0.07):
             continue
         more = 0
         while not _proven(values, 0.0, 0.07):
@@ -131,4 +131,4 @@ def test_what_a_proof_lacks_is_about_what_it_takes() -> None:
             more += 1
         parts.append(missing / more)
     assert 1 / 3 < median(parts) < 3
-    assert samples_missing([-0.1] * 10, 0.0, 0.07, 0.95) is None
+    assert samples_missing([-0.1] * 10, 0.0, 0.07, evidence_wanted(0.95)) is None
