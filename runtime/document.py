@@ -100,7 +100,9 @@ def _build(text: str, source: str, error: type[DocumentError]) -> Node:
             return node
         if not pending:
             if not isinstance(value, str):
-                raise error(f"a key must be a word, found {value!r}", source=source, line=line, key=parent.key)
+                # `{shape: 4,32320}`: YAML takes the comma for the end of the value.
+                fix = "" if not parent.value else "A list of values stands in brackets: [4, 8]"
+                raise error(f"a key must be a word, found {value!r}", source=source, line=line, key=parent.key, fix=fix)
             path = f"{parent.key}.{value}" if parent.key else value
             if value in parent.value:
                 raise error("key given twice", source=source, line=line, key=path, fix="Keep one of the two")

@@ -3,12 +3,32 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import glob
 import os
 import tempfile
 
+from ccl_dispatch.runtime.load import JOURNAL_OPENING
+
 _SUFFIX = ".part"
+# What a file of samples begins with, and what it is.
+_OF_SAMPLES = {JOURNAL_OPENING: "the journal of a study", b"SQLite format 3\0": "an SQLite database"}
+
+
+def keep_samples(target: str) -> None:
+    """See that a result would not be written over samples: a slip with `--out` must not cost what was measured.
+
+    Raises:
+        FileExistsError: what lies there is a storage of samples.
+    """
+    if not os.path.isfile(target):
+        return
+    with open(target, "rb") as file:
+        head = file.read(max(map(len, _OF_SAMPLES)))
+    for opening, what in _OF_SAMPLES.items():
+        if head.startswith(opening):
+            raise FileExistsError(errno.EEXIST, f"it is {what}, whose samples would be lost")
 
 
 def write_in_one_step(target: str, text: str) -> None:
@@ -21,6 +41,7 @@ def write_in_one_step(target: str, text: str) -> None:
         OSError: it can't be written; what was at `target` is untouched, and nothing is left beside it.
     """
     target = os.path.realpath(target)
+    keep_samples(target)
     if os.path.exists(target) and not os.path.isfile(target) and not os.path.isdir(target):
         with open(target, "w", encoding="utf-8", newline="") as stream:
             stream.write(text)

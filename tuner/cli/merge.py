@@ -13,11 +13,12 @@ from ccl_dispatch.runtime.errors import StorageError, UsageError
 from ccl_dispatch.runtime.table import Table
 from ccl_dispatch.runtime.units import counted
 from ccl_dispatch.tuner.build import build_table
-from ccl_dispatch.tuner.cli.places import check_writable, no_empty_folders
+from ccl_dispatch.tuner.cli.places import check_apart, check_writable, no_empty_folders
 from ccl_dispatch.tuner.emit import write_table
 from ccl_dispatch.tuner.merging import Sample, merged_meta, merged_table, samples_of, take_in
 from ccl_dispatch.tuner.study import StudyMeta, SweepStudy, open_storage
 from ccl_dispatch.tuner.study.databases import without_password
+from ccl_dispatch.tuner.study.storage import storage_file
 from ccl_dispatch.tuner.study.sweep_study import described_studies
 
 EXAMPLE = """\
@@ -46,6 +47,7 @@ def run(options: argparse.Namespace) -> int:
     if not options.out:
         return _merge(options)
     out = Path(options.out)
+    check_apart({"--storage": storage_file(options.storage) if options.storage else None, "--out": out})
     with no_empty_folders(out.parent):
         check_writable(out, "--out")
         return _merge(options)

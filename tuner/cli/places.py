@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from ccl_dispatch.runtime.errors import UsageError
-from ccl_dispatch.tuner.files import try_to_write
+from ccl_dispatch.tuner.files import keep_samples, try_to_write
 
 
 def make_folder(folder: Path, option: str) -> None:
@@ -46,6 +46,10 @@ def check_writable(path: Path, option: str) -> None:
     if path.exists() and not path.is_file():
         return  # a pipe or a terminal, which is written to and not replaced
     target = Path(os.path.realpath(path)) if path.is_symlink() else path
+    try:
+        keep_samples(str(target))
+    except FileExistsError as problem:
+        raise UsageError(f"{path} can't be written over: {problem.strerror}. Give another {option}") from problem
     make_folder(target.parent, option)
     try:
         try_to_write(str(target))
@@ -53,6 +57,24 @@ def check_writable(path: Path, option: str) -> None:
         raise UsageError(
             f"the folder {target.parent} can't be written: {problem.strerror}. Give another {option}"
         ) from problem
+
+
+def check_apart(files: Mapping[str, Path | None]) -> None:
+    """See that no file is two things at once.
+
+    Args:
+        files: by what they are called in messages; None for one that is no file, or not wanted.
+
+    Raises:
+        UsageError: two are the same file.
+    """
+    places: dict[str, str] = {}
+    for name, path in files.items():
+        if path is None or (path.exists() and not path.is_file()):
+            continue
+        other = places.setdefault(os.path.realpath(path), name)
+        if other != name:
+            raise UsageError(f"{other} and {name} are the same file, {path}. Give each a file of its own")
 
 
 @contextlib.contextmanager

@@ -16,6 +16,8 @@ from ccl_dispatch.tuner.study import SweepStudy, open_storage
 
 EXAMPLE = "ccl-dispatch report --storage runs/cpu/study.journal --out report.html"
 
+_PICTURES = (".png", ".svg", ".pdf", ".jpg", ".jpeg")
+
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Its arguments."""
@@ -37,6 +39,11 @@ def run(options: argparse.Namespace) -> int:
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     out = Path(options.out)
+    if options.format == "html" and out.suffix.lower() in _PICTURES:
+        raise UsageError(
+            f"--out {out} has the name of a picture, and without --format a report is one HTML page. Give --format png "
+            "or svg, which makes a picture of each figure, with --out for their folder; or --out report.html"
+        )
     folder = out.parent if options.format == "html" else out
     with no_empty_folders(folder):
         if options.format == "html":

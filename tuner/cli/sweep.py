@@ -18,7 +18,7 @@ from ccl_dispatch.runtime.table import Table
 from ccl_dispatch.runtime.units import counted
 from ccl_dispatch.tuner.cli.exit_codes import exit_code
 from ccl_dispatch.tuner.cli.options import print_json, write_json
-from ccl_dispatch.tuner.cli.places import check_writable, make_folder, no_empty_folders
+from ccl_dispatch.tuner.cli.places import check_apart, check_writable, make_folder, no_empty_folders
 from ccl_dispatch.tuner.common import DEFAULT_COMMON
 from ccl_dispatch.tuner.config import SweepConfig, load_config
 from ccl_dispatch.tuner.faults import faults_in_words
@@ -31,7 +31,7 @@ from ccl_dispatch.tuner.study import Node
 from ccl_dispatch.tuner.study.databases import without_password
 from ccl_dispatch.tuner.study.owner import DEFAULT_GRACE, MIN_GRACE
 from ccl_dispatch.tuner.study.patience import DEFAULT_PATIENCE
-from ccl_dispatch.tuner.study.storage import check_shared, journal_path
+from ccl_dispatch.tuner.study.storage import check_shared, journal_path, storage_file
 from ccl_dispatch.tuner.sweep import SweepOutcome, run_sweep
 
 EXAMPLE = "ccl-dispatch sweep configs/cpu.yaml --out table.yaml --summary summary.json"
@@ -149,6 +149,16 @@ def _sweep(options: argparse.Namespace, place: Launched | None, given: GivenRank
         check_shared(storage, place.nodes)
         logs /= f"node{place.node}"
     journal = journal_path(storage)
+    check_apart(
+        {
+            "the config": Path(config.source),
+            "its replay.file": None if config.replay is None else Path(config.replay.file),
+            "--storage": storage_file(storage),
+            "--out": out,
+            "--summary": Path(options.summary) if options.summary else None,
+            "--events": Path(options.events) if options.events not in (None, STANDARD_OUTPUT) else None,
+        }
+    )
     # What a sweep that is refused has made, it takes away again.
     with no_empty_folders(logs, *(() if journal is None else (journal.parent,))):
         # Before hours of measuring rather than after.

@@ -13,7 +13,7 @@ import optuna
 from ccl_dispatch.runtime.errors import UsageError
 from ccl_dispatch.tuner.cli.export import rows_of
 from ccl_dispatch.tuner.cli.options import add_json, print_json
-from ccl_dispatch.tuner.cli.places import check_writable
+from ccl_dispatch.tuner.cli.places import check_apart, check_writable
 from ccl_dispatch.tuner.cli.sweep import config_path
 from ccl_dispatch.tuner.config import load_config
 from ccl_dispatch.tuner.measurements import write_measurements
@@ -73,12 +73,14 @@ def run(options: argparse.Namespace) -> int:
         )
     path = Path(options.table)
     out = Path(options.out) if options.out else update_path(path)
+    csv = Path(options.csv) if options.csv else None
+    check_apart({"TABLE": path, "--csv": csv, "--out": out if options.update and out != path else None})
     if options.update:
         check_writable(out, "--out")
     elif options.out:
         raise UsageError("--out names what --update writes; give --update as well")
-    if options.csv:
-        check_writable(Path(options.csv), "--csv")
+    if csv is not None:
+        check_writable(csv, "--csv")
     config = None if options.config is None else load_config(config_path(options.config))
     wanted = VerifyOptions(
         config=config,

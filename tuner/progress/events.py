@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from ccl_dispatch.runtime.errors import OutputError
 from ccl_dispatch.tuner.config_model import config_digest
+from ccl_dispatch.tuner.files import keep_samples
 from ccl_dispatch.tuner.interrupts import uninterrupted
 from ccl_dispatch.tuner.progress.base import SilentProgress
 from ccl_dispatch.tuner.progress.pace import Pace
@@ -58,6 +59,7 @@ class EventSink:
                 # A descriptor of its own: what Python may hold back for standard output is another matter.
                 self._descriptor = os.dup(1)
             else:
+                keep_samples(target)
                 flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
                 self._descriptor = os.open(target, flags, 0o666)
         except OSError as problem:

@@ -18,6 +18,7 @@ from ccl_dispatch.tuner.study.operations import WholeOperations
 from ccl_dispatch.tuner.study.patience import DEFAULT_PATIENCE, PatientStorage, words_of
 
 _JOURNAL_SCHEME = "journal://"
+_SCHEMES = ("journal", "sqlite", "postgresql", "postgres", "mysql", "mariadb", "grpc")
 # Kept nowhere: for trying a search out on replayed figures, a thousand times over.
 MEMORY = "memory://"
 
@@ -39,15 +40,29 @@ class Storage:
 
 
 def journal_path(url: str) -> Path | None:
-    """The file behind `journal://PATH` or a bare path; None for the URL of a database."""
+    """The file behind `journal://PATH` or a bare path; None for the URL of a database.
+
+    Raises:
+        UsageError: it was meant for a URL, and is none: as a path it would be a folder of that name.
+    """
+    scheme, colon, rest = url.partition(":")
+    if colon and not rest.startswith("//") and scheme.partition("+")[0] in _SCHEMES:
+        slashes = "///" if scheme == "sqlite" else "//"
+        meant = without_password(f"{scheme}:{slashes}{rest.lstrip('/')}")
+        raise UsageError(f"a storage's URL has :// behind {scheme}: give {meant}. For a file of such a name give ./ first")
     if url.startswith(_JOURNAL_SCHEME):
         return Path(url.removeprefix(_JOURNAL_SCHEME))
     return None if "://" in url else Path(url)
 
 
+def storage_file(url: str) -> Path | None:
+    """The file that a storage is; None for a database behind a server."""
+    return journal_path(url) or sqlite_path(url)
+
+
 def is_new(url: str) -> bool:
     """Whether nothing lies there yet that could hold a study. Of a database behind a server nothing is known: False."""
-    path = journal_path(url) or sqlite_path(url)
+    path = storage_file(url)
     return path is not None and not path.exists()
 
 

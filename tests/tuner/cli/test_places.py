@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -111,6 +112,75 @@ def test_a_sweep_that_is_refused_leaves_nothing(tmp_path: Path, change: tuple[st
 def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The journal of a replayed sweep."""
     return replayed_journal(tmp_path_factory.mktemp("study"), 1)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("build", "--storage", "{}", "--out", "{}"),
+        ("export", "--storage", "{}", "--out", "{}"),
+        ("report", "--storage", "{}", "--out", "{}"),
+        ("merge", "{}", "--storage", "new.journal", "--out", "{}"),
+        ("sweep", "c.yaml", "--storage", "new.journal", "--out", "{}"),
+        ("sweep", "c.yaml", "--storage", "new.journal", "--summary", "{}"),
+        ("sweep", "c.yaml", "--storage", "new.journal", "--events", "{}"),
+    ],
+    ids=lambda words: f"{words[0]} {words[-2]}",
+)
+def test_no_result_is_written_over_samples(tmp_path: Path, study: Path, words: tuple[str, ...]) -> None:
+    """A storage that is named where a result goes is refused and untouched, a journal as well as an SQLite file."""
+    pytest.importorskip("matplotlib")
+    (tmp_path / "c.yaml").write_text(SMALL)
+    shutil.copyfile(study, tmp_path / "s.journal")
+    urls = {"s.journal": "s.journal"}
+    if words[0] != "sweep":
+        merged = ccl_dispatch("merge", "s.journal", "--storage", "sqlite:///s.db", folder=tmp_path)
+        assert merged.returncode == 0, merged.stderr
+        urls["s.db"] = "sqlite:///s.db"
+    for name, url in urls.items():
+        before = (tmp_path / name).read_bytes()
+        given = [
+            word.format(url if place and words[place - 1] == "--storage" else name) for place, word in enumerate(words)
+        ]
+        if words[0] == "merge":
+            given[1] = url
+        done = ccl_dispatch(*given, folder=tmp_path)
+        assert done.returncode in {2, 3}, done.stdout
+        assert "whose samples would be lost" in done.stderr
+        assert (tmp_path / name).read_bytes() == before
+        assert not (tmp_path / "new.journal").exists() or words[0] == "merge"
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("--storage", "x", "--out", "x"), "--storage and --out are the same file"),
+        (("--storage", "sqlite:///x", "--summary", "x"), "--storage and --summary are the same file"),
+        (("--out", "t.yaml", "--events", "./t.yaml"), "--out and --events are the same file"),
+        (("--out", "c.yaml"), "the config and --out are the same file"),
+        (("--storage", "sqlite:/s.db"), "has :// behind sqlite: give sqlite:///s.db. For"),
+        (("--storage", "postgresql:/me:secret@host/db"), "give postgresql://me:***@host/db. For"),
+    ],
+    ids=lambda words: " ".join(words) if isinstance(words, tuple) else "",
+)
+def test_no_file_is_two_things(tmp_path: Path, words: tuple[str, ...], told: str) -> None:
+    """Exit code 2 before anything is made; nor is a URL with a slash missing taken for a path."""
+    (tmp_path / "c.yaml").write_text(SMALL)
+    done = ccl_dispatch("sweep", "c.yaml", *words, folder=tmp_path)
+    assert done.returncode == 2, done.stderr
+    assert told in done.stderr
+    assert "secret" not in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["c.yaml"]
+    assert (tmp_path / "c.yaml").read_text() == SMALL
+
+
+def test_the_name_of_a_picture_is_no_page(tmp_path: Path, study: Path) -> None:
+    """A report named as a picture says how pictures are made, and writes nothing."""
+    pytest.importorskip("matplotlib")
+    done = ccl_dispatch("report", "--storage", str(study), "--out", "r.png", folder=tmp_path)
+    assert done.returncode == 2
+    assert "has the name of a picture" in done.stderr
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_pictures_need_a_folder(tmp_path: Path, study: Path) -> None:
