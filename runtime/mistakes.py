@@ -56,7 +56,8 @@ def _tell(message: str, strict: bool) -> None:
     import logging  # a third of what importing the runtime costs, and seldom needed
 
     logging.getLogger("ccl_dispatch").warning(
-        "ccl-dispatch: %s. Such calls use the baseline; this is told once", message.rstrip(".")
+        "ccl-dispatch: %s Such calls use the baseline; this is told once",
+        message if message.endswith("?") else f"{message.rstrip('.')}.",
     )
 
 

@@ -163,7 +163,7 @@ def test_a_server_that_is_gone_loses_no_sample(tmp_path: Path) -> None:
             before = len(SweepStudy.load(storage, None).results())
         done = ccl_dispatch(*command, folder=tmp_path)
         assert done.returncode == 0, done.stderr
-        assert f"{before + 1} visits, 1 of them new" in done.stdout
+        assert f"{before + 1} visits; of 1 that were merged 1 are new" in done.stdout
         wait_for(tmp_path, ["n"], [start_node(tmp_path, config, url, "n", "--common", "0")], 60)
     assert load_table(tmp_path / "n.yaml").evidence["nodes"]["n"] >= before + 1
 

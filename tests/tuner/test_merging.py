@@ -47,14 +47,15 @@ def test_merged_studies_give_the_table_of_all_samples(tmp_path: Path) -> None:
     merge = ("merge", first, second, "--storage", "joined.journal", "--out", "joined.yaml")
     done = ccl_dispatch(*merge, folder=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert f"{len(RESULTS)} visits, {len(RESULTS)} of them new" in done.stdout
+    assert f"{len(RESULTS)} visits; of " in done.stdout
+    assert f"that were merged {len(RESULTS)} are new" in done.stdout
     bytes_once = (tmp_path / "joined.yaml").read_bytes()
     whole = build_table(META, RESULTS)
     assert load_table(tmp_path / "joined.yaml").cells == whole.cells
     assert bytes_once == render(whole).encode()
     again = ccl_dispatch(*merge, folder=tmp_path)
     assert again.returncode == 0, again.stderr
-    assert "0 of them new" in again.stdout
+    assert "that were merged 0 are new" in again.stdout
     assert (tmp_path / "joined.yaml").read_bytes() == bytes_once
 
 

@@ -91,13 +91,13 @@ def _taken(options: argparse.Namespace) -> int:
         print_json(
             {
                 "switch": switch.state,
-                "taken": taken.source if taken else None,
+                "taken": taken.source if taken and switch.state not in _IDLE else None,
                 "considered": [_json(item) for item in considered],
             }
         )
     else:
         print("\n".join((*_idle(switch), *lines)))
-    return 0 if taken is not None else 1
+    return 0 if taken is not None and switch.state not in _IDLE else 1
 
 
 def _idle(switch: Switch) -> tuple[str, ...]:

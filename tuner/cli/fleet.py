@@ -81,9 +81,10 @@ def _lines(verdict: FleetVerdict, name: str, provenance: str) -> list[str]:
 
 
 def _told(item: Difference) -> str:
-    share = math.expm1(abs(item.log_ratio))
+    ratio = math.exp(abs(item.log_ratio))
     word = "slower" if item.log_ratio > 0 else "faster"
-    return f"{item.backend} {share:.1%} {word} than the others at {short_size(item.size)} in {item.cell.name}"
+    much = f"{ratio - 1:.1%}" if ratio < 2 else f"{ratio:.1f}x"
+    return f"{item.backend} {much} {word} than the others at {short_size(item.size)} in {item.cell.name}"
 
 
 def _sure(p: float) -> str:

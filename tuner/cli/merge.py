@@ -107,8 +107,8 @@ def _merge_studies(options: argparse.Namespace) -> int:
         results = study.results()
         of_table = study.table_results()
     print(
-        f"{without_password(options.storage)}: study {name!r} with {counted(len(results), 'visit')}, {added} of them "
-        f"new, {len(samples) - added} there already"
+        f"{without_password(options.storage)}: study {name!r} with {counted(len(results), 'visit')}; of "
+        f"{len(samples)} that were merged {added} are new"
     )
     if options.out:
         table = write_table(build_table(study.meta, of_table), options.out)

@@ -115,7 +115,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _sweep(options: argparse.Namespace, place: Launched | None, given: GivenRanks | None) -> int:
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)  # a storage that is away is told of in our words
     # So that NaN, with which every comparison fails, is refused as well.
     if not (MIN_GRACE <= options.grace < math.inf and 0 <= options.patience < math.inf):
         raise UsageError(
@@ -248,6 +248,8 @@ def _measured(
 def _table_of(storage: str, folder: Path) -> Path:
     """Where the table goes that nobody named: beside its samples, so that those of two sweeps never share one."""
     journal = journal_path(storage)
+    if journal is not None and not journal.name:
+        raise UsageError(f"--storage {storage} is a folder. Give it the name of a file in it")
     if journal is None or journal == folder / "study.journal":
         return folder / "table.yaml"
     return journal.with_suffix(".yaml")

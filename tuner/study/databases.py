@@ -26,6 +26,9 @@ _DRIVERS = {
 # How these are also called. Optuna stores attributes by an upsert that it has for `mysql` alone.
 _SAME_AS = {"postgres": "postgresql", "mariadb": "mysql"}
 _ATTEMPTS = 6
+# A server that was just started says so (PostgreSQL); it is waited for.
+_STARTING = ("the database system is starting up", "not yet accepting connections", "in recovery mode")
+_STARTING_SECONDS = 60.0
 # libpq's names: an unreachable server is noticed within seconds, not when TCP gives up after two hours.
 _LIBPQ: dict[str, object] = {
     "connect_timeout": 10,
@@ -146,17 +149,23 @@ def _database(scheme: str, rest: str) -> optuna.storages.RDBStorage:
 
 
 def _made(url: str, options: dict[str, object]) -> optuna.storages.RDBStorage:
-    """The storage with its tables; two processes that make them at once get in each other's way, for a moment."""
+    """The storage with its tables, once its server has started.
+
+    Two processes that make the tables at once get in each other's way, for a moment.
+    """
     from sqlalchemy import exc
 
-    for attempt in range(_ATTEMPTS):
+    began, attempt = time.monotonic(), 0
+    while True:
+        attempt += 1
         try:
             return optuna.storages.RDBStorage(url, engine_kwargs=dict(options))
         except (exc.ProgrammingError, exc.IntegrityError, exc.OperationalError) as problem:
-            if attempt == _ATTEMPTS - 1 or "exist" not in str(problem.orig):
+            told = str(problem.orig)
+            starts = any(words in told for words in _STARTING) and time.monotonic() - began < _STARTING_SECONDS
+            if not starts and (attempt == _ATTEMPTS or "exist" not in told):
                 raise
-            time.sleep(0.2 * (attempt + 1))
-    raise AssertionError("unreachable")
+            time.sleep(min(0.2 * attempt, 1.0))
 
 
 def _proxy(address: str) -> tuple[optuna.storages.BaseStorage, Callable[[], None]]:

@@ -144,7 +144,8 @@ def passing(problem: BaseException) -> str | None:
 def _passing_in_database(problem: BaseException) -> str:
     from sqlalchemy import exc
 
-    if isinstance(problem, exc.TimeoutError):
+    # After Optuna has passed over an error of a query, asking again in that transaction says only that it is broken.
+    if isinstance(problem, (exc.TimeoutError, exc.PendingRollbackError)):
         return _first_line(problem)
     if not isinstance(problem, (exc.OperationalError, exc.InterfaceError)):
         return _first_line(problem) if isinstance(problem, exc.DBAPIError) and problem.connection_invalidated else ""

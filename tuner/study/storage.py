@@ -49,7 +49,9 @@ def journal_path(url: str) -> Path | None:
     if colon and not rest.startswith("//") and scheme.partition("+")[0] in _SCHEMES:
         slashes = "///" if scheme == "sqlite" else "//"
         meant = without_password(f"{scheme}:{slashes}{rest.lstrip('/')}")
-        raise UsageError(f"a storage's URL has :// behind {scheme}: give {meant}. For a file of such a name give ./ first")
+        raise UsageError(
+            f"a storage's URL has :// behind {scheme}: give {meant}. For a file of such a name give ./ first"
+        )
     if url.startswith(_JOURNAL_SCHEME):
         return Path(url.removeprefix(_JOURNAL_SCHEME))
     return None if "://" in url else Path(url)

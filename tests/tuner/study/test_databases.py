@@ -3,11 +3,13 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import optuna
 import pytest
 from command import ccl_dispatch
 from postgres import PostgresServer
+from sqlalchemy.exc import OperationalError
 
 from ccl_dispatch.runtime.errors import StorageError
 from ccl_dispatch.tuner.study import open_storage
@@ -36,6 +38,29 @@ def test_a_url_without_password_is_shown_as_it_is() -> None:
     """Nothing is taken from a URL that holds no secret."""
     url = "postgresql://tuner@db:5432/tuning?sslmode=require"
     assert without_password(url) == url
+
+
+def test_a_server_that_starts_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that refuses for that reason is asked again, any other refusal is told at once."""
+    refusals = ["FATAL:  the database system is starting up", "the database system is not yet accepting connections"]
+
+    class Starting(optuna.storages.RDBStorage):
+        def __init__(self, url: str, **more: Any) -> None:
+            if refusals:
+                raise OperationalError("connect", None, Exception(refusals.pop()))
+            super().__init__(url, **more)
+
+    monkeypatch.setattr(optuna.storages, "RDBStorage", Starting)
+    with open_storage(f"sqlite:///{tmp_path}/s.db", write=True) as storage:
+        assert optuna.get_all_study_names(storage.optuna) == []
+    assert refusals == []
+    refusals += ["FATAL:  no such role"] * 2
+    with (
+        pytest.raises(StorageError, match="no such role"),
+        open_storage(f"sqlite:///{tmp_path}/other.db", write=True),
+    ):
+        pass
+    assert len(refusals) == 1
 
 
 def test_a_failing_command_shows_no_password(tmp_path: Path) -> None:

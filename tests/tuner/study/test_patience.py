@@ -8,10 +8,11 @@ from pathlib import Path
 import optuna
 import pytest
 from postgres import missing, running_server
+from sqlalchemy.exc import PendingRollbackError
 
 from ccl_dispatch.runtime.errors import StorageGoneError
 from ccl_dispatch.tuner.study import open_storage
-from ccl_dispatch.tuner.study.patience import DEFAULT_PATIENCE, PatientStorage
+from ccl_dispatch.tuner.study.patience import DEFAULT_PATIENCE, PatientStorage, passing
 
 
 def test_a_server_that_restarts_is_waited_for(caplog: pytest.LogCaptureFixture) -> None:
@@ -47,6 +48,14 @@ def test_a_server_that_restarts_is_waited_for(caplog: pytest.LogCaptureFixture) 
         server.start()
         study.set_user_attr("x", 2)
         assert study.user_attrs == {"x": 2}
+
+
+def test_a_broken_transaction_passes() -> None:
+    """What Optuna makes of a connection that went in the midst of a query that it then asks again."""
+    problem = optuna.exceptions.StorageInternalError("An exception is raised during the commit. ")
+    problem.__cause__ = PendingRollbackError("Can't reconnect until invalid transaction is rolled back.")
+    assert passing(problem) == "Can't reconnect until invalid transaction is rolled back."
+    assert passing(optuna.exceptions.StorageInternalError("An exception is raised during the commit. ")) is None
 
 
 def test_what_will_not_pass_is_not_waited_for(tmp_path: Path) -> None:
