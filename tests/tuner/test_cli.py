@@ -127,6 +127,17 @@ def test_import_build_evaluate(tmp_path: Path) -> None:
     assert json.loads(judged.stdout)["overall"]["table"]["mean"] >= 0
 
 
+def test_a_copy_of_a_file_is_no_second_measurement(tmp_path: Path) -> None:
+    """The same bytes under another name are left out, with a word about it."""
+    (tmp_path / "copy.csv").write_bytes(MI300X.read_bytes())
+    once = ccl_dispatch("import", str(MI300X), "--storage", "a.journal", "--baseline", "rccl", folder=tmp_path)
+    words = ("import", str(MI300X), "copy.csv", "--storage", "b.journal", "--baseline", "rccl")
+    twice = ccl_dispatch(*words, folder=tmp_path)
+    assert twice.returncode == 0, twice.stderr
+    assert f"copy.csv: holds the same as {MI300X}, left out" in twice.stderr
+    assert twice.stdout.partition(": ")[2] == once.stdout.partition(": ")[2]
+
+
 def test_logs_of_two_backends_become_a_table(tmp_path: Path) -> None:
     """Two logs of rccl-tests are joined; the unit is said, also in the table, and garbage is told by line."""
     times = {1 << power: (100.0, 1.0) for power in range(4, 14)}

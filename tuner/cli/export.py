@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import optuna
 
 from ccl_dispatch.tuner.cli.options import add_storage
+from ccl_dispatch.tuner.cli.places import check_writable, no_empty_folders
 from ccl_dispatch.tuner.measurements import Row, write_measurements
 from ccl_dispatch.tuner.samples import PointResult
 from ccl_dispatch.tuner.study import SweepStudy, open_storage
@@ -24,10 +26,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Write one row per repetition and backend; the column `provenance` says what the figures are."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    with open_storage(options.storage, write=False) as storage:
-        study = SweepStudy.load(storage, options.study)
-        rows = tuple(rows_of(study.results(), study.meta.platform.device, study.meta.provenance))
-    write_measurements(rows, options.out)
+    out = Path(options.out)
+    with no_empty_folders(out.parent):
+        check_writable(out, "--out")
+        with open_storage(options.storage, write=False) as storage:
+            study = SweepStudy.load(storage, options.study)
+            rows = tuple(rows_of(study.results(), study.meta.platform.device, study.meta.provenance))
+        write_measurements(rows, out)
     print(f"{options.out}: {len(rows)} latencies ({study.meta.provenance})")
     return 0
 

@@ -81,7 +81,7 @@ def run(options: argparse.Namespace) -> int:
         )
     if options.world_size < 0:
         raise UsageError(f"--world-size {options.world_size}: expected at least 1")
-    files = {name: _data(name) for name in options.files}
+    files = _files(options)
     readings = _readings(files, options)
     measurements = joined(readings, options.platform)
     timing = common_timing(readings)
@@ -128,6 +128,20 @@ def _check_same_import(there: StudyMeta, wanted: StudyMeta, where: str) -> None:
 def _said(meta: StudyMeta) -> dict[str, Any]:
     """What makes an import what it is: the files and how they are read, and what its table asks of a gain."""
     return {**meta.identity, "policy": meta.policy._asdict(), "platform": meta.platform._asdict()}
+
+
+def _files(options: argparse.Namespace) -> dict[str, bytes]:
+    """What the files hold, by name; a copy of another one tells nothing more, and is left out."""
+    files: dict[str, bytes] = {}
+    for name in options.files:
+        data = _data(name)
+        same = next((other for other, known in files.items() if known == data), None)
+        # A log may be given once for each of several backends.
+        if same is None or len(options.backend) > 1:
+            files[name] = data
+        else:
+            print(f"{name}: holds the same as {same}, left out", file=sys.stderr)
+    return files
 
 
 def _data(name: str) -> bytes:

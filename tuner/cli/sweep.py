@@ -293,17 +293,20 @@ def _uncovered(outcome: SweepOutcome) -> str:
     )
 
 
-def _estimated(table: Table, estimate: float) -> str:
+def estimated(table: Table, estimate: float) -> str:
     """The mean of the cells' estimates; where it is much, which cell has the most, and what may make it less."""
     text = f"estimated regret: {estimate:.3%} (slower than the best backend by that at most, in about 9 of 10 cells)"
     if estimate < _MUCH_REGRET:
         return text
     worst = max(table.cells, key=lambda cell: cell.regret_estimate or 0.0)
     asked = f"at least {table.policy.min_gain:.0%} faster with {table.policy.confidence:.0%} confidence"
+    text = f"{text}. The most is in {worst.cell.name}, {worst.regret_estimate or 0.0:.1%}"
+    # Its gain is over the best candidate, see `Band`.
+    if not any(band.use == table.baseline and (band.gain or 0.0) < 0 for band in worst.bands):
+        return f"{text}: what was measured there scatters widely; a calmer machine, or a larger budget, tells more"
     return (
-        f"{text}. The most is in {worst.cell.name}, {worst.regret_estimate or 0.0:.1%}: where no candidate is proven "
-        f"to be {asked} the table keeps {table.baseline}; a larger budget may prove it, a smaller `policy.min_gain` "
-        "asks less"
+        f"{text}: where no candidate is proven to be {asked} the table keeps {table.baseline}; a larger budget may "
+        "prove it, a smaller `policy.min_gain` asks less"
     )
 
 
@@ -323,7 +326,7 @@ def _lines(outcome: SweepOutcome, storage: str) -> list[str]:
         f"executions: {spent}; this run took {summary['wall_seconds']:.1f} s and ended because {ended}",
     ]
     if summary["regret_estimate"] is not None:
-        lines.append(_estimated(outcome.table, summary["regret_estimate"]))
+        lines.append(estimated(outcome.table, summary["regret_estimate"]))
     if uncovered := _uncovered(outcome):
         lines.append(uncovered)
     if faults := faults_in_words(summary["faults"]):

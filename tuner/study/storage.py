@@ -126,6 +126,9 @@ def open_storage(url: str, *, write: bool, patience: float = DEFAULT_PATIENCE) -
         return
     if not write:
         if not path.is_file():
+            inside = path / "study.journal"
+            if inside.is_file():
+                raise StorageError(f"{path} is a folder. Give --storage the journal in it, {inside}")
             raise StorageError(f"there is no study at {path}. Give the --storage that the sweep was given")
         with contextlib.suppress(OSError):
             journal.check_no_table(path)

@@ -174,6 +174,19 @@ def test_no_file_is_two_things(tmp_path: Path, words: tuple[str, ...], told: str
     assert (tmp_path / "c.yaml").read_text() == SMALL
 
 
+def test_a_folder_is_no_file(tmp_path: Path, study: Path) -> None:
+    """Of a storage that is a folder the journal in it is named; a folder for the measurements is refused at once."""
+    (tmp_path / "run").mkdir()
+    shutil.copyfile(study, tmp_path / "run" / "study.journal")
+    done = ccl_dispatch("build", "--storage", "run", "--out", "t.yaml", folder=tmp_path)
+    assert (done.returncode, "Give --storage the journal in it, run/study.journal" in done.stderr) == (2, True)
+    done = ccl_dispatch("export", "--storage", "run/study.journal", "--out", "run", folder=tmp_path)
+    assert (done.returncode, "run is a folder. Give --out the name of a file" in done.stderr) == (2, True)
+    (tmp_path / "c.yaml").write_text(SMALL)
+    done = ccl_dispatch("sweep", "c.yaml", "--storage", ".", folder=tmp_path)
+    assert (done.returncode, "--storage . is a folder" in done.stderr) == (2, True)
+
+
 def test_the_name_of_a_picture_is_no_page(tmp_path: Path, study: Path) -> None:
     """A report named as a picture says how pictures are made, and writes nothing."""
     pytest.importorskip("matplotlib")

@@ -6,8 +6,13 @@ import json
 import re
 from pathlib import Path
 
+import pytest
 from command import ccl_dispatch
 from fleets import write_config
+from made_tables import make_cell, make_table
+
+from ccl_dispatch.runtime.vocabulary import Cell
+from ccl_dispatch.tuner.cli.sweep import estimated
 
 
 def test_what_all_runs_took_is_not_mixed_up_with_this_run(tmp_path: Path) -> None:
@@ -72,3 +77,16 @@ def test_points_are_told_apart_from_visits(tmp_path: Path) -> None:
     assert points < visits
     shown = ccl_dispatch("show", summary["table"], "--details", folder=tmp_path).stdout
     assert sum(int(count) for count in re.findall(r"(\d+) points?, ", shown)) == points
+
+
+@pytest.mark.parametrize(
+    ("use", "gain", "told"), [("rccl", -0.9, "keeps rccl; a larger budget"), ("aiter", 20.0, "scatters widely")]
+)
+def test_much_regret_is_told_with_its_reason(use: str, gain: float, told: str) -> None:
+    """A baseline that was kept for want of proof, or a candidate whose samples scatter: not the same advice."""
+    cell = make_cell(Cell("all_gather", "eager", "first", "bfloat16", 2), 64, [4096], [use])
+    band = cell.bands[0]._replace(gain=gain)
+    table = make_table((cell._replace(bands=(band,), regret_estimate=0.2),))
+    assert told in estimated(table, 0.2)
+    assert "all_gather/eager/first/bfloat16/ws2, 20.0%" in estimated(table, 0.2)
+    assert "The most is in" not in estimated(table, 0.0001)
