@@ -67,6 +67,11 @@ def read_file(path: str, edited: str = "refuse") -> Table:
             fix=f"`ccl-dispatch build {storage} --out table.yaml` makes its table, "
             f"`ccl-dispatch report {storage} --out report.html` shows it",
         )
+    lines = b"\n" + data
+    if b"\ncandidates:" in lines and b"\nschema:" not in lines and (b"\nsizes:" in lines or b"\nreplay:" in lines):
+        raise TableError(
+            "this is a config, expected a table", source=path, fix="`ccl-dispatch sweep` with this file makes its table"
+        )
     if len(data) > MAX_BYTES:
         raise TableError(f"larger than the {MAX_BYTES} bytes that are read", source=path, fix="This is no table")
     try:

@@ -140,6 +140,11 @@ class Table(NamedTuple):
     digest: str
     source: str
 
+    def __repr__(self) -> str:
+        # All of it is a page long: `ccl-dispatch show` prints that.
+        cells = f"{len(self.cells)} {'cell' if len(self.cells) == 1 else 'cells'}"
+        return f"<Table {self.name!r}: {cells}, {self.provenance}, {self.digest[:19]}>"
+
     def dispatcher(self, collective: str, world_size: int, *, strict: bool = False) -> Dispatcher:
         """The compiled lookups of one collective at one world size.
 

@@ -10,10 +10,24 @@ import os
 import tempfile
 
 from ccl_dispatch.runtime.load import JOURNAL_OPENING
+from ccl_dispatch.runtime.table import SCHEMA as TABLE_SCHEMA
 
 _SUFFIX = ".part"
+_HEAD = 1 << 16
 # What a file of samples begins with, and what it is.
 _OF_SAMPLES = {JOURNAL_OPENING: "the journal of a study", b"SQLite format 3\0": "an SQLite database"}
+
+
+def what_lies_at(path: str) -> str:
+    """`a table` or `a config`, if one of these lies there: nothing else is written over it. Else empty."""
+    try:
+        with open(path, "rb") as file:
+            head = b"\n" + file.read(_HEAD)
+    except OSError:
+        return ""
+    if b"\nschema: " + TABLE_SCHEMA.rpartition("v")[0].encode() in head:
+        return "a table"
+    return "a config" if b"\nbaseline:" in head and b"\ncandidates:" in head else ""
 
 
 def keep_samples(target: str) -> None:

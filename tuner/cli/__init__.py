@@ -62,6 +62,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(words: list[str]) -> int:
     # Only the module of the verb that is used is imported; `--help` and a mistyped verb need none.
+    if words[:1] == ["help"]:
+        words = [*words[1:2], "--help"]
     chosen = next((word for word in words if not word.startswith("-")), "")
     try:
         if chosen and chosen not in VERBS:

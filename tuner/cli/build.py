@@ -28,7 +28,7 @@ def run(options: argparse.Namespace) -> int:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     out = Path(options.out)
     with no_empty_folders(out.parent):
-        check_writable(out, "--out")
+        check_writable(out, "--out", "a table")
         with open_storage(options.storage, write=False) as storage:
             study = SweepStudy.load(storage, options.study)
             results = study.table_results()

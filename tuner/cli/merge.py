@@ -49,7 +49,7 @@ def run(options: argparse.Namespace) -> int:
     out = Path(options.out)
     check_apart({"--storage": storage_file(options.storage) if options.storage else None, "--out": out})
     with no_empty_folders(out.parent):
-        check_writable(out, "--out")
+        check_writable(out, "--out", "a table")
         return _merge(options)
 
 

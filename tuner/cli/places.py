@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from ccl_dispatch.runtime.errors import UsageError
-from ccl_dispatch.tuner.files import keep_samples, try_to_write
+from ccl_dispatch.tuner.files import keep_samples, try_to_write, what_lies_at
 
 
 def make_folder(folder: Path, option: str) -> None:
@@ -35,8 +35,12 @@ def make_folder(folder: Path, option: str) -> None:
         raise UsageError(f"the folder {folder} can't be made: {problem.strerror}. Give another {option}") from problem
 
 
-def check_writable(path: Path, option: str) -> None:
+def check_writable(path: Path, option: str, kind: str = "") -> None:
     """Make the folder of a file that will be written, and see that files can be made in it.
+
+    Args:
+        kind: `a table` where one is written, which may replace another one; nothing else is written over tables, and
+            nothing at all over configs.
 
     Raises:
         UsageError: the file could not be written there; nothing was begun.
@@ -50,6 +54,9 @@ def check_writable(path: Path, option: str) -> None:
         keep_samples(str(target))
     except FileExistsError as problem:
         raise UsageError(f"{path} can't be written over: {problem.strerror}. Give another {option}") from problem
+    there = what_lies_at(str(target))
+    if there and there != kind:
+        raise UsageError(f"{path} is {there}, which would be lost. Give another {option}, or move it away")
     make_folder(target.parent, option)
     try:
         try_to_write(str(target))

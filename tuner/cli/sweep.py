@@ -55,8 +55,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out",
         metavar="TABLE.yaml",
-        help="the table (default: beside the journal that --storage names, else runs/NAME/table.yaml; what lies there "
-        "is replaced only if it is a table of the same study)",
+        help="the table (default: beside the journal that --storage names, else runs/NAME/table.yaml, where only a "
+        "table of the same study is replaced)",
     )
     parser.add_argument("--summary", metavar="FILE.json", help="write figures about the sweep")
     parser.add_argument(
@@ -142,8 +142,8 @@ def _sweep(options: argparse.Namespace, place: Launched | None, given: GivenRank
             "give --events a file"
         )
     folder = OWN_FOLDER / config.name
-    storage = options.storage or str(folder / "study.journal")
-    out = Path(options.out or _table_of(storage, folder))
+    storage = str(folder / "study.journal") if options.storage is None else options.storage
+    out = _table_of(storage, folder) if options.out is None else Path(options.out)
     logs = out.parent / "logs"
     if place is not None and place.nodes > 1:
         check_shared(storage, place.nodes)
@@ -176,7 +176,7 @@ def _make_places(config: SweepConfig, journal: Path | None, out: Path, logs: Pat
         make_folder(OWN_FOLDER, "--storage and --out")
     if journal is not None:
         make_folder(journal.parent, "--storage")
-    check_writable(out, "--out")
+    check_writable(out, "--out", "a table")
     if config.replay is None:
         for place in reversed(logs.relative_to(out.parent).parents):
             make_folder(out.parent / place, "--out")

@@ -76,7 +76,7 @@ def run(options: argparse.Namespace) -> int:
     csv = Path(options.csv) if options.csv else None
     check_apart({"TABLE": path, "--csv": csv, "--out": out if options.update and out != path else None})
     if options.update:
-        check_writable(out, "--out")
+        check_writable(out, "--out", "a table")
     elif options.out:
         raise UsageError("--out names what --update writes; give --update as well")
     if csv is not None:

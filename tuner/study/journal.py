@@ -47,14 +47,19 @@ def exclusive(journal: Path) -> Iterator[None]:
         yield
 
 
-def check_no_table(journal: Path) -> None:
-    """Say it of a table: whoever has one at hand easily gives it where its samples are asked for.
+def check_no_other(journal: Path) -> None:
+    """Say it of a table and of a CSV: whoever has one at hand easily gives it where its samples are asked for.
 
     Raises:
         StorageError: it is one.
     """
     with journal.open("rb") as file:
         head = file.read(_HEAD)
+    if b",latency_us" in head.partition(b"\n")[0]:
+        raise StorageError(
+            f"{journal} is a CSV of measurements, expected the journal of a study. `ccl-dispatch import` brings its "
+            "figures into one"
+        )
     if not head.startswith(JOURNAL_OPENING) and _TABLE in head:
         beside = journal.with_name("study.journal")
         where = f", such as {beside} beside it" if beside.is_file() else ""
@@ -71,7 +76,7 @@ def check(journal: Path) -> None:
         StorageError: it is no file, or its first line is not one of a journal's.
     """
     if journal.is_file():
-        check_no_table(journal)
+        check_no_other(journal)
         with journal.open("rb") as file:
             first = file.readline(_LONGEST_FIRST_LINE)
         whole = first.endswith(b"\n")

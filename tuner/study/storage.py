@@ -131,7 +131,7 @@ def open_storage(url: str, *, write: bool, patience: float = DEFAULT_PATIENCE) -
                 raise StorageError(f"{path} is a folder. Give --storage the journal in it, {inside}")
             raise StorageError(f"there is no study at {path}. Give the --storage that the sweep was given")
         with contextlib.suppress(OSError):
-            journal.check_no_table(path)
+            journal.check_no_other(path)
         yield Storage(url, _journal(path, JournalFileBackend(str(path))))
         return
     with contextlib.ExitStack() as stack:

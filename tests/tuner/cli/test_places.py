@@ -152,6 +152,64 @@ def test_no_result_is_written_over_samples(tmp_path: Path, study: Path, words: t
 
 
 @pytest.mark.parametrize(
+    ("words", "file", "kind"),
+    [
+        (("build", "--storage", "s.journal", "--out"), "c.yaml", "a config"),
+        (("report", "--storage", "s.journal", "--out"), "t.yaml", "a table"),
+        (("export", "--storage", "s.journal", "--out"), "t.yaml", "a table"),
+        (("sweep", "d.yaml", "--out"), "c.yaml", "a config"),
+        (("sweep", "d.yaml", "--summary"), "t.yaml", "a table"),
+        (("verify", "t.yaml", "--csv"), "t.yaml", "TABLE and --csv are the same file"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_no_result_takes_the_place_of_a_config_or_table(
+    tmp_path: Path, study: Path, words: tuple[str, ...], file: str, kind: str
+) -> None:
+    """Only a table takes a table's place; exit code 2, and what was there is as it was."""
+    pytest.importorskip("matplotlib")
+    for name in ("c.yaml", "d.yaml"):
+        (tmp_path / name).write_text(SMALL)
+    shutil.copyfile(study, tmp_path / "s.journal")
+    build = ("build", "--storage", "s.journal", "--out", "t.yaml")
+    for _ in range(2):
+        assert ccl_dispatch(*build, folder=tmp_path).returncode == 0
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    done = ccl_dispatch(*words, file, folder=tmp_path)
+    assert done.returncode == 2, done.stderr
+    assert kind in done.stderr
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("show", "c.yaml"), "this is a config, expected a table"),
+        (("sweep", "t.yaml"), "this is a table, expected a config"),
+        (("merge", "m.csv", "--storage", "n.journal"), "m.csv is a CSV of measurements"),
+        (("build", "--storage", "m.csv", "--out", "n.yaml"), "`ccl-dispatch import` brings"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_the_wrong_kind_of_file_is_told(tmp_path: Path, study: Path, words: tuple[str, ...], told: str) -> None:
+    """What was given, what is wanted, and what takes the one or makes the other."""
+    (tmp_path / "c.yaml").write_text(SMALL)
+    for verb, out in (("build", "t.yaml"), ("export", "m.csv")):
+        assert ccl_dispatch(verb, "--storage", str(study), "--out", out, folder=tmp_path).returncode == 0
+    done = ccl_dispatch(*words, folder=tmp_path)
+    assert done.returncode == 2, done.stderr
+    assert told in done.stderr
+    assert "line 1 column 1" not in done.stderr
+
+
+def test_help_is_a_word_too(tmp_path: Path) -> None:
+    """`ccl-dispatch help`, and `help VERB`, print what `--help` does."""
+    for words, same in ((("help",), ("--help",)), (("help", "show"), ("show", "--help"))):
+        done = ccl_dispatch(*words, folder=tmp_path)
+        assert (done.returncode, done.stdout) == (0, ccl_dispatch(*same, folder=tmp_path).stdout)
+
+
+@pytest.mark.parametrize(
     ("words", "told"),
     [
         (("--storage", "x", "--out", "x"), "--storage and --out are the same file"),
