@@ -154,7 +154,7 @@ def _sweep(options: argparse.Namespace, place: Launched | None, given: GivenRank
             "the config": Path(config.source),
             "its replay.file": None if config.replay is None else Path(config.replay.file),
             "--storage": storage_file(storage),
-            "--out": out,
+            "--out": None if options.out is None else out,
             "--summary": Path(options.summary) if options.summary else None,
             "--events": Path(options.events) if options.events not in (None, STANDARD_OUTPUT) else None,
         }
