@@ -60,7 +60,7 @@ def test_a_config_of_the_journal_s_name_is_not_replaced(tmp_path: Path) -> None:
     before = config.read_bytes()
     done = ccl_dispatch("sweep", "fleet.yaml", "--quiet", "--storage", "fleet.journal", folder=tmp_path)
     assert done.returncode == 2, done.stderr
-    assert "fleet.yaml would be replaced, and is no table that a sweep has written" in done.stderr
+    assert "fleet.yaml is a config, which would be lost. Give another --out" in done.stderr
     assert config.read_bytes() == before
     assert not (tmp_path / "fleet.journal").exists()
 
