@@ -7,6 +7,7 @@ import errno
 import fcntl
 import glob
 import os
+import re
 import tempfile
 
 from ccl_dispatch.runtime.load import JOURNAL_OPENING
@@ -14,20 +15,32 @@ from ccl_dispatch.runtime.table import SCHEMA as TABLE_SCHEMA
 
 _SUFFIX = ".part"
 _HEAD = 1 << 16
+TABLE, MEASUREMENTS = "a table", "measurements"
 # What a file of samples begins with, and what it is.
 _OF_SAMPLES = {JOURNAL_OPENING: "the journal of a study", b"SQLite format 3\0": "an SQLite database"}
 
 
 def what_lies_at(path: str) -> str:
-    """`a table` or `a config`, if one of these lies there: nothing else is written over it. Else empty."""
+    """`a table`, `a config` or `measurements`, if that lies there: nothing else is written over it. Else empty."""
+    if not os.path.isfile(path):
+        return ""
     try:
         with open(path, "rb") as file:
-            head = b"\n" + file.read(_HEAD)
+            head = file.read(_HEAD)
     except OSError:
         return ""
-    if b"\nschema: " + TABLE_SCHEMA.rpartition("v")[0].encode() in head:
-        return "a table"
-    return "a config" if b"\nbaseline:" in head and b"\ncandidates:" in head else ""
+    if b",latency_us" in head.partition(b"\n")[0]:
+        return MEASUREMENTS
+    # As YAML, at any indentation, or as JSON.
+    if re.search(
+        rb"""^[{\s]*["']?schema["']?\s*:\s*["']?""" + TABLE_SCHEMA.rpartition("v")[0].encode(), head, re.MULTILINE
+    ):
+        return TABLE
+    keys = (
+        re.search(rb"""^[{\s]*["']?""" + key + rb"""["']?\s*:""", head, re.MULTILINE)
+        for key in (b"baseline", b"candidates")
+    )
+    return "a config" if all(keys) else ""
 
 
 def keep_samples(target: str) -> None:
@@ -54,12 +67,13 @@ def write_in_one_step(target: str, text: str) -> None:
     Raises:
         OSError: it can't be written; what was at `target` is untouched, and nothing is left beside it.
     """
-    target = os.path.realpath(target)
     keep_samples(target)
+    # Asked of the name as it is given: behind /dev/stdout is a pipe that has no path.
     if os.path.exists(target) and not os.path.isfile(target) and not os.path.isdir(target):
         with open(target, "w", encoding="utf-8", newline="") as stream:
             stream.write(text)
         return
+    target = os.path.realpath(target)
     folder = os.path.dirname(target)
     remove_parts(target)
     # The same folder, so that replacing is one rename in one file system.

@@ -43,6 +43,8 @@ def handled() -> Iterator[None]:
     try:
         yield
     finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        _held.clear()
         for number in ours:
             signal.signal(number, before[number])
 
@@ -65,8 +67,7 @@ def uninterrupted(operation: Callable[[], _T]) -> _T:
         return _whole(operation)
     finally:
         if _held and not _is_within(sys._getframe()):  # noqa: SLF001 - the documented way to one's own frame
-            signal.setitimer(signal.ITIMER_REAL, 0)
-            raise _exception(_held.pop())
+            raise _taken(_held[0])
 
 
 def _whole(operation: Callable[[], _T]) -> _T:
@@ -75,20 +76,24 @@ def _whole(operation: Callable[[], _T]) -> _T:
 
 
 def _arrived(number: int, frame: FrameType | None) -> None:
-    if not _held and _is_within(frame):
+    within = _is_within(frame)
+    # Asked last: another signal may have come while this one was looked at.
+    if within and not _held:
         _held.append(number)
         signal.setitimer(signal.ITIMER_REAL, LONGEST_SECONDS)
         return
-    _held.clear()
-    raise _exception(number)
+    raise _taken(number)
 
 
 def _held_too_long(_number: int, _frame: FrameType | None) -> None:
     if _held:
-        raise _exception(_held.pop())
+        raise _taken(_held[0])
 
 
-def _exception(number: int) -> KeyboardInterrupt:
+def _taken(number: int) -> KeyboardInterrupt:
+    """The exception of a signal; none is held any more."""
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    _held.clear()
     return TerminatedError() if number == signal.SIGTERM else KeyboardInterrupt()
 
 

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from functools import partial
+from types import FrameType
 
 import pytest
 from interrupting import interrupt, interrupted_at
@@ -85,6 +86,34 @@ def test_what_takes_too_long_is_interrupted(monkeypatch: pytest.MonkeyPatch) -> 
         with pytest.raises(TerminatedError):
             uninterrupted(is_quick)
         time.sleep(0.4)
+
+
+def test_nothing_is_left_of_a_second_signal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither the timer of the first one, which would end the process later, nor one that came within a handler."""
+
+    def meets_two() -> None:
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+
+    with handled(), pytest.raises(KeyboardInterrupt):
+        uninterrupted(meets_two)
+    assert signal.getitimer(signal.ITIMER_REAL)[0] == 0
+
+    looked = interrupts._is_within
+    others = [signal.SIGTERM]
+
+    def disturbed(frame: FrameType | None) -> bool:
+        found = looked(frame)
+        if others:
+            signal.raise_signal(others.pop())
+        return found
+
+    monkeypatch.setattr(interrupts, "_is_within", disturbed)
+    with handled():
+        with pytest.raises(KeyboardInterrupt):
+            uninterrupted(lambda: signal.raise_signal(signal.SIGINT))
+        uninterrupted(lambda: None)
+    assert interrupts._held == []
 
 
 def test_an_operation_that_fails_while_a_signal_waits() -> None:

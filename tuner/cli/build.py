@@ -12,6 +12,7 @@ from ccl_dispatch.tuner.build import build_table
 from ccl_dispatch.tuner.cli.options import add_storage
 from ccl_dispatch.tuner.cli.places import check_writable, no_empty_folders
 from ccl_dispatch.tuner.emit import write_table
+from ccl_dispatch.tuner.files import TABLE
 from ccl_dispatch.tuner.study import SweepStudy, open_storage
 
 EXAMPLE = "ccl-dispatch build --storage runs/cpu/study.journal --out table.yaml"
@@ -28,7 +29,7 @@ def run(options: argparse.Namespace) -> int:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     out = Path(options.out)
     with no_empty_folders(out.parent):
-        check_writable(out, "--out", "a table")
+        check_writable(out, "--out", TABLE)
         with open_storage(options.storage, write=False) as storage:
             study = SweepStudy.load(storage, options.study)
             results = study.table_results()

@@ -10,6 +10,7 @@ import optuna
 
 from ccl_dispatch.tuner.cli.options import add_storage
 from ccl_dispatch.tuner.cli.places import check_writable, no_empty_folders
+from ccl_dispatch.tuner.files import MEASUREMENTS
 from ccl_dispatch.tuner.measurements import Row, write_measurements
 from ccl_dispatch.tuner.samples import PointResult
 from ccl_dispatch.tuner.study import SweepStudy, open_storage
@@ -28,7 +29,7 @@ def run(options: argparse.Namespace) -> int:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     out = Path(options.out)
     with no_empty_folders(out.parent):
-        check_writable(out, "--out")
+        check_writable(out, "--out", MEASUREMENTS)
         with open_storage(options.storage, write=False) as storage:
             study = SweepStudy.load(storage, options.study)
             rows = tuple(rows_of(study.results(), study.meta.platform.device, study.meta.provenance))

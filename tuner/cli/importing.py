@@ -100,7 +100,7 @@ def run(options: argparse.Namespace) -> int:
             if there.trials():
                 _check_same_import(there.meta, meta, options.storage)
         study = SweepStudy.create_or_continue(storage, meta, RegretSampler(space, meta.candidates))
-        with study.filled_by("import"):
+        with study.filled_by("import", files):
             added = add_missing(study, space, points)
     known = len(points) - added
     print(

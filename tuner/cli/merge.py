@@ -15,6 +15,7 @@ from ccl_dispatch.runtime.units import counted
 from ccl_dispatch.tuner.build import build_table
 from ccl_dispatch.tuner.cli.places import check_apart, check_writable, no_empty_folders
 from ccl_dispatch.tuner.emit import write_table
+from ccl_dispatch.tuner.files import TABLE
 from ccl_dispatch.tuner.merging import Sample, merged_meta, merged_table, samples_of, take_in
 from ccl_dispatch.tuner.study import StudyMeta, SweepStudy, open_storage
 from ccl_dispatch.tuner.study.databases import without_password
@@ -49,7 +50,7 @@ def run(options: argparse.Namespace) -> int:
     out = Path(options.out)
     check_apart({"--storage": storage_file(options.storage) if options.storage else None, "--out": out})
     with no_empty_folders(out.parent):
-        check_writable(out, "--out", "a table")
+        check_writable(out, "--out", TABLE)
         return _merge(options)
 
 
@@ -101,7 +102,7 @@ def _merge_studies(options: argparse.Namespace) -> int:
         else:
             study = SweepStudy.create_or_continue(storage, meta, optuna.samplers.RandomSampler(seed=0))
         one_config = {study.meta.digest} == {found.digest for found in metas.values()}
-        with study.filled_by("merge"):
+        with study.filled_by("merge", metas):
             added = take_in(study, samples, one_config=one_config)
             study.describe(study.meta if one_config else meta)
         results = study.results()

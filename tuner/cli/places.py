@@ -39,8 +39,8 @@ def check_writable(path: Path, option: str, kind: str = "") -> None:
     """Make the folder of a file that will be written, and see that files can be made in it.
 
     Args:
-        kind: `a table` where one is written, which may replace another one; nothing else is written over tables, and
-            nothing at all over configs.
+        kind: what is written, `TABLE` or `MEASUREMENTS`, which may replace its like; nothing else is written over
+            these, and nothing at all over configs.
 
     Raises:
         UsageError: the file could not be written there; nothing was begun.

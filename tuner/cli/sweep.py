@@ -22,6 +22,7 @@ from ccl_dispatch.tuner.cli.places import check_apart, check_writable, make_fold
 from ccl_dispatch.tuner.common import DEFAULT_COMMON
 from ccl_dispatch.tuner.config import SweepConfig, load_config
 from ccl_dispatch.tuner.faults import faults_in_words
+from ccl_dispatch.tuner.files import TABLE, what_lies_at
 from ccl_dispatch.tuner.launch.given import GivenRanks
 from ccl_dispatch.tuner.launch.hosting import host
 from ccl_dispatch.tuner.launch.launched import Launched, forget_group, launched
@@ -176,13 +177,15 @@ def _make_places(config: SweepConfig, journal: Path | None, out: Path, logs: Pat
         make_folder(OWN_FOLDER, "--storage and --out")
     if journal is not None:
         make_folder(journal.parent, "--storage")
-    check_writable(out, "--out", "a table")
+    check_writable(out, "--out", TABLE)
     if config.replay is None:
         for place in reversed(logs.relative_to(out.parent).parents):
             make_folder(out.parent / place, "--out")
         check_writable(logs / "nursery.log", "--out")
     if options.summary:
         check_writable(Path(options.summary), "--summary")
+    if options.events not in (None, STANDARD_OUTPUT) and (there := what_lies_at(options.events)):
+        raise UsageError(f"{options.events} is {there}, no file of events. Give another --events")
 
 
 def _measured(

@@ -16,6 +16,7 @@ from ccl_dispatch.tuner.cli.options import add_json, print_json
 from ccl_dispatch.tuner.cli.places import check_apart, check_writable
 from ccl_dispatch.tuner.cli.sweep import config_path
 from ccl_dispatch.tuner.config import load_config
+from ccl_dispatch.tuner.files import MEASUREMENTS, TABLE
 from ccl_dispatch.tuner.measurements import write_measurements
 from ccl_dispatch.tuner.progress import choose_progress
 from ccl_dispatch.tuner.verify.keep import keep_reference
@@ -76,11 +77,11 @@ def run(options: argparse.Namespace) -> int:
     csv = Path(options.csv) if options.csv else None
     check_apart({"TABLE": path, "--csv": csv, "--out": out if options.update and out != path else None})
     if options.update:
-        check_writable(out, "--out", "a table")
+        check_writable(out, "--out", TABLE)
     elif options.out:
         raise UsageError("--out names what --update writes; give --update as well")
     if csv is not None:
-        check_writable(csv, "--csv")
+        check_writable(csv, "--csv", MEASUREMENTS)
     config = None if options.config is None else load_config(config_path(options.config))
     wanted = VerifyOptions(
         config=config,

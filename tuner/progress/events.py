@@ -88,8 +88,12 @@ class EventSink:
         except OSError as problem:
             self._give_up(problem.strerror or str(problem))
         except KeyboardInterrupt:
-            self._patience = _PATIENCE_AFTER_INTERRUPT
+            self.hurry()
             raise
+
+    def hurry(self) -> None:
+        """From now on a reader that does not read is not waited for."""
+        self._patience = _PATIENCE_AFTER_INTERRUPT
 
     def _write_some(self, descriptor: int) -> None:
         written = os.write(descriptor, self._left[: self._most])
@@ -201,6 +205,8 @@ class EventProgress(SilentProgress):
 
     def end(self, outcome: SweepOutcome | None, problem: BaseException | None) -> None:
         """`table` where one was written; `ended` is the last event, whatever happened."""
+        if isinstance(problem, KeyboardInterrupt):
+            self._sink.hurry()
         if outcome is not None:
             cells = [
                 {

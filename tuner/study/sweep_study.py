@@ -7,7 +7,7 @@ import json
 import logging
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import optuna
@@ -41,7 +41,7 @@ from ccl_dispatch.tuner.study.storage import Storage
 
 META = "ccl_dispatch"
 RESULT = "result"
-# Of a study: which verb is bringing samples in, from before the first one until all are there.
+# Of a study: which verbs are bringing samples in, from where, from before the first one until all are there.
 _FILLING = "filling"
 # For so long the description of a study that another process has just made is waited for.
 _DESCRIBED_SECONDS = 5.0
@@ -116,17 +116,20 @@ class SweepStudy:
         return self.study.get_trials(deepcopy=False)
 
     @contextlib.contextmanager
-    def filled_by(self, verb: str) -> Iterator[None]:
+    def filled_by(self, verb: str, sources: Iterable[str]) -> Iterator[None]:
         """Within it samples are brought in; where that is cut short the study says so until it is done again."""
-        self.study.set_user_attr(_FILLING, verb)
+        mark = f"{verb} of {', '.join(sorted(sources))}"
+        self.study.set_user_attr(_FILLING, sorted({*self._cut_short(), mark}))
         yield
-        self.study.set_user_attr(_FILLING, None)
+        self.study.set_user_attr(_FILLING, [other for other in self._cut_short() if other != mark])
+
+    def _cut_short(self) -> list[str]:
+        return list(self.study.user_attrs.get(_FILLING) or ())
 
     def unfinished(self) -> str:
         """Why there may be more samples to come, and what to do, in words; empty where nothing is known of any."""
-        verb = self.study.user_attrs.get(_FILLING)
-        if verb:
-            return f"The {verb} into study {self.meta.name!r} was cut short; the same command again completes it"
+        if marks := self._cut_short():
+            return f"The {marks[0]} was cut short; the same command again completes it"
         if self.goes_on():
             return "A sweep is at work on it, or was cut short, and then the same sweep command continues"
         return ""

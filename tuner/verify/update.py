@@ -19,6 +19,7 @@ from ccl_dispatch.tuner.measure.measurer import Measurer
 from ccl_dispatch.tuner.plan import Plan, make_measurer
 from ccl_dispatch.tuner.progress import Progress
 from ccl_dispatch.tuner.study import SweepStudy, open_storage
+from ccl_dispatch.tuner.study.platforms import of_config
 from ccl_dispatch.tuner.study.sweep_study import described_studies
 from ccl_dispatch.tuner.sweep import SweepOutcome, run_sweep
 from ccl_dispatch.tuner.verify.run import Verified
@@ -27,6 +28,8 @@ from ccl_dispatch.tuner.version import version
 
 # What a search without a budget of its own ends with.
 _REGRET = 0.005
+# Of a study: the digest of the table that its update has come to.
+_WRITTEN = "updated_table"
 _UPDATE_OF = ", update of "
 _TIME = "%Y-%m-%dT%H:%M:%SZ"
 # What an update has measured before it was interrupted longer ago than this may not be true any more: it begins anew.
@@ -128,6 +131,9 @@ def update_table(
         table = _merged(old, found, tuned, now, verdicts)
         why = f"{len(tuned)} of {len(there)} cells were tuned anew"
     table = write_table(table, out)
+    with open_storage(storage, write=True) as opened:
+        for name in of_config(described_studies(opened), config.name):
+            SweepStudy.load(opened, name).study.set_user_attr(_WRITTEN, table.digest)
     dropped = tuple(cell for cell in there if cell not in {*kept, *tuned})
     return Update(table, out, storage, tuple(tuned), tuple(kept), dropped, why)
 
@@ -166,7 +172,7 @@ def _cut_short(storage: str, config: SweepConfig, name: str) -> str | None:
         for study_name in reversed(described_studies(opened)):
             if _is_recent(study_name, name):
                 study = SweepStudy.load(opened, study_name)
-                if study.meta.identity == wanted and (study.goes_on() or not study.trials()):
+                if study.meta.identity == wanted and _WRITTEN not in study.study.user_attrs:
                     return study_name
     return None
 

@@ -48,6 +48,23 @@ def _merged(folder: Path) -> list[str]:
     return ["merge", *sources]
 
 
+def test_each_that_was_cut_short_is_remembered(tmp_path: Path) -> None:
+    """What one verb brings in to its end says nothing of another one that was cut short."""
+    meta, results = made_study([Cell("all_gather", "eager", "first", "bfloat16", 8)], visits=1)
+    space = SearchSpace({results[0].cell.name: tuple(sorted({result.size for result in results}))})
+    with open_storage(str(tmp_path / "s.journal"), write=True) as storage:
+        study = SweepStudy.create_or_continue(storage, meta, RegretSampler(space, meta.candidates))
+        study.add(space, results[0])
+        with pytest.raises(KeyboardInterrupt), study.filled_by("merge", ["b", "a"]):
+            raise KeyboardInterrupt
+        with study.filled_by("merge", ["c"]):
+            assert "merge of" in study.unfinished()
+        assert study.unfinished().startswith("The merge of a, b was cut short")
+        with study.filled_by("merge", ["a", "b"]):
+            pass
+        assert study.unfinished() == ""
+
+
 @pytest.mark.parametrize("prepare", [_imported, _merged])
 def test_what_was_cut_short_is_known_and_completed(
     prepare: Callable[[Path], list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from command import COMMAND
+from command import COMMAND, ccl_dispatch
 from fleets import write_config
 from made_tables import make_cell, make_table
 
@@ -56,3 +56,11 @@ def test_a_sweep_writes_its_table_though_nobody_looks(folder: Path, gone: str) -
     command = f"{shlex.join(COMMAND)} sweep c.yaml --storage s.journal --out t.yaml {gone}"
     assert _in_a_shell(command, folder)[0] == 0
     assert (folder / "t.yaml").is_file()
+
+
+def test_a_result_goes_into_a_pipe(folder: Path) -> None:
+    """`--out /dev/stdout` before a `|`: behind the name is a pipe, which has no path of its own."""
+    assert ccl_dispatch("sweep", "c.yaml", "--storage", "s.journal", folder=folder).returncode == 0
+    done = ccl_dispatch("export", "--storage", "s.journal", "--out", "/dev/stdout", folder=folder)
+    assert done.returncode == 0, done.stderr
+    assert ",latency_us" in done.stdout.partition("\n")[0]

@@ -176,6 +176,34 @@ def test_one_interrupt_ends_a_sweep_whose_reader_has_stalled(tmp_path: Path) -> 
     assert len(_events("\n".join(lines[:-1]))) > 3
 
 
+def test_an_interrupted_sweep_does_not_wait_for_its_reader(tmp_path: Path) -> None:
+    """Also where the interrupt came elsewhere, and the pipe is full only by then."""
+    plan = small_plan(tmp_path)
+    reader, writer = os.pipe()
+    fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)
+    with os.fdopen(reader), os.fdopen(writer, "wb"):
+        events = EventProgress(EventSink(f"/dev/fd/{writer}"), plan.config, "s.journal", "t.yaml")
+        os.write(writer, b"x" * 2000)
+        began = time.monotonic()
+        events.end(None, KeyboardInterrupt())
+        assert time.monotonic() - began < 10
+
+
+@pytest.mark.parametrize("name", ["t.yaml", "m.csv", "c.yaml"])
+def test_events_are_not_appended_to_other_files(tmp_path: Path, name: str) -> None:
+    """A table, measurements or a config that `--events` names is refused and stays as it is."""
+    config = _replay(tmp_path, "budget: {executions: 200}\n")
+    done = ccl_dispatch("sweep", config, "--quiet", "--storage", "s.journal", "--out", "t.yaml", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert ccl_dispatch("export", "--storage", "s.journal", "--out", "m.csv", folder=tmp_path).returncode == 0
+    (tmp_path / "c.yaml").write_text('{"name": "c",\n "baseline": "gloo",\n "candidates": ["shm"]}')
+    before = (tmp_path / name).read_bytes()
+    refused = ccl_dispatch("sweep", config, "--quiet", "--events", name, folder=tmp_path)
+    assert refused.returncode == 2
+    assert "no file of events" in refused.stderr
+    assert (tmp_path / name).read_bytes() == before
+
+
 def test_a_failure_is_the_last_event(tmp_path: Path) -> None:
     """Where the study is another sweep's, the last event has the error's words; a password is in none."""
     config = _replay(tmp_path, "budget: {executions: 200}\n")

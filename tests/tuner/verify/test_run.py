@@ -286,6 +286,32 @@ def test_an_interrupted_update_goes_on(
     assert len(stored()) == 4
 
 
+def test_an_update_that_ends_before_its_table_is_written_goes_on(
+    made: tuple[Path, dict[str, Path]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same update again measures nothing, and writes the table."""
+    table, configs = made
+    verified = _verified(table, configs["moved"])
+    out = tmp_path / "new.yaml"
+
+    def stored() -> dict[str, list[PointResult]]:
+        with open_storage(str(tmp_path / "new.journal"), write=False) as storage:
+            return {name: SweepStudy.load(storage, name).results() for name in studies_in(storage)}
+
+    def interrupted(*_: object) -> Table:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("ccl_dispatch.tuner.verify.update.write_table", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            _updated(verified, out)
+    before = stored()
+    assert not out.exists()
+    assert _updated(verified, out).table is not None
+    assert stored() == before
+    assert out.exists()
+
+
 def test_an_update_of_what_is_right_writes_nothing(made: tuple[Path, dict[str, Path]], tmp_path: Path) -> None:
     """Nothing drifted, nothing is tuned, no file appears."""
     table, configs = made
