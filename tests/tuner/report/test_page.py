@@ -13,6 +13,7 @@ from made_logs import rccl_log
 from made_studies import made_study
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
+from ccl_dispatch.runtime.units import full_size
 from ccl_dispatch.runtime.vocabulary import Cell
 from ccl_dispatch.tuner.report.figures import figures, picture, titled
 from ccl_dispatch.tuner.report.model import Report, make_report
@@ -74,7 +75,7 @@ def test_the_page_says_what_the_table_says(report: Report, text: str) -> None:
     for cell in report.table.cells:
         assert f'data-words="{cell.cell.name}"' in text
         for crossing in cell.crossovers:
-            assert f"({crossing.at} B)" in text
+            assert f"crossover at {full_size(crossing.at)}, between" in text
     assert text.count("excluded: odd at 1 MiB to 16 MiB: crashed") == len(CELLS)
     assert "replayed, not measured by this tool" in text
     assert report.table.digest in text
