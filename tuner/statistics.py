@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -117,6 +117,18 @@ def correlation_time(series: Sequence[float]) -> float:
             break
         total += 2 * pair / power
     return total
+
+
+def mean_correlation_time(visits: Iterable[Sequence[float]]) -> float:
+    """That of several visits, weighed by their samples: between visits there is nothing to resemble."""
+    series = [tuple(visit) for visit in visits]
+    return math.fsum(len(visit) * _correlation_time(visit) for visit in series) / max(sum(map(len, series)), 1)
+
+
+# Search and fit ask for the same visits again and again.
+@lru_cache(maxsize=16384)
+def _correlation_time(series: tuple[float, ...]) -> float:
+    return correlation_time(series)
 
 
 def checked(confidence: float) -> float:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from ccl_dispatch.runtime.table import Exclusion
 from ccl_dispatch.tuner.curves import PointSamples
 from ccl_dispatch.tuner.samples import PointResult
-from ccl_dispatch.tuner.statistics import Interval, correlation_time, median_interval, shared_confidence
+from ccl_dispatch.tuner.statistics import Interval, mean_correlation_time, median_interval, shared_confidence
 
 Workload = Mapping[int, tuple[tuple[int, ...], float]]
 
@@ -95,8 +95,7 @@ def join_points(
 
 def _ratio(visits: Sequence[tuple[list[float], list[float]]], confidence: float) -> Ratio:
     samples = tuple(sorted(value for repeats, _ in visits for value in repeats))
-    # Per visit, weighed by its samples: between visits there is nothing to resemble.
-    correlation = math.fsum(len(repeats) * correlation_time(repeats) for repeats, _ in visits) / len(samples)
+    correlation = mean_correlation_time(repeats for repeats, _ in visits)
     return Ratio(
         samples,
         median_interval(samples, confidence, correlation),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import itertools
 import math
 from collections.abc import Collection, Mapping, Sequence
@@ -15,7 +14,7 @@ from ccl_dispatch.tuner.curves import Noise, PointSamples
 from ccl_dispatch.tuner.curves.betting import evidence_wanted, log_evidence, pooled_confidence, samples_missing
 from ccl_dispatch.tuner.curves.visits import LONG, slack
 from ccl_dispatch.tuner.search.family import CellGrid
-from ccl_dispatch.tuner.statistics import correlation_time, edge, median, rounded_up
+from ccl_dispatch.tuner.statistics import edge, mean_correlation_time, median, rounded_up
 
 Array = NDArray[np.float64]
 
@@ -97,15 +96,9 @@ def _wanted(points: Sequence[PointSamples], confidence: float) -> float:
     """The log of the evidence that the fit asks of these points together."""
     if not points:
         return evidence_wanted(confidence)
-    visits = [visit for point in points for visit in point.by_visit()]
-    count = sum(map(len, visits))
-    correlation = math.fsum(len(visit) * _correlation(visit) for visit in visits) / max(count, 1)
+    correlation = mean_correlation_time(visit for point in points for visit in point.by_visit())
     reading = pooled_confidence([len(point.repeats) for point in points], confidence)
     return evidence_wanted(reading) * rounded_up(correlation)
-
-
-# Of visits that were, while the search goes on.
-_correlation = functools.lru_cache(maxsize=16384)(correlation_time)
 
 
 def open_limits(
