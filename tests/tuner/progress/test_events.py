@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
 import signal
 import subprocess
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -126,18 +128,20 @@ def test_an_interruption_is_the_last_event(tmp_path: Path, number: signal.Signal
     assert (last["event"], last["how"], last["summary"]) == ("ended", "interrupted", None)
 
 
+@contextlib.contextmanager
+def _sweeping_into(writer: int, config: str, folder: Path) -> Iterator[subprocess.Popen[str]]:
+    """A sweep whose events go into that end of a pipe, which is its alone."""
+    command = [*COMMAND, "sweep", config, "--quiet", "--events", "-"]
+    with subprocess.Popen(command, cwd=folder, stdout=writer, stderr=subprocess.PIPE, text=True) as process:
+        os.close(writer)
+        yield process
+
+
 def test_a_reader_that_goes_ends_nothing_but_the_events(tmp_path: Path) -> None:
     """After the pipe is closed the sweep says so once, goes on to its table, and ends with 0."""
     config = _replay(tmp_path, "budget: {executions: 400}\n")
     reader, writer = os.pipe()
-    with subprocess.Popen(
-        [*COMMAND, "sweep", config, "--quiet", "--events", "-"],
-        cwd=tmp_path,
-        stdout=writer,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
-        os.close(writer)
+    with _sweeping_into(writer, config, tmp_path) as process:
         assert os.read(reader, 10)
         os.close(reader)
         _, errors = process.communicate(timeout=60)
@@ -151,14 +155,7 @@ def test_one_interrupt_ends_a_sweep_whose_reader_has_stalled(tmp_path: Path) -> 
     config = _replay(tmp_path, "measure: {min_samples: 400}\nbudget: {regret: 1.0e-6}\n")
     reader, writer = os.pipe()
     fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 16384)
-    with subprocess.Popen(
-        [*COMMAND, "sweep", config, "--quiet", "--events", "-"],
-        cwd=tmp_path,
-        stdout=writer,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
-        os.close(writer)
+    with _sweeping_into(writer, config, tmp_path) as process:
         journal, size = tmp_path / "runs/r/study.journal", 0
         while not journal.exists() or journal.stat().st_size > size:
             size = journal.stat().st_size if journal.exists() else 0

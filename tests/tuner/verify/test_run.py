@@ -6,14 +6,13 @@ import json
 import os
 import signal
 import subprocess
-import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 from command import COMMAND, ccl_dispatch
 from made_curves import write_config, write_curves
+from verifying import swept, verify
 
 from ccl_dispatch.runtime import Table, load_table
 from ccl_dispatch.runtime.errors import MeasuringError, UsageError
@@ -23,54 +22,20 @@ from ccl_dispatch.tuner.emit import write_table
 from ccl_dispatch.tuner.measure.measurer import Measurer
 from ccl_dispatch.tuner.plan import Plan, make_measurer
 from ccl_dispatch.tuner.progress import SilentProgress
-from ccl_dispatch.tuner.samples import PointResult
-from ccl_dispatch.tuner.study import SweepStudy, open_storage
-from ccl_dispatch.tuner.study.sweep_study import studies_in
 from ccl_dispatch.tuner.sweep import run_sweep
 from ccl_dispatch.tuner.verify.keep import keep_reference
-from ccl_dispatch.tuner.verify.run import Verified, verify_table
+from ccl_dispatch.tuner.verify.run import verify_table
 from ccl_dispatch.tuner.verify.setup import VerifyOptions
-from ccl_dispatch.tuner.verify.update import Update, update_path, update_table
 
 MIB = 1 << 20
 ROOT = Path(__file__).parents[3]
 SUPPORT = str(Path(__file__).parents[2] / "support")
 
 
-def _swept(folder: Path, config: Path) -> Path:
-    """The table of a sweep, with its study beside it."""
-    table = folder / "t" / "table.yaml"
-    run_sweep(load_config(config), str(table.parent / "study.journal"), table, folder / "logs", SilentProgress())
-    return table
-
-
-def _verified(table: Path, config: Path | None, seed: int = 0, **options: object) -> Verified:
-    loaded = None if config is None else load_config(config)
-    wanted = replace(VerifyOptions(config=loaded, seed=seed), **options)  # type: ignore[arg-type]
-    return verify_table(table, wanted, table.parent / "logs", lambda _: None)
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Path]]:
-    """A replayed table with its reference, and the configs of what may have become of its machine."""
-    folder = tmp_path_factory.mktemp("made")
-    configs = {
-        "same": write_config(folder, "same"),
-        "slower": write_config(folder, "slower", slower=1.15),
-        "worse": write_config(folder, "worse", slower=2.0),
-        "moved": write_config(folder, "moved", crossover=8192),
-    }
-    table = _swept(folder, configs["same"])
-    verified = _verified(table, configs["same"], seed=99, seen=0.07)
-    assert verified.verification.verdict == "still right"
-    keep_reference(verified, None)
-    return table, configs
-
-
 def test_an_unchanged_machine_is_nearly_always_still_right(made: tuple[Path, dict[str, Path]]) -> None:
     """Of 20 runs with seeds of their own at least 19 say still right, all that do are sure to see 15 %."""
     table, configs = made
-    found = [_verified(table, configs["same"], seed).verification for seed in range(20)]
+    found = [verify(table, configs["same"], seed).verification for seed in range(20)]
     assert sum(item.verdict == "still right" for item in found) >= 19
     assert all(item.exit_code == 0 and item.stopped_by == "settled" for item in found if item.verdict == "still right")
     assert all(cell.seen is not None and cell.seen <= 0.15 for item in found for cell in item.cells)
@@ -80,7 +45,7 @@ def test_fifteen_per_cent_above_a_size_is_always_found(made: tuple[Path, dict[st
     """In 20 of 20 runs a candidate that became 15 % slower above 64 KiB is told, though no choice is wrong by it."""
     table, configs = made
     for seed in range(20):
-        verification = _verified(table, configs["slower"], seed).verification
+        verification = verify(table, configs["slower"], seed).verification
         assert (verification.verdict, verification.exit_code) == ("drifted", 1), seed
         (cell,) = verification.cells
         (shift,) = cell.shifts
@@ -94,7 +59,7 @@ def test_fifteen_per_cent_above_a_size_is_always_found(made: tuple[Path, dict[st
 def test_choices_that_lose_now_are_wrong(made: tuple[Path, dict[str, Path]], name: str, low: int, high: int) -> None:
     """Where the table's backend is slower than the other now, these sizes are named, with what the cell loses by it."""
     table, configs = made
-    verification = _verified(table, configs[name]).verification
+    verification = verify(table, configs[name]).verification
     (cell,) = verification.cells
     assert (cell.verdict, verification.exit_code) == ("now wrong", 1)
     assert cell.wrong
@@ -107,7 +72,7 @@ def test_choices_that_lose_now_are_wrong(made: tuple[Path, dict[str, Path]], nam
 def test_without_time_the_answer_is_not_sure(made: tuple[Path, dict[str, Path]]) -> None:
     """When time ends before every size was visited twice, that is said, with exit code 3, and not that all is right."""
     table, configs = made
-    verification = _verified(table, configs["same"], seconds=0.001).verification
+    verification = verify(table, configs["same"], seconds=0.001).verification
     assert (verification.verdict, verification.exit_code, verification.stopped_by) == ("not sure", 3, "seconds")
     assert "give more --seconds" in verification.cells[0].why[0]
 
@@ -118,14 +83,14 @@ def test_the_study_serves_as_reference(made: tuple[Path, dict[str, Path]], tmp_p
     reference = table.with_name("table.reference.json")
     moved = reference.rename(tmp_path / "away.json")
     try:
-        by_study = _verified(table, configs["same"])
+        by_study = verify(table, configs["same"])
     finally:
         moved.rename(reference)
     assert "the samples of the study" in by_study.verification.reference
     assert by_study.verification.cells[0].seen is not None
     alone = tmp_path / "alone.yaml"
     alone.write_bytes(table.read_bytes())
-    bare = _verified(alone, configs["same"])
+    bare = verify(alone, configs["same"])
     assert (bare.verification.verdict, bare.verification.cells[0].seen) == ("still right", None)
     assert any("verify --keep" in note for note in bare.verification.notes)
 
@@ -136,31 +101,31 @@ def test_a_study_that_the_table_was_not_made_from_is_not_taken_for_it(tmp_path: 
     So it is with a table that another sweep of the same config has made and that lies where its own was.
     """
     config = write_config(tmp_path, "c")
-    table = _swept(tmp_path, config)
+    table = swept(tmp_path, config)
     longer = load_config(config)
     other = tmp_path / "other.yaml"
     longer = replace(longer, budget=replace(longer.budget, executions=5))
     run_sweep(longer, str(tmp_path / "other.journal"), other, tmp_path / "logs", SilentProgress())
     journal = table.parent / "study.journal"
     journal.write_bytes((tmp_path / "other.journal").read_bytes())
-    verified = _verified(table, config).verification
+    verified = verify(table, config).verification
     assert verified.reference == "none"
     (note, _) = verified.notes
     assert note.startswith(f"the table was not made from the samples in {journal} beside it, and they are left aside: ")
     assert "Give the --storage that it was made from" in note
     with pytest.raises(UsageError, match=r"is not the one that .*table.yaml was made from: it tells of \d+ points"):
-        _verified(table, config, storage=str(journal))
+        verify(table, config, storage=str(journal))
 
 
 def test_visits_are_kept_only_of_what_is_right(made: tuple[Path, dict[str, Path]], tmp_path: Path) -> None:
     """A drifted run adds nothing; a right one is added to what is there."""
     table, configs = made
     target = tmp_path / "r.json"
-    assert "nothing was added" in keep_reference(_verified(table, configs["slower"]), target)
+    assert "nothing was added" in keep_reference(verify(table, configs["slower"]), target)
     assert not target.exists()
-    keep_reference(_verified(table, configs["same"], 1), target)
+    keep_reference(verify(table, configs["same"], 1), target)
     first = json.loads(target.read_text())["sets"]
-    keep_reference(_verified(table, configs["same"], 2), target)
+    keep_reference(verify(table, configs["same"], 2), target)
     assert json.loads(target.read_text())["sets"] > first
 
 
@@ -168,13 +133,13 @@ def test_a_replayed_and_a_measured_table_are_not_compared(made: tuple[Path, dict
     """A replayed table needs the config that replays; a measured one refuses it."""
     table, configs = made
     with pytest.raises(UsageError, match=r"has to be replayed again\. Give --config"):
-        _verified(table, None)
+        verify(table, None)
     with pytest.raises(UsageError, match=r"is replayed, and .* measures this machine"):
-        _verified(table, ROOT / "configs" / "cpu.yaml")
+        verify(table, ROOT / "configs" / "cpu.yaml")
     measured = tmp_path / "measured.yaml"
     write_table(load_table(table)._replace(provenance="measured"), measured)
     with pytest.raises(UsageError, match=r"is measured, and .* replays a file"):
-        _verified(measured, configs["same"])
+        verify(measured, configs["same"])
 
 
 def test_a_config_of_other_backends_or_cells_is_refused(made: tuple[Path, dict[str, Path]], tmp_path: Path) -> None:
@@ -184,159 +149,11 @@ def test_a_config_of_other_backends_or_cells_is_refused(made: tuple[Path, dict[s
     config = tmp_path / "o.yaml"
     config.write_text(f"name: o\nbaseline: base\ncandidates: [cand]\nreplay: {{file: {other.name}}}\n")
     with pytest.raises(UsageError, match=r"no cell of .* can be verified here: .*bfloat16/ws2: .* no measurement"):
-        _verified(table, config)
+        verify(table, config)
     renamed = load_table(table)._replace(candidates=("cand", "more"))
     write_table(renamed, tmp_path / "more.yaml")
     with pytest.raises(UsageError, match="has no backend more"):
-        _verified(tmp_path / "more.yaml", config)
-
-
-def _updated(verified: Verified, out: Path) -> Update:
-    return update_table(verified, out, out.parent / "logs", SilentProgress())
-
-
-def test_an_update_tunes_what_drifted_and_keeps_the_rest(tmp_path: Path) -> None:
-    """Of two cells of which one moved its crossover, that one is tuned anew; the other's bands stay, to the letter.
-
-    The given table and its samples are as they were; the new table says what was done, and is right by a verification.
-    """
-    both = write_config(tmp_path, "both", dtypes=("bfloat16", "float32"))
-    table = _swept(tmp_path, both)
-    before = {path: path.read_bytes() for path in (table, table.parent / "study.journal")}
-    moved = write_config(tmp_path, "changed", dtypes=("bfloat16", "float32"))
-    rows = (tmp_path / "changed.csv").read_text().splitlines()
-    other = write_curves(tmp_path / "x.csv", crossover=8192, dtypes=("float32",)).read_text().splitlines()
-    kept = [row for row in rows if ",float32," not in row]
-    (tmp_path / "changed.csv").write_text("\n".join([*kept, *other[1:]]) + "\n")
-    verified = _verified(table, moved)
-    verdicts = {entry.cell.dtype: entry.verdict for entry in verified.verification.cells}
-    assert verdicts == {"bfloat16": "still right", "float32": "now wrong"}
-    out = update_path(table)
-    update = _updated(verified, out)
-    assert out.name == "table.updated.yaml"
-    assert [cell.dtype for cell in update.tuned] == ["float32"]
-    assert {path: path.read_bytes() for path in before} == before
-    old, new = ({cell.cell.dtype: cell for cell in load_table(path).cells} for path in (table, out))
-    assert new["bfloat16"] == old["bfloat16"]
-    assert new["float32"].bands[0].up_to < 16384 < old["float32"].bands[0].up_to
-    (entry,) = load_table(out).evidence["updates"]
-    assert entry["cells"] == [cell.name for cell in update.tuned]
-    assert entry["replaces"]["digest"] == load_table(table).digest
-    assert entry["trials"] > 0
-    again = _verified(out, moved, seed=1)
-    assert again.verification.verdict == "still right"
-    # What is known of the cell that stayed serves, and not what was true of the other one before.
-    assert again.setup.reference is not None
-    assert {place.cell.dtype for place in again.setup.reference.visits} == {"bfloat16"}
-    (note,) = again.verification.notes
-    assert "table.updated.journal has the samples of cells that were tuned anew" in note
-
-
-def test_an_interrupted_update_goes_on(
-    made: tuple[Path, dict[str, Path]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The same update again takes up the study of the one that was cut short, and loses none of its samples.
-
-    One after that, or one a day later, measures anew.
-    """
-    table, configs = made
-    verified = _verified(table, configs["moved"])
-    out = tmp_path / "new.yaml"
-    left = 5
-
-    def cut_short(plan: Plan, folder: Path) -> Measurer:
-        measurer = make_measurer(plan, folder)
-        measure = measurer.measure
-
-        def few(*arguments: Any, **more: Any) -> PointResult:
-            nonlocal left
-            left -= 1
-            if left < 0:
-                raise KeyboardInterrupt
-            return measure(*arguments, **more)
-
-        measurer.measure = few  # type: ignore[method-assign]
-        return measurer
-
-    def stored() -> dict[str, list[PointResult]]:
-        with open_storage(str(tmp_path / "new.journal"), write=False) as storage:
-            return {name: SweepStudy.load(storage, name).results() for name in studies_in(storage)}
-
-    with pytest.raises(KeyboardInterrupt):
-        update_table(verified, out, tmp_path / "logs", SilentProgress(), measurer=cut_short)
-    ((name, first),) = stored().items()
-    assert len(first) == 5
-    assert _updated(verified, out).table is not None
-    ((again, all_of_them),) = stored().items()
-    assert again == name
-    assert all_of_them[:5] == first
-    assert len(all_of_them) > 5
-    time.sleep(1)  # studies are told apart by the second in which they began
-    _updated(verified, out)
-    assert len(stored()) == 2
-
-    left = 0
-    time.sleep(1)
-    with pytest.raises(KeyboardInterrupt):
-        update_table(verified, out, tmp_path / "logs", SilentProgress(), measurer=cut_short)
-    assert len(stored()) == 3
-    monkeypatch.setattr("ccl_dispatch.tuner.verify.update._STALE_SECONDS", 0.0)
-    time.sleep(1)
-    _updated(verified, out)
-    assert len(stored()) == 4
-
-
-def test_an_update_that_ends_before_its_table_is_written_goes_on(
-    made: tuple[Path, dict[str, Path]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The same update again measures nothing, and writes the table."""
-    table, configs = made
-    verified = _verified(table, configs["moved"])
-    out = tmp_path / "new.yaml"
-
-    def stored() -> dict[str, list[PointResult]]:
-        with open_storage(str(tmp_path / "new.journal"), write=False) as storage:
-            return {name: SweepStudy.load(storage, name).results() for name in studies_in(storage)}
-
-    def interrupted(*_: object) -> Table:
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr("ccl_dispatch.tuner.verify.update.write_table", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            _updated(verified, out)
-    before = stored()
-    assert not out.exists()
-    assert _updated(verified, out).table is not None
-    assert stored() == before
-    assert out.exists()
-
-
-def test_an_update_of_what_is_right_writes_nothing(made: tuple[Path, dict[str, Path]], tmp_path: Path) -> None:
-    """Nothing drifted, nothing is tuned, no file appears."""
-    table, configs = made
-    update = _updated(_verified(table, configs["same"]), tmp_path / "new.yaml")
-    assert (update.table, update.tuned) == (None, ())
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_on_another_platform_an_update_claims_nothing_of_the_old_one(
-    made: tuple[Path, dict[str, Path]], tmp_path: Path
-) -> None:
-    """Every cell is tuned anew, also those that are right; cells that can't be measured there are not taken along."""
-    table, configs = made
-    verified = _verified(table, configs["same"])
-    setup = replace(verified.setup, differs=("versions.torch: the table has 1, this machine has 2",))
-    gone = load_table(table).cells[0].cell._replace(dtype="float32")
-    more = setup.table.cells[0]._replace(cell=gone)
-    setup = replace(setup, table=setup.table._replace(cells=(*setup.table.cells, more)))
-    update = _updated(replace(verified, setup=setup), tmp_path / "new.yaml")
-    assert update.table is not None
-    assert (update.kept, update.dropped) == ((), (gone,))
-    assert len(update.tuned) == len(update.table.cells) == 1
-    assert update.table.evidence["replaces"]["digest"] == load_table(table).digest
-    assert update.table.evidence["trials"] > 0
-    assert "another platform" in update.why
+        verify(tmp_path / "more.yaml", config)
 
 
 class _Failing:
@@ -413,7 +230,7 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A table of this machine, with its study."""
     folder = tmp_path_factory.mktemp("measured")
     (folder / "small.yaml").write_text(CPU)
-    return _swept(folder, folder / "small.yaml")
+    return swept(folder, folder / "small.yaml")
 
 
 def test_this_machine_is_as_it_was_a_moment_ago(measured: Path) -> None:
@@ -422,7 +239,7 @@ def test_this_machine_is_as_it_was_a_moment_ago(measured: Path) -> None:
     What else runs here decides whether all of it can be judged: it may end as not sure. On few cores Gloo waits at two
     paces, ten times apart, and the few visits of this sweep may all have seen the other one: such a shift is real.
     """
-    verification = _verified(measured, None, seconds=5.0, seen=0.5).verification
+    verification = verify(measured, None, seconds=5.0, seen=0.5).verification
     assert verification.verdict != "now wrong", [cell.why for cell in verification.cells]
     assert all(cell.wrong == () and cell.refusals == () for cell in verification.cells)
     assert verification.config.startswith("its study in ")
@@ -451,7 +268,7 @@ def test_another_platform_is_told_and_measured_all_the_same(measured: Path, tmp_
     table: Table = load_table(measured)
     platform: Platform = table.platform._replace(versions={**table.platform.versions, "torch": "0.1"})
     write_table(table._replace(platform=platform), tmp_path / "old.yaml")
-    verification = _verified(tmp_path / "old.yaml", None, seconds=8.0).verification
+    verification = verify(tmp_path / "old.yaml", None, seconds=8.0).verification
     assert [line.partition(":")[0] for line in verification.differs] == ["versions.torch"]
     assert verification.config.startswith("the table says")
     assert verification.cells[0].points > 0
