@@ -68,7 +68,8 @@ def read_file(path: str, edited: str = "refuse") -> Table:
             f"`ccl-dispatch report {storage} --out report.html` shows it",
         )
     lines = b"\n" + data
-    if b"\ncandidates:" in lines and b"\nschema:" not in lines and (b"\nsizes:" in lines or b"\nreplay:" in lines):
+    # The schema first: every table has it near its head, and is not searched any further.
+    if b"\nschema:" not in lines and b"\ncandidates:" in lines and (b"\nsizes:" in lines or b"\nreplay:" in lines):
         raise TableError(
             "this is a config, expected a table", source=path, fix="`ccl-dispatch sweep` with this file makes its table"
         )

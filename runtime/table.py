@@ -142,8 +142,9 @@ class Table(NamedTuple):
 
     def __repr__(self) -> str:
         # All of it is a page long: `ccl-dispatch show` prints that.
-        cells = f"{len(self.cells)} {'cell' if len(self.cells) == 1 else 'cells'}"
-        return f"<Table {self.name!r}: {cells}, {self.provenance}, {self.digest[:19]}>"
+        from ccl_dispatch.runtime.units import counted
+
+        return f"<Table {self.name!r}: {counted(len(self.cells), 'cell')}, {self.provenance}, {self.digest[:19]}>"
 
     def dispatcher(self, collective: str, world_size: int, *, strict: bool = False) -> Dispatcher:
         """The compiled lookups of one collective at one world size.

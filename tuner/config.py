@@ -10,7 +10,6 @@ from typing import TypeVar
 
 from ccl_dispatch.runtime.document import Node, Reader, describe, parse
 from ccl_dispatch.runtime.errors import ConfigError
-from ccl_dispatch.runtime.table import SCHEMA
 from ccl_dispatch.runtime.units import full_size
 from ccl_dispatch.runtime.vocabulary import COLLECTIVES, DIMS, ITEMSIZE, MODES, TIMINGS
 from ccl_dispatch.tuner.backends.registry import BACKENDS
@@ -37,6 +36,7 @@ from ccl_dispatch.tuner.config_sections import (
     size_of,
 )
 from ccl_dispatch.tuner.device.placement import DEVICE_TYPES
+from ccl_dispatch.tuner.kinds import TABLE, kind_of
 from ccl_dispatch.tuner.replay_config import ReplaySource, read_replay
 from ccl_dispatch.tuner.sizes import ALIGNMENT
 
@@ -98,7 +98,7 @@ def load_config(path: str | os.PathLike[str]) -> SweepConfig:
         raise ConfigError(f"can't be read: {problem.strerror or problem}", source=source) from None
     except UnicodeDecodeError as problem:
         raise ConfigError(f"not UTF-8: {problem.reason}", source=source, fix="Save the file as UTF-8") from None
-    if f"\nschema: {SCHEMA.rpartition('v')[0]}" in f"\n{text}":
+    if kind_of(text.encode()) == TABLE:
         raise ConfigError(
             "this is a table, expected a config", source=source, fix="`ccl-dispatch show` and `explain` read tables"
         )

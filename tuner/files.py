@@ -7,40 +7,11 @@ import errno
 import fcntl
 import glob
 import os
-import re
 import tempfile
 
-from ccl_dispatch.runtime.load import JOURNAL_OPENING
-from ccl_dispatch.runtime.table import SCHEMA as TABLE_SCHEMA
+from ccl_dispatch.tuner.kinds import SAMPLES, what_lies_at
 
 _SUFFIX = ".part"
-_HEAD = 1 << 16
-TABLE, MEASUREMENTS = "a table", "measurements"
-# What a file of samples begins with, and what it is.
-_OF_SAMPLES = {JOURNAL_OPENING: "the journal of a study", b"SQLite format 3\0": "an SQLite database"}
-
-
-def what_lies_at(path: str) -> str:
-    """`a table`, `a config` or `measurements`, if that lies there: nothing else is written over it. Else empty."""
-    if not os.path.isfile(path):
-        return ""
-    try:
-        with open(path, "rb") as file:
-            head = file.read(_HEAD)
-    except OSError:
-        return ""
-    if b",latency_us" in head.partition(b"\n")[0]:
-        return MEASUREMENTS
-    # As YAML, at any indentation, or as JSON.
-    if re.search(
-        rb"""^[{\s]*["']?schema["']?\s*:\s*["']?""" + TABLE_SCHEMA.rpartition("v")[0].encode(), head, re.MULTILINE
-    ):
-        return TABLE
-    keys = (
-        re.search(rb"""^[{\s]*["']?""" + key + rb"""["']?\s*:""", head, re.MULTILINE)
-        for key in (b"baseline", b"candidates")
-    )
-    return "a config" if all(keys) else ""
 
 
 def keep_samples(target: str) -> None:
@@ -49,13 +20,8 @@ def keep_samples(target: str) -> None:
     Raises:
         FileExistsError: what lies there is a storage of samples.
     """
-    if not os.path.isfile(target):
-        return
-    with open(target, "rb") as file:
-        head = file.read(max(map(len, _OF_SAMPLES)))
-    for opening, what in _OF_SAMPLES.items():
-        if head.startswith(opening):
-            raise FileExistsError(errno.EEXIST, f"it is {what}, whose samples would be lost")
+    if (there := what_lies_at(target)) in SAMPLES:
+        raise FileExistsError(errno.EEXIST, f"it is {there}, whose samples would be lost")
 
 
 def write_in_one_step(target: str, text: str) -> None:

@@ -12,7 +12,7 @@ from ccl_dispatch.tuner.build import build_table
 from ccl_dispatch.tuner.cli.options import add_storage
 from ccl_dispatch.tuner.cli.places import check_writable, no_empty_folders
 from ccl_dispatch.tuner.emit import write_table
-from ccl_dispatch.tuner.files import TABLE
+from ccl_dispatch.tuner.kinds import TABLE
 from ccl_dispatch.tuner.study import SweepStudy, open_storage
 
 EXAMPLE = "ccl-dispatch build --storage runs/cpu/study.journal --out table.yaml"

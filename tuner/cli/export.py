@@ -10,7 +10,7 @@ import optuna
 
 from ccl_dispatch.tuner.cli.options import add_storage
 from ccl_dispatch.tuner.cli.places import check_writable, no_empty_folders
-from ccl_dispatch.tuner.files import MEASUREMENTS
+from ccl_dispatch.tuner.kinds import MEASUREMENTS
 from ccl_dispatch.tuner.measurements import Row, write_measurements
 from ccl_dispatch.tuner.samples import PointResult
 from ccl_dispatch.tuner.study import SweepStudy, open_storage

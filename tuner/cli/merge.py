@@ -15,7 +15,7 @@ from ccl_dispatch.runtime.units import counted
 from ccl_dispatch.tuner.build import build_table
 from ccl_dispatch.tuner.cli.places import check_apart, check_writable, no_empty_folders
 from ccl_dispatch.tuner.emit import write_table
-from ccl_dispatch.tuner.files import TABLE
+from ccl_dispatch.tuner.kinds import TABLE
 from ccl_dispatch.tuner.merging import Sample, merged_meta, merged_table, samples_of, take_in
 from ccl_dispatch.tuner.study import StudyMeta, SweepStudy, open_storage
 from ccl_dispatch.tuner.study.databases import without_password

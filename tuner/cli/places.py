@@ -8,7 +8,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from ccl_dispatch.runtime.errors import UsageError
-from ccl_dispatch.tuner.files import keep_samples, try_to_write, what_lies_at
+from ccl_dispatch.tuner.files import try_to_write
+from ccl_dispatch.tuner.kinds import SAMPLES, what_lies_at
 
 
 def make_folder(folder: Path, option: str) -> None:
@@ -50,11 +51,11 @@ def check_writable(path: Path, option: str, kind: str = "") -> None:
     if path.exists() and not path.is_file():
         return  # a pipe or a terminal, which is written to and not replaced
     target = Path(os.path.realpath(path)) if path.is_symlink() else path
-    try:
-        keep_samples(str(target))
-    except FileExistsError as problem:
-        raise UsageError(f"{path} can't be written over: {problem.strerror}. Give another {option}") from problem
     there = what_lies_at(str(target))
+    if there in SAMPLES:
+        raise UsageError(
+            f"{path} can't be written over: it is {there}, whose samples would be lost. Give another {option}"
+        )
     if there and there != kind:
         raise UsageError(f"{path} is {there}, which would be lost. Give another {option}, or move it away")
     make_folder(target.parent, option)

@@ -22,7 +22,7 @@ from ccl_dispatch.tuner.cli.places import check_apart, check_writable, make_fold
 from ccl_dispatch.tuner.common import DEFAULT_COMMON
 from ccl_dispatch.tuner.config import SweepConfig, load_config
 from ccl_dispatch.tuner.faults import faults_in_words
-from ccl_dispatch.tuner.files import TABLE, what_lies_at
+from ccl_dispatch.tuner.kinds import SAMPLES, TABLE, what_lies_at
 from ccl_dispatch.tuner.launch.given import GivenRanks
 from ccl_dispatch.tuner.launch.hosting import host
 from ccl_dispatch.tuner.launch.launched import Launched, forget_group, launched
@@ -157,7 +157,7 @@ def _sweep(options: argparse.Namespace, place: Launched | None, given: GivenRank
             "--storage": storage_file(storage),
             "--out": None if options.out is None else out,
             "--summary": Path(options.summary) if options.summary else None,
-            "--events": Path(options.events) if options.events not in (None, STANDARD_OUTPUT) else None,
+            "--events": _events_file(options),
         }
     )
     # What a sweep that is refused has made, it takes away again.
@@ -184,8 +184,15 @@ def _make_places(config: SweepConfig, journal: Path | None, out: Path, logs: Pat
         check_writable(logs / "nursery.log", "--out")
     if options.summary:
         check_writable(Path(options.summary), "--summary")
-    if options.events not in (None, STANDARD_OUTPUT) and (there := what_lies_at(options.events)):
-        raise UsageError(f"{options.events} is {there}, no file of events. Give another --events")
+    events = _events_file(options)
+    # Of samples `EventSink` says itself that they would be lost.
+    if events is not None and (there := what_lies_at(str(events))) not in ("", *SAMPLES):
+        raise UsageError(f"{events} is {there}, no file of events. Give another --events")
+
+
+def _events_file(options: argparse.Namespace) -> Path | None:
+    """Where `--events` goes, unless that is standard output or nowhere."""
+    return None if options.events in (None, STANDARD_OUTPUT) else Path(options.events)
 
 
 def _measured(

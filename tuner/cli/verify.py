@@ -16,7 +16,7 @@ from ccl_dispatch.tuner.cli.options import add_json, print_json
 from ccl_dispatch.tuner.cli.places import check_apart, check_writable
 from ccl_dispatch.tuner.cli.sweep import config_path
 from ccl_dispatch.tuner.config import load_config
-from ccl_dispatch.tuner.files import MEASUREMENTS, TABLE
+from ccl_dispatch.tuner.kinds import MEASUREMENTS, TABLE
 from ccl_dispatch.tuner.measurements import write_measurements
 from ccl_dispatch.tuner.progress import choose_progress
 from ccl_dispatch.tuner.verify.keep import keep_reference

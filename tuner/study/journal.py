@@ -15,11 +15,10 @@ from optuna.storages.journal import JournalFileBackend
 
 from ccl_dispatch.runtime.errors import StorageError, StorageGoneError
 from ccl_dispatch.runtime.load import JOURNAL_OPENING
-from ccl_dispatch.runtime.table import SCHEMA
+from ccl_dispatch.tuner.kinds import MEASUREMENTS, TABLE, kind_of
 
 _LONGEST_FIRST_LINE = 1 << 20
 # What the head of every table has: the name of its format, without the version.
-_TABLE = SCHEMA.rpartition("v")[0].encode()
 _HEAD = 4096
 
 
@@ -55,12 +54,13 @@ def check_no_other(journal: Path) -> None:
     """
     with journal.open("rb") as file:
         head = file.read(_HEAD)
-    if b",latency_us" in head.partition(b"\n")[0]:
+    kind = kind_of(head)
+    if kind == MEASUREMENTS:
         raise StorageError(
             f"{journal} is a CSV of measurements, expected the journal of a study. `ccl-dispatch import` brings its "
             "figures into one"
         )
-    if not head.startswith(JOURNAL_OPENING) and _TABLE in head:
+    if kind == TABLE:
         beside = journal.with_name("study.journal")
         where = f", such as {beside} beside it" if beside.is_file() else ""
         raise StorageError(
