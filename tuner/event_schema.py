@@ -20,9 +20,9 @@ _PAGE_HEAD = f"""\
 (`ccl-dispatch schema --of events`). All sizes are per-rank input bytes.
 
 The order is `started`, `plan`; for each point `asked`, `point`, any `fault` and `exclusion`, `outlook`; then `stopped`,
-`table`, `ended`. `ended` is the last event of a run and says how it ended, also after Ctrl-C, SIGTERM or a failure: a
-run without it was killed, or its reader was. The command that continues an interrupted sweep is another `run`, and its
-events are appended to the same file.
+`table`, `ended`. `ended` is the last event of a run and says how it ended, also after Ctrl-C, SIGTERM, SIGHUP or a
+failure: a run without it was killed, or its reader was. The command that continues an interrupted sweep is another
+`run`, and its events are appended to the same file.
 
 Each line is written at once. When its reader has gone or the disk is full, the sweep says so once and goes on without.
 A reader that stops reading and keeps its pipe open holds the sweep up.

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as exceptions, held back for a moment where one would leave something half done.
+"""Ctrl-C, SIGTERM and SIGHUP as exceptions, held back for a moment where one would leave something half done.
 
 Python raises a signal's exception between any two steps. In the middle of a query that leaves a lock in the database
 which nobody lets go; between counting a line of a journal as read and taking it in, it loses the line. So who must not
@@ -20,23 +20,34 @@ LONGEST_SECONDS = 3.0
 
 _T = TypeVar("_T")
 
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
 # The signal that is held back, at most one. A list, which a handler changes in one step.
 _held: list[int] = []
 
 
 class TerminatedError(KeyboardInterrupt):
-    """SIGTERM: what is running is wound up as after Ctrl-C."""
+    """SIGTERM, or SIGHUP of a terminal or connection that has gone: what is running is wound up as after Ctrl-C.
+
+    Attributes:
+        number: which of them.
+    """
+
+    def __init__(self, number: int = signal.SIGTERM) -> None:
+        super().__init__()
+        self.number = signal.Signals(number)
 
 
 @contextlib.contextmanager
 def handled() -> Iterator[None]:
-    """Within it SIGTERM raises `TerminatedError` and SIGINT KeyboardInterrupt, neither of them within `uninterrupted`.
+    """Within it SIGTERM and SIGHUP raise `TerminatedError`, SIGINT KeyboardInterrupt, none of them in `uninterrupted`.
 
     A second one is raised at once, wherever it comes; so is the first where it has been held for `LONGEST_SECONDS`.
-    A signal that this process was started to ignore (SIGINT in the background of a script) is still ignored.
+    A signal that this process was started to ignore (SIGINT in the background of a script, SIGHUP after `nohup`) is
+    still ignored.
     Only for the main thread.
     """
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)}
+    before = {number: signal.getsignal(number) for number in (*ENDING, signal.SIGALRM)}
     ours = {number for number, handler in before.items() if handler not in (signal.SIG_IGN, None)}
     for number in ours:
         signal.signal(number, _held_too_long if number == signal.SIGALRM else _arrived)
@@ -51,7 +62,7 @@ def handled() -> Iterator[None]:
 
 def let_die() -> None:
     """From now on the signals end this process at once: all that it had to do is done, and a traceback helps nobody."""
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in ENDING:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, signal.SIG_DFL)
 
@@ -94,7 +105,7 @@ def _taken(number: int) -> KeyboardInterrupt:
     """The exception of a signal; none is held any more."""
     signal.setitimer(signal.ITIMER_REAL, 0)
     _held.clear()
-    return TerminatedError() if number == signal.SIGTERM else KeyboardInterrupt()
+    return KeyboardInterrupt() if number == signal.SIGINT else TerminatedError(number)
 
 
 def _is_within(frame: FrameType | None) -> bool:

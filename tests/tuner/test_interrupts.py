@@ -32,7 +32,10 @@ def _twice_as_one(parts: list[str]) -> None:
     uninterrupted(lambda: _twice(parts))
 
 
-@pytest.mark.parametrize(("number", "kind"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, TerminatedError)])
+@pytest.mark.parametrize(
+    ("number", "kind"),
+    [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, TerminatedError), (signal.SIGHUP, TerminatedError)],
+)
 def test_an_operation_is_whole_or_not_begun(number: signal.Signals, kind: type[BaseException]) -> None:
     """A signal at any line of two operations is raised once, at the end of one; no part of one is missing.
 

@@ -77,7 +77,7 @@ def _run(words: list[str]) -> int:
         print(f"ccl-dispatch {chosen}: {problem}", file=sys.stderr)
         return exit_code(problem)
     except KeyboardInterrupt as problem:
-        by = " by SIGTERM" if isinstance(problem, interrupts.TerminatedError) else ""
+        by = f" by {problem.number.name}" if isinstance(problem, interrupts.TerminatedError) else ""
         kept = "; completed points are kept, the same command continues" if chosen == "sweep" else ""
         print(f"interrupted{by}{kept}", file=sys.stderr)
         return exit_code(problem)

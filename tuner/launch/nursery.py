@@ -131,7 +131,8 @@ class Nursery:
             os.setsid()
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            for number in (signal.SIGTERM, signal.SIGHUP):
+                signal.signal(number, signal.SIG_DFL)
             self._line.close()
             channel, board, log = fds
             null = os.open(os.devnull, os.O_RDONLY)
@@ -225,7 +226,8 @@ def main(arguments: Sequence[str]) -> int:
         die_with(int(arguments[1]))
         nursery.prepare()
     else:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)
     return nursery.serve()
 
 

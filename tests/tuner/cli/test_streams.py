@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import os
 import shlex
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -64,3 +67,28 @@ def test_a_result_goes_into_a_pipe(folder: Path) -> None:
     done = ccl_dispatch("export", "--storage", "s.journal", "--out", "/dev/stdout", folder=folder)
     assert done.returncode == 0, done.stderr
     assert ",latency_us" in done.stdout.partition("\n")[0]
+
+
+@pytest.mark.parametrize(("ignored", "code"), [(False, 129), (True, 0)])
+def test_a_terminal_that_goes_away(folder: Path, ignored: bool, code: int) -> None:
+    """A sweep whose terminal is closed ends as after Ctrl-C and says so in its events; after `nohup` it goes on.
+
+    Real terminals: the kernel sends the signal, and what is written there afterwards fails.
+    """
+    write_config(folder, 2, more="measure: {min_samples: 400}\nbudget: {regret: 1.0e-6}\n", name="c")
+
+    ours, theirs = os.openpty()
+    sweep = [*COMMAND, "sweep", "c.yaml", "--storage", "s.journal", "--out", "t.yaml", "--events", "e.jsonl"]
+    line = ("trap '' HUP; " if ignored else "") + f"exec {shlex.join(sweep)}"
+    command = ["setsid", "--ctty", "bash", "-c", line]
+    process = subprocess.Popen(command, cwd=folder, stdin=theirs, stdout=theirs, stderr=theirs)
+    os.close(theirs)
+    events = folder / "e.jsonl"
+    while not events.exists() or events.read_text().count("\n") < 6:
+        assert process.poll() is None
+        time.sleep(0.01)
+    os.close(ours)
+    assert process.wait(60) == code
+    last = json.loads(events.read_text().splitlines()[-1])
+    assert last["how"] == ("done" if ignored else "interrupted")
+    assert (folder / "t.yaml").exists() is ignored

@@ -111,7 +111,7 @@ def test_standard_output_is_the_events_alone(tmp_path: Path) -> None:
     assert "no/such/folder/e can't be opened" in nowhere.stderr
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_an_interruption_is_the_last_event(tmp_path: Path, number: signal.Signals) -> None:
     """Events are there while the sweep runs; interrupted, its last one says so, and a line that it continues."""
     config = _replay(tmp_path, "measure: {min_samples: 400}\nbudget: {regret: 1.0e-6}\n")
@@ -121,9 +121,9 @@ def test_an_interruption_is_the_last_event(tmp_path: Path, number: signal.Signal
         lines = [next(process.stdout) for _ in range(6)]
         process.send_signal(number)
         rest, errors = process.communicate(timeout=30)
-    by = " by SIGTERM" if number == signal.SIGTERM else ""
+    by = "" if number == signal.SIGINT else f" by {number.name}"
     assert f"interrupted{by}; completed points are kept, the same command continues\n" in errors
-    assert process.returncode == (143 if by else 130)
+    assert process.returncode == 128 + number
     last = _events("".join(lines) + rest)[-1]
     assert (last["event"], last["how"], last["summary"]) == ("ended", "interrupted", None)
 
