@@ -80,15 +80,14 @@ class Dispatcher:
         self._strict = strict = strict or asks_strict()
         if collective not in COLLECTIVES:
             no_such("collective", collective, COLLECTIVES, strict=strict)
-        if not hasattr(world_size, "__index__"):
-            no_whole_number("world_size", world_size, "8", strict=strict)
+        ranks = _whole(world_size, strict, "world_size", "8")
         self.baseline = table.baseline
         self.collective = collective
         self.world_size = world_size
         self._cells: dict[tuple[str, str, str], Compiled] = {
             (cell.cell.dtype, cell.cell.mode, cell.cell.dim): compile_cell(cell, table.baseline)
             for cell in table.cells
-            if cell.cell.collective == collective and cell.cell.world_size == world_size
+            if cell.cell.collective == collective and cell.cell.world_size == ranks
         }
         self.select = _selector(self._cells, table.baseline, strict)
 
@@ -139,15 +138,15 @@ def compile_cell(cell: CellTable, baseline: str) -> Compiled:
     return tuple(edges), tuple(uses)
 
 
-def _whole(size: Any, strict: bool) -> int | None:
-    """`size` as an int where it is a whole number, else None, which was told."""
+def _whole(found: Any, strict: bool, what: str = "size", example: str = "65536 bytes") -> int | None:
+    """`found` as an int where it is a whole number, 64.0 as well, else None, which was told."""
     try:
-        whole = int(size)
-        if whole == size:
+        whole = int(found)
+        if whole == found:
             return whole
     except (TypeError, ValueError, OverflowError):
         pass
-    no_whole_number("size", size, "65536 bytes", strict=strict)
+    no_whole_number(what, found, example, strict=strict)
     return None
 
 

@@ -302,5 +302,7 @@ def did_you_mean(word: str, options: Iterable[str]) -> str:
     """`Did you mean ...?` with the option that a mistyped word is closest to; empty when it is close to none."""
     import difflib  # only on the way to an error: it costs 7 ms to import
 
-    close = difflib.get_close_matches(word[:80], tuple(options), n=1, cutoff=0.5)
-    return f"Did you mean {close[0]!r}?" if close else ""
+    # One that differs in case alone is meant, however much another one may look like it to difflib.
+    names = {name.lower(): name for name in reversed(tuple(options))}
+    close = difflib.get_close_matches(word[:80].lower(), tuple(names), n=1, cutoff=0.5)
+    return f"Did you mean {names[close[0]]!r}?" if close else ""

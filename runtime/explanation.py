@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from ccl_dispatch.runtime.dispatch import compile_cell
 from ccl_dispatch.runtime.table import Band, CellTable, Crossover, Exclusion, Override, Table
-from ccl_dispatch.runtime.units import counted, full_size, gain_text, gain_texts, short_size
+from ccl_dispatch.runtime.units import counted, full_size, gain_text, gain_texts, percent, short_size
 from ccl_dispatch.runtime.vocabulary import Cell, dtype_name
 
 
@@ -165,7 +165,7 @@ def _reason(
     if band.why == "likely":
         return f"ahead here by its samples, without proof: {_gain(band)} against {band.against}"
     if band.why == "tie":
-        return f"no candidate is proven to gain {table.policy.min_gain:.1%} here, so the baseline is used"
+        return f"no candidate is proven to gain {percent(table.policy.min_gain)} here, so the baseline is used"
     return "every candidate is excluded here, so the baseline is used"
 
 
@@ -195,7 +195,7 @@ def _changes(
     if override is None and band is not None and band.why == "tie" and band.against is not None:
         # The band has the baseline's gain over it.
         shown = "" if band.gain is None else f", its samples show {gain_text(1 / (1 + band.gain) - 1)}"
-        changes.append(f"{band.against} proven to gain {table.policy.min_gain:.1%} here{shown}")
+        changes.append(f"{band.against} proven to gain {percent(table.policy.min_gain)} here{shown}")
     return changes + _like_calls(table, wanted, size, use)
 
 

@@ -24,7 +24,8 @@ def load_table(path: str | os.PathLike[str] | None = None, *, edited: str | None
     Args:
         path: the file; None to look for one.
         edited: `refuse` or `warn`: what to do with a table that was edited by hand, so that its digest does not belong
-            to it; by default what $CCL_DISPATCH_EDITED says, or `refuse`.
+            to it; by default what $CCL_DISPATCH_EDITED says, or `refuse`, and always `refuse` where $CCL_DISPATCH is
+            strict.
 
     Raises:
         TableError: the file is missing, unreadable or not a valid table.
@@ -32,7 +33,7 @@ def load_table(path: str | os.PathLike[str] | None = None, *, edited: str | None
         NoTableError: no table fits (AbsentTableError), or several fit equally well (AmbiguousTableError).
     """
     if edited is None:
-        edited = read_switch().edited
+        edited = read_switch().served_edited
     if path is None:
         from ccl_dispatch.runtime.find import find_table
 

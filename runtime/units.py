@@ -75,6 +75,11 @@ def gain_text(gain: float) -> str:
     return gain_texts(gain)[0]
 
 
+def percent(share: float) -> str:
+    """A share as somebody has set it, with all of its digits: `95%`, `99.9%`, `2.5%`."""
+    return f"{share * 100:.10g}%"
+
+
 def counted(count: int, noun: str) -> str:
     """`1 point`, `4 points`."""
     return f"{count} {noun}{'' if count == 1 else 's'}"

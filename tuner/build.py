@@ -13,7 +13,7 @@ from ccl_dispatch.tuner.emit import seal
 from ccl_dispatch.tuner.faults import fault_evidence
 from ccl_dispatch.tuner.fit import fit_cells
 from ccl_dispatch.tuner.ranks import slow_rank_evidence
-from ccl_dispatch.tuner.samples import PointResult
+from ccl_dispatch.tuner.samples import PointResult, nodes_of
 from ccl_dispatch.tuner.study.meta import StudyMeta
 from ccl_dispatch.tuner.version import version
 
@@ -70,7 +70,7 @@ def evidence_of(meta: StudyMeta, results: Sequence[PointResult]) -> Mapping[str,
         "executions": executions(results),
         "collective_seconds": round(sum(result.collective_seconds for result in results), 3),
     }
-    nodes = Counter(result.node for result in results if result.node)
+    nodes = Counter(name for name in nodes_of(results) if name)
     if nodes:
         evidence["nodes"] = dict(sorted(nodes.items()))
     if times:

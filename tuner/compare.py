@@ -24,6 +24,7 @@ class Evidence:
         gain: T(before)/T(after) - 1, so that above zero the change is a gain; None when it was not compared.
         interval: its bounds at the table's confidence, None when they are not known.
         why: why the band uses what it uses, of `runtime.table.BAND_REASONS`, or `override`.
+        reason: the same for a reader, as `show` says it: a band in which nothing is proven need not be a tie.
     """
 
     low: int
@@ -34,6 +35,7 @@ class Evidence:
     interval: tuple[float, float] | None
     samples: int
     why: str
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -133,7 +135,7 @@ def compare(a: Table, b: Table) -> Comparison:
     changed = measured = 0.0
     for cell in sorted({*cells_a, *cells_b}):
         first, second = cells_a.get(cell), cells_b.get(cell)
-        found = tuple(_changes(cell, first, second, a.baseline, b.baseline))
+        found = tuple(_changes(cell, first, second, a, b))
         ranges = [(item.measured_from, item.measured_to) for item in (first, second) if item]
         low, high = min(start for start, _ in ranges), max(end for _, end in ranges)
         measured += math.log2(high / low)
@@ -155,11 +157,9 @@ def _octaves(low: int, high: int) -> float:
     return math.log2(high / low) if high > low else 0.0
 
 
-def _changes(
-    cell: Cell, first: CellTable | None, second: CellTable | None, baseline_a: str, baseline_b: str
-) -> Iterator[Change]:
-    edges_a, uses_a = compile_cell(first, baseline_a) if first else ((), (baseline_a,))
-    edges_b, uses_b = compile_cell(second, baseline_b) if second else ((), (baseline_b,))
+def _changes(cell: Cell, first: CellTable | None, second: CellTable | None, a: Table, b: Table) -> Iterator[Change]:
+    edges_a, uses_a = compile_cell(first, a.baseline) if first else ((), (a.baseline,))
+    edges_b, uses_b = compile_cell(second, b.baseline) if second else ((), (b.baseline,))
     # (first size, last size, before, after), neighbours that change alike joined.
     runs: list[tuple[int, int | None, str, str]] = []
     low = 1
@@ -173,8 +173,8 @@ def _changes(
         low = 0 if high is None else high + 1
     for start, end, before, after in runs:
         if before != after:
-            by_a = _evidence(first, start, end, before, after)
-            by_b = _evidence(second, start, end, before, after)
+            by_a = _evidence(first, start, end, before, after, a.policy.min_gain)
+            by_b = _evidence(second, start, end, before, after, b.policy.min_gain)
             borders = [
                 _Border(name, item, _excluded_at(item, table))
                 for name, table in (("a", first), ("b", second))
@@ -234,21 +234,24 @@ def _crossover(
     return next(((item.place.low, item.place.high) for item in crossings if item.holds(low, high)), None)
 
 
-def _evidence(cell: CellTable | None, low: int, high: int | None, before: str, after: str) -> tuple[Evidence, ...]:
+def _evidence(
+    cell: CellTable | None, low: int, high: int | None, before: str, after: str, min_gain: float
+) -> tuple[Evidence, ...]:
     if cell is None:
         return ()
     if low == high:
         for item in cell.overrides:
             if item.size == low:
                 gain, interval = _seen(item.use, item.against, item.gain, item.interval, before, after)
-                return (Evidence(low, low, low, low, gain, interval, item.samples, "override"),)
+                return (Evidence(low, low, low, low, gain, interval, item.samples, "override", "override"),)
     found = []
     start = cell.measured_from
     for band in cell.bands:
         begin, end = max(start, low), band.up_to if high is None else min(band.up_to, high)
         if begin <= end:
             gain, interval = _seen(band.use, band.against, band.gain, band.interval, before, after)
-            found.append(Evidence(begin, end, start, band.up_to, gain, interval, band.samples, band.why))
+            reason = band.reason(min_gain)
+            found.append(Evidence(begin, end, start, band.up_to, gain, interval, band.samples, band.why, reason))
         start = band.up_to + 1
     return tuple(found)
 

@@ -93,7 +93,7 @@ def _top() -> dict[str, Json]:
         "timing": one_of(TIMINGS, "Each call begins at a barrier, or calls run in a stream.") | {"default": TIMINGS[0]},
         "sizes": _part("sizes", "Which sizes are tuned, in per-rank input bytes."),
         "workload": {
-            "anyOf": [{"type": "array", "items": {"$ref": "#/$defs/shape"}}, {"$ref": "#/$defs/recorded"}],
+            "anyOf": [{"$ref": "#/$defs/recorded"}, {"type": "array", "items": {"$ref": "#/$defs/shape"}}],
             "description": "Shapes that are known to be called, measured exactly: listed, or as serving recorded them.",
         },
         "measure": _part("measure", "How a point is measured."),

@@ -37,6 +37,13 @@ def read_workload(node: Node | None, config: SweepConfig) -> tuple[WorkloadShape
         return read_recorded(node, config)
     entries: dict[WorkloadShape, float] = {}
     for item in () if node is None else items_of(node):
+        if isinstance(item.value, dict) and "recorded" in item.value:
+            reader = Reader(item, [*item.value], ConfigError)
+            raise reader.fail(
+                item,
+                "a record stands for the whole workload and can't be one of its shapes",
+                "Write `workload: {recorded: PATH}`, or list shapes alone",
+            )
         reader = Reader(item, [field.name for field in fields(WorkloadShape)], ConfigError)
         dtype, weight, world_size, mode, dim = (
             reader.get(key) for key in ("dtype", "weight", "world_size", "mode", "dim")
@@ -121,7 +128,7 @@ def read_budget(node: Node | None) -> BudgetConfig:
     reader = Reader(node, [field.name for field in fields(BudgetConfig)], ConfigError)
     regret, seconds, executions = (reader.get(key) for key in ("regret", "seconds", "executions"))
     return BudgetConfig(
-        regret=None if regret is None else above(reader, regret, 0),
+        regret=None if regret is None else _share(reader, regret, above(reader, regret, 0), "0.01 is 1 %"),
         seconds=None if seconds is None else above(reader, seconds, 0),
         executions=None if executions is None else reader.integer(executions, minimum=1),
     )

@@ -95,8 +95,13 @@ def read_measurements(path: str | Path, where: Mapping[str, str] | None = None) 
     return parse_measurements(data, str(path), where)
 
 
-def parse_measurements(data: bytes, source: str, where: Mapping[str, str] | None = None) -> Measurements:
+def parse_measurements(
+    data: bytes, source: str, where: Mapping[str, str] | None = None, *, one_platform: bool = True
+) -> Measurements:
     """The rows of a measurement file's bytes that match `where`.
+
+    Args:
+        one_platform: refuse rows of several platforms.
 
     Raises:
         MeasurementFileError: no UTF-8, no CSV, a missing column, rows that are wrong (up to ten are listed, and nothing
@@ -132,7 +137,10 @@ def parse_measurements(data: bytes, source: str, where: Mapping[str, str] | None
         raise _bad_rows(problems, source)
     if not rows:
         raise MeasurementFileError("there is no row after the header", source=source)
-    return Measurements(source, _one_platform(choose_rows(rows, where or {}, header, source), source))
+    chosen = tuple(choose_rows(rows, where or {}, header, source))
+    if one_platform:
+        _check_one_platform(chosen, source)
+    return Measurements(source, chosen)
 
 
 def write_measurements(rows: Iterable[Row], path: str | Path) -> None:
@@ -305,14 +313,14 @@ def _same(text: str, wanted: str) -> bool:
         return False
 
 
-def _one_platform(rows: Sequence[Row], source: str) -> tuple[Row, ...]:
+def _check_one_platform(rows: Sequence[Row], source: str) -> None:
     if len({row.column("platform") for row in rows}) > 1:
         raise MeasurementFileError(
             f"rows of several platforms, which must not be mixed: {_listed(rows, 'platform')}",
             source=source,
-            fix="Choose one with `where: {platform: ...}`, or another column that tells them apart",
+            fix="Choose one with `where: {platform: ...}` (in a command --where platform=...), or another column that "
+            "tells them apart",
         )
-    return tuple(rows)
 
 
 def _listed(rows: Sequence[Row], column: str) -> str:

@@ -15,6 +15,7 @@ from ccl_dispatch.runtime.errors import UsageError
 from ccl_dispatch.runtime.table import Table
 from ccl_dispatch.tuner.config_model import differences
 from ccl_dispatch.tuner.emit import seal
+from ccl_dispatch.tuner.evidence import MERGED
 from ccl_dispatch.tuner.samples import PointResult
 from ccl_dispatch.tuner.search.base import CELL, SearchSpace
 from ccl_dispatch.tuner.study.claims import COMMON, NODE, OWNER, RANKS, VISIT
@@ -214,7 +215,7 @@ def merged_table(tables: Mapping[str, Table]) -> Table:
         first._replace(
             generated_by=f"ccl-dispatch {version()}",
             cells=tuple(sorted(cell for table in tables.values() for cell in table.cells)),
-            evidence={"merged": {name: table.evidence for name, table in tables.items()}},
+            evidence={MERGED: {name: table.evidence for name, table in tables.items()}},
             digest="",
             source="",
         )

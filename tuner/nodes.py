@@ -17,7 +17,7 @@ import numpy as np
 
 from ccl_dispatch.runtime.vocabulary import Cell
 from ccl_dispatch.tuner.curves.noise import LEAST_SCATTER, deviation_of
-from ccl_dispatch.tuner.samples import PointResult
+from ccl_dispatch.tuner.samples import PointResult, nodes_of
 from ccl_dispatch.tuner.statistics import correlation_time
 
 DEFAULT_CONFIDENCE = 0.999
@@ -75,17 +75,17 @@ class _Visits(NamedTuple):
     spread: float
 
 
-def compare_nodes(results: Iterable[PointResult], confidence: float = DEFAULT_CONFIDENCE) -> FleetVerdict:
+def compare_nodes(results: Sequence[PointResult], confidence: float = DEFAULT_CONFIDENCE) -> FleetVerdict:
     """Which nodes differ, with the given confidence that none of them is named by mistake.
 
     Args:
         results: points with the names of their nodes; those that fewer than two nodes measured tell nothing.
     """
     found: dict[tuple[Cell, int, str], dict[str, list[tuple[float, float]]]] = defaultdict(lambda: defaultdict(list))
-    for result in results:
+    for node, result in zip(nodes_of(results), results, strict=True):
         for backend, latencies in result.latencies_us.items():
-            if result.node and len(latencies) >= _LEAST_REPEATS:
-                found[result.cell, result.size, backend][result.node].append(_visit(latencies))
+            if node and len(latencies) >= _LEAST_REPEATS:
+                found[result.cell, result.size, backend][node].append(_visit(latencies))
     shared = {key: by_node for key, by_node in sorted(found.items()) if len(by_node) > 1}
     points = {
         key: {node: _joined(visits) for node, visits in sorted(by_node.items())} for key, by_node in shared.items()

@@ -9,6 +9,9 @@ from typing import Any
 
 from ccl_dispatch.runtime.vocabulary import Cell
 
+# Merged studies may be of a node with a name and of one without.
+UNNAMED = "(unnamed)"
+
 
 @dataclass(frozen=True)
 class PointExclusion:
@@ -140,6 +143,12 @@ class PointResult:
             faults=tuple(PointFault(*item) for item in data.get("faults", ())),
             node=data.get("node", ""),
         )
+
+
+def nodes_of(results: Sequence[PointResult]) -> list[str]:
+    """By which node each was measured; empty words where none is named, `UNNAMED` for one beside those that are."""
+    named = any(result.node for result in results)
+    return [result.node or (UNNAMED if named else "") for result in results]
 
 
 def _tuples(lists: Mapping[str, Sequence[float]]) -> dict[str, tuple[float, ...]]:

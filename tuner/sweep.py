@@ -51,6 +51,8 @@ class SweepOutcome:
 
     `stopped_by` is `searched`, or the budget that was met: `regret`, `seconds` or `executions`.
     `unmeasured` are the cells without a measurement, `partly` those that were not measured from end to end.
+    `left` is what, to the search, more measuring could still win when it ended, as a share, and `wanted` what the
+    config asks for; both None where that did not end it now.
     `worker_seconds` is the time from ready workers to the last point, 0 when nothing was left to measure.
     """
 
@@ -62,6 +64,8 @@ class SweepOutcome:
     worker_seconds: float
     unmeasured: tuple[str, ...]
     partly: tuple[str, ...]
+    left: float | None = None
+    wanted: float | None = None
 
     def summary(self) -> dict[str, Any]:
         """The summary as JSON data; counts and seconds of collectives are those of the whole study."""
@@ -163,7 +167,11 @@ def run_sweep(
         )
         whole, lost = worker.recover()
         if whole or lost:
-            logger.warning("taken over from an ended sweep: %d visits completed, %d to be made again", whole, lost)
+            logger.warning(
+                "of the visits that an ended sweep was at: %d completed, %d to be made again; all before are kept",
+                whole,
+                lost,
+            )
         known = study.results()
         progress.begin(plan, known)
         spent = _Spent(plan, known, alone=storage.exclusive)
@@ -172,7 +180,7 @@ def run_sweep(
             outlook = sampler.outlook(study.study)
             return outlook, spent.budget(outlook, sampler.observations(study.study))
 
-        stopped_by, worker_seconds = "searched", 0.0
+        stopped_by, worker_seconds, left = "searched", 0.0, None
         outlook = sampler.outlook(study.study)
         if not known and not study.running() and outlook.exhausted:
             # Before workers are started for nothing.
@@ -194,6 +202,8 @@ def run_sweep(
             stopped_by = spent.budget(outlook, sampler.observations(study.study)) or stopped_by
             if study.goes_on():
                 _note_end(worker, decide)
+        if stopped_by == "regret" and ended is None:
+            left = math.expm1(outlook.regret)
         progress.stopped(stopped_by, outlook)
         results = worker.results()
         if not results and stopped_by in ("executions", "seconds"):
@@ -202,7 +212,9 @@ def run_sweep(
         write_table(table, out)
     unmeasured, partly = uncovered(plan, table)
     took = time.perf_counter() - began
-    return SweepOutcome(table, out, tuple(results), stopped_by, took, worker_seconds, unmeasured, partly)
+    return SweepOutcome(
+        table, out, tuple(results), stopped_by, took, worker_seconds, unmeasured, partly, left, config.budget.regret
+    )
 
 
 def study_meta(plan: Plan) -> StudyMeta:

@@ -59,7 +59,7 @@ def test_killed_at_random_moments(tmp_path: Path) -> None:
                 process.kill()
                 _, errors = process.communicate(timeout=30)
             interrupted += process.returncode == -signal.SIGKILL
-            taken_over += is_quoted(errors, "taken over from an ended sweep")
+            taken_over += is_quoted(errors, "of the visits that an ended sweep was at")
             assert process.returncode in {0, -signal.SIGKILL}, errors
             assert left_behind(tmp_path) == {}
             assert _shared_memory() <= shared

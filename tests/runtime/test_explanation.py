@@ -117,8 +117,8 @@ def test_ties_and_exclusions_have_their_own_reasons() -> None:
     )
     exclusion = Exclusion("aiter", "wrong_output", 128, 1024, "rank 1 differs")
     table = make_table((CellTable(CELL, 16, 1024, bands, (), (), (exclusion,), (), None),))
-    assert "no candidate is proven to gain 3.0%" in _told(table, 32)
-    assert _told(table, 32).splitlines()[-1].endswith("aiter proven to gain 3.0% here, its samples show -0.1%")
+    assert "no candidate is proven to gain 3%" in _told(table, 32)
+    assert _told(table, 32).splitlines()[-1].endswith("aiter proven to gain 3% here, its samples show -0.1%")
     told = _told(table, 512)
     assert "every candidate is excluded here" in told
     assert "excluded: aiter (wrong_output) rank 1 differs" in told

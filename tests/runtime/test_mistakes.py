@@ -23,6 +23,7 @@ MISTAKES: dict[str, tuple[Callable[[Callable[..., Dispatcher]], str], str]] = {
     "world size": (lambda ask: ask("all_gather", "4").select(64), "world_size is '4', a str: expected a whole number"),
     "dtype": (lambda ask: ask("all_gather", 4).select(64, "bf16"), "no dtype 'bf16'. Did you mean 'bfloat16'?"),
     "bound dtype": (lambda ask: ask("all_gather", 4).bind("fp16")(64), "no dtype 'fp16'. Did you mean 'float16'?"),
+    "case": (lambda ask: ask("all_gather", 4).select(64, "BFloat16"), "'BFloat16'. Did you mean 'bfloat16'?"),
     "mode": (lambda ask: ask("all_gather", 4).select(64, mode="eagre"), "no mode 'eagre'. Did you mean 'eager'?"),
     "bound mode": (lambda ask: ask("all_gather", 4).bind(mode="grph")(64), "no mode 'grph'. Did you mean 'graph'?"),
     "dim": (lambda ask: ask("all_gather", 4).select(64, dim="lst"), "no dim 'lst'. Did you mean 'last'?"),
@@ -100,3 +101,11 @@ def test_a_process_that_asks_anything_is_told_no_more_than_a_hundred(caplog: pyt
         for step in range(300):
             use(step + 0.5)  # type: ignore[arg-type]
     assert len(caplog.records) == len(mistakes._told) == 100
+
+
+def test_a_world_size_is_a_whole_number_in_whatever_type(caplog: pytest.LogCaptureFixture) -> None:
+    """4.0 ranks are 4, without a word; 4.5 are none, and the baseline answers as the warning says."""
+    assert Dispatcher(TABLE, "all_gather", 4.0).select(64) == "aiter"  # type: ignore[arg-type]
+    assert not caplog.records
+    assert Dispatcher(TABLE, "all_gather", 4.5).select(64) == BASELINE  # type: ignore[arg-type]
+    assert "world_size is 4.5" in caplog.text

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ccl_dispatch.runtime.units import counted, exact_size, full_size, parse_size, short_size
+from ccl_dispatch.runtime.units import counted, exact_size, full_size, parse_size, percent, short_size
 
 SIZES = st.one_of(st.integers(0, 4096), st.integers(0, 1 << 41))
 
@@ -72,3 +72,11 @@ def test_a_full_size_holds_the_bytes_where_the_short_one_is_rounded(size: int) -
 def test_counts_have_their_plural() -> None:
     """One point, and any other number of points."""
     assert [counted(count, "point") for count in (0, 1, 2)] == ["0 points", "1 point", "2 points"]
+
+
+@pytest.mark.parametrize(
+    ("share", "text"), [(0.95, "95%"), (0.999, "99.9%"), (0.03, "3%"), (0.025, "2.5%"), (0.0005, "0.05%"), (0.0, "0%")]
+)
+def test_what_somebody_set_is_told_with_all_of_its_digits(share: float, text: str) -> None:
+    """A confidence of 0.999 is not told as 100 %, nor a gain of 0.025 as 2 %."""
+    assert percent(share) == text

@@ -143,7 +143,7 @@ def _leaves(data: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
 # Where a word or a huge number is as good as any other.
 FREE: dict[Any, tuple[str, ...]] = {
     "word": ("name",),
-    1.5e300: ("weight", "seconds", "regret", "timeout", "max_seconds"),
+    1.5e300: ("weight", "seconds", "timeout", "max_seconds"),
     True: ("share_devices", "host_graphs"),
 }
 
@@ -194,6 +194,8 @@ def test_any_value_of_a_wrong_type_is_refused_with_its_key(path: tuple[Any, ...]
         ({"sizes": {"max": 64}}, "sizes.min", "missing"),
         ({"sizes": {"min": 16, "max": 64, "per_octave": 0}}, "sizes.per_octave", "found 0, expected at least 1"),
         ({"policy": {"confidence": 0.5}}, "policy.confidence", "found 0.5, expected more than 0.5"),
+        ({"budget": {"regret": 5}}, "budget.regret", "found 5, expected less than 1. It is a share: 0.01 is 1 %"),
+        ({"workload": [{"recorded": "calls"}]}, "workload[0]", "can't be one of its shapes"),
         ({"policy": {"confidence": 1}}, "policy.confidence", "found 1, expected less than 1"),
         ({"policy": {"min_gain": 1}}, "policy.min_gain", "found 1, expected less than 1. It is a share: 0.03 is 3 %"),
         ({"policy": {"min_gain": -0.1}}, "policy.min_gain", "found -0.1, expected at least 0"),

@@ -14,9 +14,11 @@ from ccl_dispatch.runtime.errors import UsageError
 from ccl_dispatch.runtime.table import Policy
 from ccl_dispatch.runtime.vocabulary import Cell
 from ccl_dispatch.tuner.build import build_table
+from ccl_dispatch.tuner.disturbed import disturbed_in_words
 from ccl_dispatch.tuner.emit import render, write_table
+from ccl_dispatch.tuner.faults import faults_of
 from ccl_dispatch.tuner.merging import merged_meta, merged_table
-from ccl_dispatch.tuner.samples import PointResult
+from ccl_dispatch.tuner.samples import PointFault, PointResult
 from ccl_dispatch.tuner.search import RegretSampler, SearchSpace
 from ccl_dispatch.tuner.study import StudyMeta, SweepStudy, open_storage
 
@@ -133,3 +135,26 @@ def test_tables_are_united_only_where_their_cells_differ(tmp_path: Path) -> None
     assert set(both.evidence["merged"]) == {"eager.yaml", "graph.yaml"}
     with pytest.raises(UsageError, match="merge their studies"):
         merged_table({"both.yaml": both, **tables})
+
+
+def test_what_went_wrong_is_told_of_merged_tables_too() -> None:
+    """Faults, slow ranks and the work of others are in the evidence of the tables that were merged, and are read there.
+
+    Tables may be merged again. The share of the processors is the mean over the disturbed visits of all.
+    """
+    fault = PointFault("odd", "crashed", 1, "killed by signal 11", "", "odd")
+    tables = {}
+    for place, cell in enumerate(CELLS):
+        results = [
+            replace(result, condition={"others": 0.5 + 0.2 * place}, faults=(fault,))
+            for result in RESULTS
+            if result.cell == cell
+        ]
+        tables[f"{cell.mode}.yaml"] = build_table(META, results)
+    both = merged_table({"pair.yaml": merged_table(tables)})
+    (one, other) = (disturbed_in_words(table) for table in tables.values())
+    visits = len(RESULTS)
+    assert f"others used 60% of the processors during at least {visits} of {visits} visits" in disturbed_in_words(both)
+    assert "50%" in one
+    assert "70%" in other
+    assert sum(group.times for group in faults_of(both)) == visits

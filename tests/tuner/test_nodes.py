@@ -7,11 +7,13 @@ from pathlib import Path
 import pytest
 from fleets import write_config
 
+from ccl_dispatch.tuner.build import evidence_of
 from ccl_dispatch.tuner.common import common_visits, still_to_do
 from ccl_dispatch.tuner.config import load_config
 from ccl_dispatch.tuner.nodes import FleetVerdict, compare_nodes
 from ccl_dispatch.tuner.plan import Plan, make_measurer, make_plan
-from ccl_dispatch.tuner.samples import PointResult
+from ccl_dispatch.tuner.samples import UNNAMED, PointResult
+from ccl_dispatch.tuner.sweep import study_meta
 
 NODES = ("n0", "n1", "n2", "n3")
 RUNS = 50
@@ -96,3 +98,12 @@ def test_common_points_are_few_and_within_the_budget(tmp_path: Path) -> None:
         assert 2 * sum(visit.repeats for visit in few) <= executions / 10
     assert few == []
     assert list(still_to_do(plan, visits, [], "n0")) == visits
+
+
+def test_the_node_without_a_name_is_one_of_them(tmp_path: Path) -> None:
+    """A merged study of one with a name and one without: both are compared, and counted in the evidence."""
+    plan = _plan(tmp_path, 3)
+    results = [replace(r, node="" if r.node == "n0" else "n1") for r in _common(plan) if r.node in ("n0", "n1")]
+    assert compare_nodes(results).nodes == (UNNAMED, "n1")
+    evidence = evidence_of(study_meta(plan), results)
+    assert evidence["nodes"] == {UNNAMED: len(results) / 2, "n1": len(results) / 2}

@@ -9,7 +9,7 @@ from itertools import groupby, pairwise
 from ccl_dispatch.runtime.errors import TableError, UsageError
 from ccl_dispatch.runtime.load import load_table
 from ccl_dispatch.runtime.table import Table
-from ccl_dispatch.runtime.units import gain_texts, short_size
+from ccl_dispatch.runtime.units import full_size, gain_texts, short_size
 from ccl_dispatch.tuner.cli.options import add_json, print_json
 from ccl_dispatch.tuner.cli.terminal import is_coloured, painted, span_text, start_text
 from ccl_dispatch.tuner.compare import Change, Comparison, Evidence, compare
@@ -100,7 +100,7 @@ def _told(change: Change, *, colour: bool) -> Iterator[str]:
         yield f"    where a crossover may lie ({span_text(*change.crossover)}): the two are about equal here"
     if change.exclusion is not None:
         border = change.exclusion
-        between = f"somewhere between {short_size(border.low)} and {short_size(border.high)}"
+        between = f"somewhere between {full_size(border.low)} and {full_size(border.high)}"
         where = f"from {between} on: where that begins" if border.upwards else f"up to {between}: where that ends"
         yield f"    {border.table.upper()} excludes {border.backend} {where} is not known more exactly"
     for label, found in (("A", change.by_a), ("B", change.by_b)):
@@ -111,13 +111,18 @@ def _told(change: Change, *, colour: bool) -> Iterator[str]:
             yield f"    by {label}: {where}{_evidence(item, change, colour=colour)}"
 
 
+def _inverse(gain: float) -> float:
+    """The gain of the other one. Rounded, as it may be the second time: the figure is to be the table's again."""
+    return round(1 / (1 + gain) - 1, 12)
+
+
 def _evidence(item: Evidence, change: Change, *, colour: bool) -> str:
     if item.gain is None:
-        return f"{change.before} and {change.after} were not compared ({item.why})"
+        return f"{change.before} and {change.after} were not compared ({item.reason})"
     # A cost is told as what the calls will take longer, T(after)/T(before) - 1, and so are its bounds.
     gains = item.gain > 0
     values = (item.gain, *(item.interval or ()))
-    figure, *bounds = gain_texts(*(values if gains else [1 / (1 + value) - 1 for value in values]))
+    figure, *bounds = gain_texts(*(values if gains else [_inverse(value) for value in values]))
     text = painted(
         f"{'gains' if gains else 'costs'} {figure.lstrip('+')}", ("green" if gains else "red") if colour else ""
     )
@@ -125,8 +130,8 @@ def _evidence(item: Evidence, change: Change, *, colour: bool) -> str:
         "" if item.why == "override" else f" over its band {start_text(item.band_low)} .. {short_size(item.band_high)}"
     )
     if not bounds:
-        return f"{text}{where}, not proven ({item.why}, {item.samples} samples)"
+        return f"{text}{where}, without an interval ({item.reason}, {item.samples} samples)"
     low, high = bounds if gains else reversed(bounds)
     if not low.startswith("-"):
         low, high = low.lstrip("+"), high.lstrip("+")
-    return f"{text}{where}, between {low} and {high} ({item.why}, {item.samples} samples)"
+    return f"{text}{where}, between {low} and {high} ({item.reason}, {item.samples} samples)"

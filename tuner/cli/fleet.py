@@ -11,6 +11,7 @@ import optuna
 from ccl_dispatch.runtime.errors import UsageError
 from ccl_dispatch.runtime.units import counted, short_size
 from ccl_dispatch.tuner.cli.options import add_json, add_storage, print_json
+from ccl_dispatch.tuner.disturbed import disturbed_results_in_words
 from ccl_dispatch.tuner.nodes import DEFAULT_CONFIDENCE, Difference, FleetVerdict, compare_nodes
 from ccl_dispatch.tuner.study import SweepStudy, open_storage
 from ccl_dispatch.tuner.study.claims import COMMON
@@ -57,11 +58,13 @@ def run(options: argparse.Namespace) -> int:
     if options.json:
         print_json(_json(verdict, study.meta.name, study.meta.provenance, options.confidence))
     else:
-        print("\n".join(_lines(verdict, study.meta.name, study.meta.provenance)))
+        print("\n".join(_lines(verdict, study.meta.name, study.meta.provenance, options.confidence)))
+        if told := disturbed_results_in_words(results):
+            print(told)
     return 1 if verdict.accused else 0
 
 
-def _lines(verdict: FleetVerdict, name: str, provenance: str) -> list[str]:
+def _lines(verdict: FleetVerdict, name: str, provenance: str, confidence: float) -> list[str]:
     lines = [f"{name} ({provenance}): {len(verdict.nodes)} nodes, compared at {counted(verdict.points, 'point')}"]
     width = max(map(len, verdict.nodes))
     for node in verdict.nodes:
@@ -71,7 +74,9 @@ def _lines(verdict: FleetVerdict, name: str, provenance: str) -> list[str]:
             lines.append(f"  {node:{width}}  alike; {_told(largest)} at most")
             continue
         lines += [
-            f"  {node:{width}}  differs: {_told(item)}, sure to {_sure(item.p)}" for item in found if item.p < 0.05
+            f"  {node:{width}}  differs: {_told(item)}, sure to {_sure(item.p)}"
+            for item in found
+            if item.p < 1 - confidence
         ]
     if len(verdict.nodes) == 2 and verdict.accused:
         lines.append("Of two nodes nothing tells which one is as it should be: measure with a third")

@@ -58,7 +58,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         default=PLACEMENTS[0],
         help="which columns of such a log (default: %(default)s, as frameworks call it)",
     )
-    parser.add_argument("--world-size", type=int, default=0, metavar="N", help="ranks, for logs that don't say it")
+    parser.add_argument("--world-size", type=int, metavar="N", help="ranks, for logs that don't say it")
     parser.add_argument("--collective", default="", choices=COLLECTIVES, help="for logs that don't name their program")
     parser.add_argument(
         "--platform", default="", metavar="NAME", help="the machine, where the files don't say it alike"
@@ -79,8 +79,8 @@ def run(options: argparse.Namespace) -> int:
             f"--min-gain {options.min_gain} --confidence {options.confidence}: expected 0 <= min-gain < 1 and "
             "0.5 < confidence < 1"
         )
-    if options.world_size < 0:
-        raise UsageError(f"--world-size {options.world_size}: expected at least 1")
+    if options.world_size is not None and options.world_size < 2:
+        raise UsageError(f"--world-size {options.world_size}: expected at least 2, the ranks of one group")
     files = _files(options)
     readings = _readings(files, options)
     measurements = joined(readings, options.platform)
@@ -166,7 +166,7 @@ def _readings(files: dict[str, bytes], options: argparse.Namespace) -> dict[str,
     readings = {}
     for name, data in files.items():
         hints = LogHints(
-            backends.get(name, ""), options.collective, options.world_size, options.placement, options.platform
+            backends.get(name, ""), options.collective, options.world_size or 0, options.placement, options.platform
         )
         reading = readings[name] = read_layout(data, name, hints, where(options))
         for note in reading.notes:

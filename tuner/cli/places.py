@@ -46,6 +46,11 @@ def check_writable(path: Path, option: str, kind: str = "") -> None:
     Raises:
         UsageError: the file could not be written there; nothing was begun.
     """
+    if str(path) == "-":
+        raise UsageError(
+            f"{option} - would be a file of that name. For standard output give {option} /dev/stdout, for a file of "
+            f"that name its whole path"
+        )
     if path.is_dir():
         raise UsageError(f"{path} is a folder. Give {option} the name of a file")
     if path.exists() and not path.is_file():

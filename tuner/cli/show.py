@@ -10,9 +10,9 @@ from itertools import groupby
 from ccl_dispatch.runtime.digest import document_of
 from ccl_dispatch.runtime.load import load_table
 from ccl_dispatch.runtime.table import Band, CellTable, Table
-from ccl_dispatch.runtime.units import counted, gain_text, gain_texts, short_size
+from ccl_dispatch.runtime.units import counted, gain_text, gain_texts, percent, short_size
 from ccl_dispatch.tuner.cli.options import add_json, print_json
-from ccl_dispatch.tuner.cli.terminal import Line, columns, is_coloured, span_text
+from ccl_dispatch.tuner.cli.terminal import Line, columns, exact_span, is_coloured, span_text
 from ccl_dispatch.tuner.disturbed import disturbed_in_words
 from ccl_dispatch.tuner.faults import faults_of
 from ccl_dispatch.tuner.palette import terminal_colour
@@ -114,7 +114,7 @@ def details(table: Table) -> Iterator[Line]:
             yield Line.of(f"  tie: {tie.backend} at {span_text(tie.low, tie.high)}")
         for item in cell.exclusions:
             yield Line.of(
-                f"  excluded: {item.backend} at {span_text(item.low, item.high)}: {item.reason}, {item.detail}"
+                f"  excluded: {item.backend} at {exact_span(item.low, item.high)}: {item.reason}, {item.detail}"
             )
         for entry in cell.overrides:
             what = f"  exactly {short_size(entry.size)} (shape {list(entry.shape)}): "
@@ -138,7 +138,7 @@ def _header(table: Table) -> Iterator[Line]:
         note = f"NOTE: these figures are {table.provenance}, not measured by this tool; no machine matches this table"
         yield Line.of(note, "yellow")
     yield Line.of(
-        f"a candidate must gain {table.policy.min_gain:.1%} with {table.policy.confidence:.0%} confidence; "
+        f"a candidate must gain {percent(table.policy.min_gain)} with {percent(table.policy.confidence)} confidence; "
         f"calls timed {table.policy.timing.replace('_', ' ')}"
     )
 

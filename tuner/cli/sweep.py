@@ -15,7 +15,7 @@ import ccl_dispatch.configs
 from ccl_dispatch.runtime.document import nearest
 from ccl_dispatch.runtime.errors import MeasuringError, OutputError, UsageError
 from ccl_dispatch.runtime.table import Table
-from ccl_dispatch.runtime.units import counted
+from ccl_dispatch.runtime.units import counted, percent
 from ccl_dispatch.tuner.cli.exit_codes import exit_code
 from ccl_dispatch.tuner.cli.options import print_json, write_json
 from ccl_dispatch.tuner.cli.places import check_apart, check_writable, make_folder, no_empty_folders
@@ -309,7 +309,7 @@ def estimated(table: Table, estimate: float) -> str:
     if estimate < _MUCH_REGRET:
         return text
     worst = max(table.cells, key=lambda cell: cell.regret_estimate or 0.0)
-    asked = f"at least {table.policy.min_gain:.0%} faster with {table.policy.confidence:.0%} confidence"
+    asked = f"at least {percent(table.policy.min_gain)} faster with {percent(table.policy.confidence)} confidence"
     text = f"{text}. The most is in {worst.cell.name}, {worst.regret_estimate or 0.0:.1%}"
     # Its gain is over the best candidate, see `Band`.
     if not any(band.use == table.baseline and (band.gain or 0.0) < 0 for band in worst.bands):
@@ -323,9 +323,10 @@ def estimated(table: Table, estimate: float) -> str:
 def _lines(outcome: SweepOutcome, storage: str) -> list[str]:
     summary = outcome.summary()
     runs = ", ".join(f"{name} {count}" for name, count in summary["executions"].items())
+    left = "" if outcome.left is None else f" ({outcome.left:.3%} of {percent(outcome.wanted or 0)})"
     ended = {
-        "searched": "nothing was left to measure",
-        "regret": "what more measuring could still win is within the regret budget",
+        "searched": "no further visit promised to win anything",
+        "regret": f"what more measuring could still win is within the regret budget{left}",
     }.get(outcome.stopped_by, f"the budget of {outcome.stopped_by} was spent")
     points, visits = counted(summary["points"], "point"), counted(summary["trials"], "visit")
     what = f"{counted(summary['cells'], 'cell')} from {points} in {visits} ({summary['provenance']})"

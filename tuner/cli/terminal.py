@@ -7,7 +7,7 @@ import shutil
 import sys
 from dataclasses import dataclass
 
-from ccl_dispatch.runtime.units import short_size
+from ccl_dispatch.runtime.units import full_size, short_size
 
 # What the terminal's own theme has.
 _CODES = {"green": "32", "red": "31", "grey": "90", "yellow": "33"}
@@ -69,6 +69,11 @@ def _shade(colour: str) -> str:
 def span_text(low: int, high: int) -> str:
     """A run of sizes, or the one size that it is."""
     return short_size(low) if low == high else f"{short_size(low)} to {short_size(high)}"
+
+
+def exact_span(low: int, high: int) -> str:
+    """The same for sizes that are measured ones, which a rounded text would not find again."""
+    return full_size(low) if low == high else f"{full_size(low)} to {full_size(high)}"
 
 
 def start_text(start: int) -> str:

@@ -56,7 +56,8 @@ def read_layout(data: bytes, source: str, hints: LogHints, where: Mapping[str, s
     """
     layout = recognise(data, source)
     if layout == CSV:
-        rows = parse_measurements(data, source, where).rows
+        # Who names the platform says that all rows are of it.
+        rows = parse_measurements(data, source, where, one_platform=not hints.platform).rows
         return LogReading(rows, (f"CSV, bytes are per-rank input bytes: {len(rows)} rows",))
     if layout == NCCL_TESTS:
         text = _text(data)

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 
 from ccl_dispatch.runtime.units import counted
 from ccl_dispatch.tuner.faults import group_faults
-from ccl_dispatch.tuner.samples import PointResult
+from ccl_dispatch.tuner.samples import PointResult, nodes_of
 
 # A rank is called slow when it takes that much longer than the middle one at half of the points, of which there must be
 # so many: every collective waits for its slowest rank, so less than this is how ranks are, and fewer may be chance.
@@ -43,6 +43,6 @@ def _faults(results: Sequence[PointResult]) -> Iterator[str]:
 
 
 def _nodes(results: Sequence[PointResult]) -> Iterator[str]:
-    nodes = Counter(result.node for result in results if result.node)
+    nodes = Counter(name for name in nodes_of(results) if name)
     if nodes:
         yield "measured by " + ", ".join(f"{name} ({counted(count, 'visit')})" for name, count in sorted(nodes.items()))

@@ -8,8 +8,10 @@ from collections.abc import Iterator
 from importlib.resources import files
 
 from ccl_dispatch.runtime.table import Table
-from ccl_dispatch.runtime.units import counted, full_size, gain_text, gain_texts, short_size
-from ccl_dispatch.tuner.cli.terminal import span_text
+from ccl_dispatch.runtime.units import counted, full_size, gain_text, gain_texts, percent, short_size
+from ccl_dispatch.tuner.cli.terminal import exact_span, span_text
+from ccl_dispatch.tuner.disturbed import disturbed_in_words
+from ccl_dispatch.tuner.ranks import slow_ranks_of
 from ccl_dispatch.tuner.report.figures import FAINT, INK, figures, picture
 from ccl_dispatch.tuner.report.model import CellReport, Report
 
@@ -81,7 +83,7 @@ def page(report: Report) -> str:
 
 
 def _legend(table: Table) -> str:
-    sure = f"{table.policy.confidence:.0%} confidence intervals"
+    sure = f"{percent(table.policy.confidence)} confidence intervals"
     return (
         "<p>Above: median latency of the slowest rank, bars from the 25th to the 75th percentile. Below: how many "
         f"times faster than {_safe(table.baseline)}, bars are {sure}, cut at the "
@@ -104,7 +106,10 @@ def _summary(report: Report) -> Iterator[str]:
         ("provenance", table.provenance),
         ("device", f"{platform.device_count or '?'} x {platform.device or 'unknown'} ({platform.architecture or '?'})"),
         ("link", platform.link or "unknown"),
-        ("a candidate must gain", f"{table.policy.min_gain:.1%} with {table.policy.confidence:.0%} confidence"),
+        (
+            "a candidate must gain",
+            f"{percent(table.policy.min_gain)} with {percent(table.policy.confidence)} confidence",
+        ),
         ("calls timed", table.policy.timing.replace("_", " ")),
         ("estimated regret", f"{sum(estimates) / len(estimates):.2%} (mean of the cells)" if estimates else "unknown"),
         (
@@ -112,13 +117,22 @@ def _summary(report: Report) -> Iterator[str]:
             f"{sum(c.points for c in report.cells)}, in {counted(sum(c.visits for c in report.cells), 'visit')}",
         ),
         ("samples", f"{sum(c.samples for c in report.cells)}"),
-        ("time measuring", f"{sum(c.collective_seconds + c.other_seconds for c in report.cells):.1f} s"),
+        (
+            "time of visits",
+            (
+                f"{sum(c.collective_seconds + c.other_seconds for c in report.cells):.1f} s, "
+                f"{sum(c.collective_seconds for c in report.cells):.1f} s of them in collectives"
+            ),
+        ),
         ("executions", ", ".join(f"{name} {count}" for name, count in report.executions.items()) or "none"),
         *((key, str(table.evidence[of])) for key, of in _EVIDENCE.items() if table.evidence.get(of)),
         *((key, value or "unknown") for key, value in platform.versions.items()),
         *((f"${key}", value) for key, value in platform.settings.items()),
         ("digest", table.digest),
     ]
+    warnings = [f"a slow rank: {item.text()}" for item in slow_ranks_of(table)]
+    warnings += [told] if (told := disturbed_in_words(table)) else []
+    yield "".join(f'<p class="note">{_safe(told)}</p>' for told in warnings)
     yield "<dl>" + "".join(f"<dt>{_safe(key)}</dt><dd>{_safe(value)}</dd>" for key, value in facts) + "</dl></section>"
 
 
@@ -149,7 +163,7 @@ def _cell_part(table: Table, cell: CellReport, drawing: str) -> Iterator[str]:
     for tie in answer.ties:
         yield f"<li>tie: {_safe(tie.backend)} at {_safe(span_text(tie.low, tie.high))}</li>"
     for out in answer.exclusions:
-        what = f"{out.backend} at {span_text(out.low, out.high)}: {out.reason}, {out.detail}"
+        what = f"{out.backend} at {exact_span(out.low, out.high)}: {out.reason}, {out.detail}"
         yield f'<li class="out">excluded: {_safe(what)}</li>'
     for entry in answer.overrides:
         what = f"exactly {full_size(entry.size)} (shape {list(entry.shape)}): {entry.use}, {gain_text(entry.gain)}"

@@ -76,3 +76,25 @@ def test_an_extent_that_is_no_number_is_named(tmp_path: Path) -> None:
     done = ccl_dispatch("explain", str(table), "--shape", "a,8", *CALL, folder=tmp_path)
     assert done.returncode == 2
     assert "'a' is no whole number" in done.stderr
+
+
+@pytest.mark.parametrize("ranks", ["0", "1", "-4"])
+def test_a_group_has_two_ranks_at_least(tmp_path: Path, ranks: str) -> None:
+    """Zero is a mistake like any other, and not taken for an option that was not given."""
+    (tmp_path / "m.txt").write_text("")
+    words = ("import", "m.txt", "--baseline", "rccl", "--storage", "s.journal", "--world-size", ranks)
+    done = ccl_dispatch(*words, folder=tmp_path)
+    assert done.returncode == 2
+    assert f"--world-size {ranks}: expected at least 2" in done.stderr
+
+
+def test_platforms_of_one_file_are_one_for_whoever_says_so(tmp_path: Path) -> None:
+    """Rows of several platforms are refused with both ways out; with --platform they are all of it."""
+    header = "collective,mode,dtype,world_size,shape,bytes,backend,latency_us,platform\n"
+    rows = [f"all_gather,eager,float32,2,,64,{name},{us},{on}\n" for name, us, on in (("a", 3, "x"), ("b", 2, "y"))]
+    (tmp_path / "m.csv").write_text(header + "".join(rows))
+    words = ("import", "m.csv", "--baseline", "a", "--storage", "s.journal")
+    done = ccl_dispatch(*words, folder=tmp_path)
+    assert done.returncode == 2
+    assert "--where platform=" in done.stderr
+    assert ccl_dispatch(*words, "--platform", "x", folder=tmp_path).returncode == 0

@@ -118,7 +118,7 @@ def test_bounds_on_both_sides_of_nothing_keep_their_signs(tmp_path: Path) -> Non
     tie = Band(65536, "rccl", "tie", "aiter", 0.01, (-0.02, 0.04), 3, 30)
     cell = make_cell(CELL, 16, [65536], ["rccl"])._replace(bands=(tie,))
     told = _changes(tmp_path, make_cell(CELL, 16, [65536], ["aiter"]), cell)
-    assert "    by B: gains 1.0% over its band 16 B .. 64 KiB, between -2.0% and +4.0% (tie, 30 samples)" in told
+    assert "    by B: gains 1.0% over its band 16 B .. 64 KiB, between -2.0% and +4.0% (not proven, 30 samples)" in told
 
 
 def test_an_exact_size_between_does_not_part_a_change(tmp_path: Path) -> None:

@@ -279,3 +279,11 @@ def test_no_folder_is_left_where_there_is_no_study(tmp_path: Path, verb: str) ->
     done = ccl_dispatch(verb, "--storage", "none.journal", "--out", "new/out", folder=tmp_path)
     assert done.returncode == 2
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_dash_is_no_name_of_a_result(tmp_path: Path, study: Path) -> None:
+    """Elsewhere it means standard output: a file of that name would be a surprise, and hard to be rid of."""
+    done = ccl_dispatch("build", "--storage", str(study), "--out", "-", folder=tmp_path)
+    assert done.returncode == 2
+    assert "--out /dev/stdout" in done.stderr
+    assert not (tmp_path / "-").exists()
