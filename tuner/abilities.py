@@ -1,9 +1,12 @@
-"""Whether the backends of a config do its collective and its modes: asked before any worker is started."""
+"""Whether the backends of a config do its collective, modes, dtypes and sizes: asked before any worker is started."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from ccl_dispatch.runtime.errors import ConfigError
 from ccl_dispatch.runtime.vocabulary import MODES
+from ccl_dispatch.tuner.backends.base import Point
 from ccl_dispatch.tuner.backends.registry import backend_class
 from ccl_dispatch.tuner.config_model import SweepConfig
 
@@ -46,6 +49,7 @@ def check_abilities(config: SweepConfig, device: str) -> None:
                 f"found {mode}, which {_can_not(unable, does)}{without}",
                 f"Take {mode} out of `modes` (what the baseline can do: {', '.join(left)}){hint}",
             )
+    _check_dtypes(config)
     for name in config.candidates:
         if not set(does[name]) & set(config.modes):
             raise _error(
@@ -53,6 +57,38 @@ def check_abilities(config: SweepConfig, device: str) -> None:
                 "candidates",
                 f"{name} runs in none of the `modes` {', '.join(config.modes)}; it can do {', '.join(does[name])}",
                 f"Take {name} out, or add one of its modes",
+            )
+
+
+def check_baseline(config: SweepConfig, points: Iterable[Point]) -> None:
+    """Refuse sizes that the baseline is known not to take: what is to be measured against it can't be.
+
+    Raises:
+        ConfigError: with the first of them, and why.
+    """
+    kind, options = backend_class(config.baseline), config.backends.get(config.baseline, {})
+    for point in points:
+        reason = kind.foreseen(point, options)
+        if reason is not None:
+            what = f"shape {list(point.shape)}, " if point.shape else ""
+            raise _error(
+                config,
+                "workload" if point.shape else "sizes",
+                f"the baseline {config.baseline} can't take {what}{point.size} B in {point.cell.name}: {reason}",
+                "Take it out, or another baseline: every size is compared with it",
+            )
+
+
+def _check_dtypes(config: SweepConfig) -> None:
+    """A candidate that does not take a dtype is excluded in its cells, which the plan tells; the baseline must."""
+    takes = backend_class(config.baseline).dtypes
+    for dtype in config.dtypes:
+        if dtype not in takes:
+            raise _error(
+                config,
+                "dtypes",
+                f"found {dtype}, which the baseline {config.baseline} can't take (it takes {', '.join(takes)})",
+                f"Take {dtype} out of `dtypes`, or another baseline",
             )
 
 

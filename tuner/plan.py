@@ -12,7 +12,7 @@ from ccl_dispatch.runtime.errors import UsageError
 from ccl_dispatch.runtime.table import Policy, Table
 from ccl_dispatch.runtime.units import parse_size
 from ccl_dispatch.runtime.vocabulary import Cell
-from ccl_dispatch.tuner.abilities import check_abilities
+from ccl_dispatch.tuner.abilities import check_abilities, check_baseline
 from ccl_dispatch.tuner.backends.base import Point
 from ccl_dispatch.tuner.backends.registry import backend_class
 from ccl_dispatch.tuner.config_model import SweepConfig
@@ -79,7 +79,7 @@ def make_plan(config: SweepConfig, given: GivenRanks | None = None) -> Plan:
 
     Raises:
         UsageError: backends that don't run on one device, options that a backend doesn't have, too few ranks given.
-        ConfigError: a collective or a mode that the backends don't do.
+        ConfigError: a collective, a mode or a dtype that the backends don't do, or a size that the baseline refuses.
     """
     if given is not None and config.replay is None and given.count < max(config.world_sizes):
         by, most = given.launched, max(config.world_sizes)
@@ -134,7 +134,10 @@ def make_plan(config: SweepConfig, given: GivenRanks | None = None) -> Plan:
         max_faults=config.measure.max_faults,
     )
     space = SearchSpace(grid, shapes, alike)
-    return Plan(config, cells, space, workload, policy, settings, curves, platform, given)
+    plan = Plan(config, cells, space, workload, policy, settings, curves, platform, given)
+    if config.replay is None:
+        check_baseline(config, (plan.point(name, size) for name, sizes in grid.items() for size in sizes))
+    return plan
 
 
 def make_measurer(plan: Plan, log_folder: Path) -> Measurer:

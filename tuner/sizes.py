@@ -34,6 +34,14 @@ def size_grid(minimum: int, maximum: int, per_octave: int, align: int = ALIGNMEN
     return tuple(sorted({first, last, *(round(size / align) * align for size in inner)}))
 
 
+def is_alone(size: int, reason: str) -> bool:
+    """Whether an exclusion at `size` says nothing of any other size: backends refuse what is not aligned to 16 bytes.
+
+    What fails there in another way (a wrong output, a crash) may do so elsewhere as well.
+    """
+    return reason == "unsupported" and size % ALIGNMENT != 0
+
+
 def shape_size(shape: Sequence[int], dtype: str) -> int:
     """Bytes of one rank's input of `shape`.
 

@@ -53,8 +53,22 @@ class EagerOnly(ShmBackend):
                 "Set `collective` to all_gather",
             ],
         ),
+        (
+            ("[bfloat16]", "[bfloat16, int16]"),
+            ["c.yaml:6: dtypes: found int16, which the baseline gloo can't take (it takes float64,", "Take int16 out"],
+        ),
+        (
+            (
+                "baseline: gloo\ncandidates: [shm]",
+                "baseline: shm\ncandidates: [gloo]\nworkload: [{shape: [9], dtype: bfloat16}]",
+            ),
+            [
+                "c.yaml:5: workload: the baseline shm can't take shape [9], 18 B in all_gather/eager/first",
+                "18 bytes are not a multiple of 16",
+            ],
+        ),
     ],
-    ids=["mode", "collective"],
+    ids=["mode", "collective", "dtype", "a shape that the baseline refuses"],
 )
 def test_refused_before_anything_starts(tmp_path: Path, change: tuple[str, str], words: list[str], dry: bool) -> None:
     """Exit code 2, which ends a Kubernetes Job at once, with place, finding and remedy; no study is left."""

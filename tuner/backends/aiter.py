@@ -26,8 +26,6 @@ _POOLS = 3
 
 # AITER takes 6 ranks, and at 6 its all-gather launches nothing, raises nothing and leaves the output as it was.
 WORLD_SIZES = (2, 4, 8)
-# Its kernels throw on others. `custom_all_gather` views integers as floats, but engines call the two functions below.
-DTYPES = ("float32", "float16", "bfloat16")
 # The kernels move 16 bytes at a time; a last dim that does not divide into that many comes out garbled.
 PACK = 16
 
@@ -44,6 +42,8 @@ class AiterBackend(Backend):
     name = "aiter"
     needs = "amd-aiter"
     devices = ("cuda", "cpu")
+    # Its kernels throw on others. `custom_all_gather` views integers as floats, but engines call the functions below.
+    dtypes = ("float32", "float16", "bfloat16")
     options = ("max_size",)
     default_max_size = DEFAULT_MAX_SIZE
 
@@ -72,8 +72,6 @@ class AiterBackend(Backend):
             return declined
         if cell.world_size not in WORLD_SIZES:
             return f"AITER's all-gather has no kernel for {cell.world_size} ranks: it would leave the output unwritten"
-        if cell.dtype not in DTYPES:
-            return f"AITER's all-gather takes {', '.join(DTYPES)}, not {cell.dtype}"
         if not point.whole:
             return f"{point.size} bytes are not {cell.dtype} of shape {point.input_shape}"
         if point.size % PACK:

@@ -86,6 +86,8 @@ class Backend(abc.ABC):
     collectives: ClassVar[tuple[str, ...]] = ("all_gather",)
     #: The modes that its calls can be run in, on a device that has graphs; on one that has none only `eager` is left.
     modes: ClassVar[tuple[str, ...]] = MODES
+    #: The dtypes that it takes.
+    dtypes: ClassVar[tuple[str, ...]] = tuple(ITEMSIZE)
     #: The types of device that it runs on, the usual one first.
     devices: ClassVar[tuple[str, ...]] = ("cpu",)
     #: torch.distributed's name of the kind of process group that it wants.
@@ -111,6 +113,8 @@ class Backend(abc.ABC):
             return f"{cls.name} does {' and '.join(cls.collectives)} only, not {cell.collective}"
         if cell.mode not in cls.modes:
             return f"{cls.name} runs in mode {' and '.join(cls.modes)} only, not {cell.mode}"
+        if cell.dtype not in cls.dtypes:
+            return f"{cls.name} takes {', '.join(cls.dtypes)}, not {cell.dtype}"
         if cell.mode != "eager" and not graphs:
             return f"host memory has no graphs: mode {cell.mode} can't be captured"
         return None

@@ -11,6 +11,8 @@ class GlooBackend(TorchGroupBackend):
     """All-gather over a gloo group. It waits on the calling thread."""
 
     name = "gloo"
+    # What torch 2.13's gloo knows; of others it says "Invalid scalar type".
+    dtypes = ("float64", "float32", "float16", "bfloat16", "int64", "int32", "int8", "uint8", "bool")
     needs = "torch with the gloo backend"
 
     @classmethod

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from ccl_dispatch.runtime.units import parse_size, short_size
 from ccl_dispatch.tuner.backends.base import Backend, BackendContext, Point
 from ccl_dispatch.tuner.device.base import Call
+from ccl_dispatch.tuner.sizes import ALIGNMENT
 
 if TYPE_CHECKING:
     import torch
@@ -34,28 +36,34 @@ class ShmBackend(Backend):
             return "torch is not installed"
         return None
 
+    @classmethod
+    def foreseen(cls, point: Point, options: Mapping[str, Any]) -> str | None:
+        """Multiples of 16 bytes, up to the pool's capacity."""
+        # Whether the device has graphs is asked in `supports`, with the device at hand.
+        if (declined := cls.declined(point.cell, graphs=True)) is not None:
+            return declined
+        if not point.whole:
+            return f"{point.size} bytes are not {point.cell.dtype} of shape {point.input_shape}"
+        if point.size % ALIGNMENT:
+            return f"{point.size} bytes are not a multiple of {ALIGNMENT}"
+        limit = parse_size(options.get("max_size", cls.default_max_size)) // (2 * point.cell.world_size)
+        if point.size > limit:
+            return f"above the pool's limit of {short_size(limit)} per rank at world size {point.cell.world_size}"
+        return None
+
     def __init__(self, context: BackendContext) -> None:
         from ccl_dispatch.tuner.shared_memory.communicator import ShmCommunicator
 
-        self._world_size = context.world_size
         self._device = context.device
         max_size = parse_size(context.options.get("max_size", self.default_max_size))
         self._communicator = ShmCommunicator(context.group, context.device.name, max_size)
 
     def supports(self, point: Point) -> str | None:
-        """Eager all-gather up to the pool's capacity, in multiples of 16 bytes."""
-        limit = self._communicator.max_size // (2 * self._world_size)
+        """What is foreseen, with the pool that there is; graphs where the device has them."""
         if self._communicator.disabled:
             return f"shm is disabled: {self._communicator.disabled_reason}"
-        if (declined := self.declined(point.cell, graphs=self._device.graphs)) is not None:
-            return declined
-        if not point.whole:
-            return f"{point.size} bytes are not {point.cell.dtype} of shape {point.input_shape}"
-        if point.size % 16:
-            return f"{point.size} bytes are not a multiple of 16"
-        if point.size > limit:
-            return f"above the pool's limit of {short_size(limit)} per rank at world size {self._world_size}"
-        return None
+        reason = self.declined(point.cell, graphs=self._device.graphs)
+        return reason or self.foreseen(point, {"max_size": self._communicator.max_size})
 
     def prepare(self, point: Point, source: torch.Tensor, target: torch.Tensor) -> Call:
         """Bind the tensors; the pool was made with the communicator."""

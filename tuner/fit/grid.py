@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ccl_dispatch.tuner.curves import Acquittal, CurveModel, Noise, Posterior, learn_noise, summarise, with_visits
 from ccl_dispatch.tuner.curves.points import Points, Question
 from ccl_dispatch.tuner.fit.points import FitPoint, log_shares
-from ccl_dispatch.tuner.sizes import size_grid
+from ccl_dispatch.tuner.sizes import ALIGNMENT, is_alone, size_grid
 
 # Between two of them crossovers are interpolated; coarser, that would place them worse than the curves do.
 PER_OCTAVE = 8
@@ -31,7 +31,8 @@ class FitGrid:
         acquitted: per candidate the most credible of its outliers as none, where that is likely enough.
         surprised: per candidate its log-ratios if something unseen lies between the measured sizes.
         noises: per candidate the scatter of a pair's log-ratio, and of visits.
-        open: per candidate the sizes at which it may be used: measured and right there, or at both neighbours.
+        open: per candidate the sizes at which it may be used: measured and right there, or at both neighbours. A size
+            that it refuses for not being aligned is none, and no neighbour.
     """
 
     points: tuple[FitPoint, ...]
@@ -98,7 +99,12 @@ def _known(points: Sequence[FitPoint], candidate: str, noise: Noise) -> Points:
 def _sizes(points: Sequence[FitPoint]) -> tuple[int, ...]:
     measured = {point.size for point in points}
     low, high = min(measured), max(measured)
-    between = size_grid(low, high, PER_OCTAVE) if low // 16 < high // 16 else ()
+    between = set(size_grid(low, high, PER_OCTAVE) if low // ALIGNMENT < high // ALIGNMENT else ())
+    for point in points:
+        # A size that some backend refuses, since it is not aligned, is parted from its aligned neighbours.
+        if any(is_alone(point.size, reason) for reason, _ in point.exclusions.values()):
+            below = point.size // ALIGNMENT * ALIGNMENT
+            between |= {below, below + ALIGNMENT}
     return tuple(sorted(measured | {size for size in between if low < size < high}))
 
 
@@ -112,13 +118,7 @@ def _grid(
 ) -> FitGrid:
     octaves = log_shares(sizes)
     extra = {point.size: point.weight - point.octaves for point in points}
-    measured = [point.size for point in points]
-    open_ = {}
-    for candidate in curves:
-        fits = [candidate in point.ratios for point in points]
-        open_[candidate] = np.array(
-            [fits[bisect_right(measured, size) - 1] and fits[bisect_left(measured, size)] for size in sizes]
-        )
+    open_ = {candidate: _open(points, sizes, candidate) for candidate in curves}
     return FitGrid(
         tuple(points),
         sizes,
@@ -129,6 +129,24 @@ def _grid(
         surprised,
         noises,
         open_,
+    )
+
+
+def _open(points: Sequence[FitPoint], sizes: Sequence[int], candidate: str) -> NDArray[np.bool_]:
+    refused = {
+        point.size
+        for point in points
+        if candidate in point.exclusions and is_alone(point.size, point.exclusions[candidate][0])
+    }
+    telling = [point for point in points if point.size not in refused]
+    measured = [point.size for point in telling]
+    # Beyond the outermost of them nothing is known.
+    fits = [False, *(candidate in point.ratios for point in telling), False]
+    return np.array(
+        [
+            size not in refused and fits[bisect_right(measured, size)] and fits[bisect_left(measured, size) + 1]
+            for size in sizes
+        ]
     )
 
 

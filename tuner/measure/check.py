@@ -42,10 +42,12 @@ class Pattern:
         self._device = device or HostDevice()
         self._bytes = words.view(torch.uint8).to(self._device.name)
         self._inverse = torch.bitwise_not(self._bytes)
+        # A bool is 0 or 1, and a library may make it so. Made when the first one is asked for.
+        self._bools: tuple[torch.Tensor, torch.Tensor] | None = None
 
     def input(self, point: Point, rank: int, round_number: int) -> torch.Tensor:
         """The bytes that `rank` sends: flat uint8, a view."""
-        return self._bytes[_place(point, rank, round_number)]
+        return self._patterns(point)[0][_place(point, rank, round_number)]
 
     def expected(self, point: Point, world_size: int, round_number: int) -> torch.Tensor:
         """The bytes of the right output, as a new flat uint8 tensor."""
@@ -56,8 +58,9 @@ class Pattern:
 
     def poison(self, target: torch.Tensor, point: Point, world_size: int, round_number: int) -> None:
         """Fill `target` with the complement of what must come: no byte can be right unless it was written."""
+        inverse = self._patterns(point)[1]
         for rank, part in enumerate(_parts(target, point, world_size)):
-            part.copy_(self._inverse[_place(point, rank, round_number)].view(part.shape))
+            part.copy_(inverse[_place(point, rank, round_number)].view(part.shape))
 
     def mistakes(self, target: torch.Tensor, point: Point, world_size: int, round_number: int) -> str:
         """What is wrong with `target`, in words; empty when every bit is right."""
@@ -71,11 +74,19 @@ class Pattern:
         found = target.view(-1).view(torch.uint8)
         wrong = found != expected
         first = int(wrong.nonzero()[0, 0])
-        unwritten = int((found == ~expected).sum())
+        unwritten = int((found == (expected ^ 1 if point.cell.dtype == "bool" else ~expected)).sum())
         return (
             f"{int(wrong.sum())} of {expected.numel()} bytes are wrong ({unwritten} of them unwritten), "
             f"the first at byte {first}: {int(found[first]):#04x} instead of {int(expected[first]):#04x}"
         )
+
+    def _patterns(self, point: Point) -> tuple[torch.Tensor, torch.Tensor]:
+        """What is sent of the point's dtype, and its complement."""
+        if point.cell.dtype != "bool":
+            return self._bytes, self._inverse
+        if self._bools is None:
+            self._bools = self._bytes & 1, self._inverse & 1
+        return self._bools
 
 
 def _place(point: Point, rank: int, round_number: int) -> slice:

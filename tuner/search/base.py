@@ -91,7 +91,8 @@ class Observation:
         samples: per timed candidate its log-ratios; empty while the point is being measured, and where no candidate
             could be timed.
         visit: its cost, None while it is being measured or where it is not known.
-        excluded: candidates that may not be used at this size.
+        excluded: candidates that may not be used at this size, nor up to the nearest ones at which they were right.
+        refused: candidates that may not be used at this size, which says nothing of others (`sizes.is_alone`).
         pending: somebody is measuring it now.
     """
 
@@ -101,6 +102,7 @@ class Observation:
     visit: Visit | None = None
     excluded: frozenset[str] = frozenset()
     pending: bool = False
+    refused: frozenset[str] = frozenset()
 
 
 def encode(observation: Observation) -> str:
@@ -112,6 +114,7 @@ def encode(observation: Observation) -> str:
             "firsts": {name: list(samples.firsts) for name, samples in observation.samples.items()},
             "excluded": sorted(observation.excluded),
             "visit": None if visit is None else list(visit),
+            **({"refused": sorted(observation.refused)} if observation.refused else {}),
         },
         separators=(",", ":"),
     )
@@ -125,7 +128,9 @@ def decode(cell: str, size: int, text: str) -> Observation:
         for name, values in data["repeats"].items()
     }
     visit = None if data["visit"] is None else Visit(*data["visit"])
-    return Observation(cell, size, samples, visit, frozenset(data["excluded"]))
+    return Observation(
+        cell, size, samples, visit, frozenset(data["excluded"]), refused=frozenset(data.get("refused", ()))
+    )
 
 
 def joined_samples(observations: Iterable[Observation], candidate: str) -> dict[tuple[str, int], PointSamples]:

@@ -343,13 +343,14 @@ def checkpoint(count: int, growth: float = GROWTH) -> int:
 
 def _forbidden(grid: CellGrid, mine: Sequence[Observation], candidate: str) -> NDArray[np.bool_]:
     """Sizes at which the candidate may not be used: excluded ones, and those up to the nearest ones that were right."""
+    refused = {o.size for o in mine if candidate in o.refused}
+    result = np.array([size in refused for size in grid.sizes])
     bad = {o.size for o in mine if candidate in o.excluded}
     if not bad:
-        return np.zeros(len(grid.sizes), dtype=bool)
+        return result
     good = {o.size for o in mine if candidate in o.samples} - bad
-    result = np.zeros(len(grid.sizes), dtype=bool)
     for place, size in enumerate(grid.sizes):
         below = max((other for other in good | bad if other <= size), default=None)
         above = min((other for other in good | bad if other >= size), default=None)
-        result[place] = below in bad or above in bad
+        result[place] |= below in bad or above in bad
     return result

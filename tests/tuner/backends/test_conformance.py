@@ -13,7 +13,7 @@ from ccl_dispatch.tuner.backends import BACKENDS, backend_class
 from ccl_dispatch.tuner.device import Placement
 
 SUITE = """
-from ccl_dispatch.runtime.vocabulary import COLLECTIVES, MODES, Cell
+from ccl_dispatch.runtime.vocabulary import COLLECTIVES, ITEMSIZE, MODES, Cell
 from ccl_dispatch.tuner.backends import BackendContext, Point, backend_class
 from ccl_dispatch.tuner.device import Placement
 from ccl_dispatch.tuner.measure.check import Pattern
@@ -67,6 +67,14 @@ for mode in kind.modes:
                     run = one.replay
                 for _ in range(4):  # one call after the other, each with other input: nothing old may come out
                     check(run, source, target, point)
+# What it declares, neither more nor less; a bool stays 0 or 1.
+for dtype in ITEMSIZE:
+    point = Point(Cell("all_gather", "eager", "first", dtype, world_size), 4096)
+    assert (backend.supports(point) is None) == (dtype in kind.dtypes), dtype
+    if dtype in kind.dtypes:
+        source, target = (device.empty(size).view(getattr(torch, dtype)) for size in (4096, 4096 * world_size))
+        check(backend.prepare(point, source, target), source, target, point)
+        calls -= 1
 cell = Cell("all_gather", "eager", "first", "float32", world_size)
 for point in (
     *(Point(cell._replace(collective=other), 64) for other in COLLECTIVES if other not in kind.collectives),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import pytest
 from curve_bench import Bench
 
 from ccl_dispatch.tuner.fit.grid import FitGrid, fit_grids, learn_noises
@@ -57,3 +58,19 @@ def test_noise_of_single_rows_is_seen_in_the_curve(bench: Bench) -> None:
     results = bench.points(bench.grid(40), {"fast": lambda _: 0.1}, samples=1, noise=0.03, outliers=0.0)
     points = join_points(results, baseline="base", candidates=("fast",), confidence=0.95, workload={})
     assert 0.02 < learn_noises([points], ("fast",))["fast"].scale < 0.08
+
+
+@pytest.mark.parametrize(("reason", "alone"), [("unsupported", True), ("wrong_output", False)])
+def test_what_is_refused_for_its_alignment_says_nothing_of_others(bench: Bench, reason: str, alone: bool) -> None:
+    """A size that is not aligned and refused closes itself, and no byte that is aligned; one that fails closes all
+    up to the nearest ones that were right.
+    """
+    results = [
+        bench.point(size, {"fast": lambda _: 0.3}, excluded=[("fast", reason)] if size == 5002 else [])
+        for size in (256, 1024, 4096, 5002, 16384, 65536)
+    ]
+    grid = _grid(results)
+    shut = [size for place, size in enumerate(grid.sizes) if not grid.open["fast"][place]]
+    inside = [size for size in grid.sizes if 4096 < size < 16384]
+    assert shut == ([5002] if alone else inside)
+    assert {4992, 5008} <= {*grid.sizes} or not alone

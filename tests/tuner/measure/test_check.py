@@ -49,6 +49,8 @@ def test_expects_what_torch_gathers(dtype: str, dim: str) -> None:
     shaped = [part.view(*point.input_shape[:-1], -1) for part in typed]
     gathered = torch.cat(shaped, dim=0 if dim == "first" else -1)
     assert torch.equal(_expected(point, 3), gathered.flatten())
+    # Libraries may make 0 or 1 of what is none of them, and would be called wrong for it.
+    assert (int(gathered.max()) == 1) is (dtype == "bool")
     assert gathered.numel() == math.prod(point.output_shape) * ITEMSIZE[dtype]
 
 
@@ -122,3 +124,13 @@ def test_one_wrong_bit_is_found_and_placed(at: int, flip: int) -> None:
     words = _mistakes(target, point, 2)
     assert words.startswith("1 of 16384 bytes are wrong")
     assert f"at byte {at}: {was ^ flip:#04x} instead of {was:#04x}" in words
+
+
+def test_an_unwritten_bool_is_wrong_too() -> None:
+    """Of bools the complement is the other one of two values: still nothing can be right that was not written."""
+    point = _point("first", dtype="bool")
+    target = torch.empty(point.size * 4, dtype=torch.uint8)
+    _poison(target, point, 1)
+    assert int(target.max()) == 1
+    wrong = _mistakes(target, point, 1)
+    assert f"{point.size * 4} of {point.size * 4} bytes are wrong ({point.size * 4} of them unwritten)" in wrong
