@@ -100,8 +100,8 @@ def _fit_grid(cell: Cell, grid: FitGrid, baseline: str, policy: Policy, workload
         crossovers=crossovers,
         ties=find_ties(grid, min_gain=min_gain, confidence=confidence),
         exclusions=joined_exclusions(points),
-        overrides=find_overrides(points, bands, workload, baseline=baseline, min_gain=min_gain),
-        regret_estimate=regret_estimate(grid, labels),
+        overrides=find_overrides(grid, bands, workload, baseline=baseline, min_gain=min_gain, confidence=confidence),
+        regret_estimate=regret_estimate(grid, labels, min_gain=min_gain),
     )
 
 

@@ -10,8 +10,9 @@ import numpy as np
 
 from ccl_dispatch.runtime.table import TIE_FLOOR, Band, Override, Tie
 from ccl_dispatch.tuner.fit.bands import as_gain, backend_at, flipped
+from ccl_dispatch.tuner.fit.evidence import band_evidence
 from ccl_dispatch.tuner.fit.grid import FitGrid
-from ccl_dispatch.tuner.fit.points import FitPoint, Workload
+from ccl_dispatch.tuner.fit.points import Workload
 from ccl_dispatch.tuner.fit.segment import runs
 from ccl_dispatch.tuner.statistics import shared_confidence
 
@@ -30,29 +31,41 @@ def find_ties(grid: FitGrid, *, min_gain: float, confidence: float) -> tuple[Tie
 
 
 def find_overrides(
-    points: Sequence[FitPoint], bands: Sequence[Band], workload: Workload, *, baseline: str, min_gain: float
+    grid: FitGrid,
+    bands: Sequence[Band],
+    workload: Workload,
+    *,
+    baseline: str,
+    min_gain: float,
+    confidence: float,
 ) -> tuple[Override, ...]:
-    """Workload sizes whose own settled verdict against min_gain disagrees with the band that they lie in."""
+    """Workload sizes whose own samples prove, against min_gain, something else than the band that they lie in.
+
+    They prove it as they would for a band of this one size, at the confidence for all sizes and candidates together:
+    each of them was asked.
+    """
     threshold = math.log1p(min_gain)
     overrides = []
-    for point in points:
-        if point.size not in workload:
-            continue
+    asked = [point for point in grid.points if point.size in workload]
+    share = shared_confidence(confidence, sum(len(point.ratios) for point in asked) or 1)
+    for point in asked:
         band = backend_at(bands, point.size)
-        proven = {name: r for name, r in point.ratios.items() if r.interval.low > threshold}
-        in_band = point.ratios.get(band)
-        if band != baseline and (in_band is None or in_band.interval.high >= threshold):
+        seen = {name: band_evidence([point], name, share, grid.noises[name]).interval for name in point.ratios}
+        proven = {name: interval for name, interval in seen.items() if interval.low > threshold}
+        in_band = seen.get(band)
+        if band != baseline and (in_band is None or in_band.high >= threshold):
             continue
         if proven:
-            use = max(proven, key=lambda name: proven[name].interval.median)
-            against, ratio = baseline, proven[use]
-            gain, interval = as_gain(ratio.interval)
+            name = use = max(proven, key=lambda name: proven[name].median)
+            against = baseline
+            gain, interval = as_gain(proven[name])
         elif in_band is not None:
-            use, against, ratio = baseline, band, in_band
-            gain, interval = as_gain(flipped(ratio.interval))
+            name = against = band
+            use = baseline
+            gain, interval = as_gain(flipped(in_band))
         else:
             continue
         if interval is not None:
-            shape = tuple(workload[point.size][0])
-            overrides.append(Override(point.size, shape, use, against, gain, interval, len(ratio.samples)))
+            shape, samples = tuple(workload[point.size][0]), len(point.ratios[name].samples)
+            overrides.append(Override(point.size, shape, use, against, gain, interval, samples))
     return tuple(overrides)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from curve_bench import Bench
 
 
@@ -23,3 +24,16 @@ def test_the_same_samples_have_the_same_estimate(bench: Bench) -> None:
     """In whatever order they come."""
     results = bench.points(bench.grid(9), {"fast": lambda x: 0.05 * (13 - x)})
     assert bench.fit(results).regret_estimate == bench.fit(results[::-1]).regret_estimate
+
+
+@pytest.mark.parametrize("lead", [0.015, 0.028])
+def test_what_min_gain_leaves_on_purpose_is_in_the_estimate(bench: Bench, lead: float) -> None:
+    """A candidate that leads by less than min_gain is not used, and that is lost for certain: the estimate is not less.
+
+    Half of a mean, which suits what is merely possible, would be half of it.
+    """
+    results = bench.points(bench.grid(21), {"fast": lambda _: lead}, samples=200, outliers=0.0)
+    table = bench.fit(results, min_gain=0.03)
+    assert {band.use for band in table.bands} == {"base"}
+    assert table.regret_estimate is not None
+    assert lead < table.regret_estimate < 2 * lead
