@@ -94,11 +94,15 @@ class Noise:
 
     Attributes:
         visit: by how many times more visits of one size scatter, see `visit_ratio`.
+        settled: that is known from long visits.
+        whole: else, that it is seen in short ones: what a visit finds is then one sample, whatever its repetitions.
     """
 
     scale: float
     first: FirstCalls = FirstCalls(usable=False)
     visit: float = 0.0
+    settled: bool = False
+    whole: bool = False
 
     def visit_variance(self, scale: float) -> float:
         """What a visit's value is off by, however many repetitions it has, where these scatter by `scale`."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from ccl_dispatch.tuner.curves import Noise
 from ccl_dispatch.tuner.curves.betting import location_interval, pooled_confidence
-from ccl_dispatch.tuner.curves.visits import slack
+from ccl_dispatch.tuner.curves.visits import slack, votes
 from ccl_dispatch.tuner.fit.points import FitPoint
 from ccl_dispatch.tuner.statistics import Interval, median_interval, shared_confidence
 
@@ -34,6 +34,9 @@ def band_evidence(points: Sequence[FitPoint], candidate: str, confidence: float,
     Where the sample counts allow both, each gets half of alpha and the one that lies further from zero speaks; where
     the counts allow only one, it gets all of alpha. Which ones are possible depends on counts, never on values.
 
+    Where short visits were seen to differ, a visit is one sample, and the run's visits are pooled: that holds whatever
+    lies within a visit.
+
     Args:
         points: neighbours by size.
         candidate: the backend.
@@ -41,22 +44,26 @@ def band_evidence(points: Sequence[FitPoint], candidate: str, confidence: float,
         noise: the scatter of a pair's log-ratio, and of visits: where these differ, by as much is the interval wider.
     """
     ratios = [(point.octaves, point.ratios[candidate]) for point in points if candidate in point.ratios]
-    pool = [value for _, ratio in ratios for value in ratio.samples]
+    visits = [ratio.visits for _, ratio in ratios]
+    pool, scale = votes(visits, noise)
+    if noise.whole:
+        return Evidence(location_interval(pool, confidence, scale), len(ratios), sum(len(r.samples) for _, r in ratios))
     counts = [len(ratio.samples) for _, ratio in ratios]
     half = pooled_confidence(counts, confidence)
     count = len(pool)
     correlation = math.fsum(len(ratio.samples) * ratio.correlation for _, ratio in ratios) / count
     # However many repetitions a visit has, they say nothing of what it is off by itself.
-    apart = slack([ratio.visits for _, ratio in ratios], noise.visit, noise.scale, confidence)
-    pooled = location_interval(pool, half, noise.scale, correlation)
+    pooled = location_interval(pool, half, scale, correlation)
+    pooled = _wider(pooled, slack(visits, noise.visit, scale, confidence))
     if half == confidence:  # there is no other reading
-        return Evidence(_wider(pooled, apart), len(ratios), count)
+        return Evidence(pooled, len(ratios), count)
     each = shared_confidence(half, len(ratios))
     by_point = _weighted_mean(
         [(weight, median_interval(ratio.samples, each, ratio.correlation)) for weight, ratio in ratios]
     )
+    by_point = _wider(by_point, slack(visits, noise.visit, scale, confidence, [weight for weight, _ in ratios]))
     sharper = max((by_point, pooled), key=lambda interval: max(interval.low, -interval.high))
-    return Evidence(_wider(sharper, apart), len(ratios), count)
+    return Evidence(sharper, len(ratios), count)
 
 
 def _wider(interval: Interval, by: float) -> Interval:

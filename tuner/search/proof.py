@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ccl_dispatch.tuner.curves import Noise, PointSamples
 from ccl_dispatch.tuner.curves.betting import evidence_wanted, log_evidence, pooled_confidence, samples_missing
-from ccl_dispatch.tuner.curves.visits import LONG, slack
+from ccl_dispatch.tuner.curves.visits import LONG, slack, votes
 from ccl_dispatch.tuner.search.family import CellGrid
 from ccl_dispatch.tuner.statistics import edge, mean_correlation_time, median, rounded_up
 
@@ -21,14 +21,23 @@ Array = NDArray[np.float64]
 
 # What would take more visits of one run, because visits differ, is out of reach.
 _MOST_VISITS = 40
+# Samples of one visit, where visits may differ, and where they do: that one which is odd is no witness.
+_AT_ONCE = 4
+_WHOLE = 2
 
 
 class Proof(NamedTuple):
-    """The samples that are still missing in one run of sizes, where to take them, and what proving it is worth."""
+    """The samples that are still missing in one run of sizes, where to take them, and what proving it is worth.
+
+    Attributes:
+        repeats: of the next visit.
+        visits: about how many like it the proof takes.
+    """
 
     worth: float
     size: int
     repeats: int
+    visits: float = 1
 
 
 def missing_proofs(
@@ -54,7 +63,6 @@ def missing_proofs(
         noise: of the samples, and of visits.
     """
     proofs = []
-    scale = noise.scale
     ahead = np.concatenate([[False], lead > 0, [False]])
     edges = np.flatnonzero(ahead[1:] != ahead[:-1])
     for start, end in zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True):
@@ -63,23 +71,25 @@ def missing_proofs(
         if threshold <= 0 and measured:
             continue
         points = [samples[grid.sizes[place]] for place in measured]
-        pool = [value for point in points for value in point.repeats]
-        apart = slack(points, noise.visit, scale, confidence) if points else 0.0
-        wanted = _wanted(points, confidence)
+        pool, scale = votes(points, noise)
+        apart = slack(points, noise.visit, scale, confidence) if points and not noise.whole else 0.0
+        wanted = evidence_wanted(confidence) if noise.whole else _wanted(points, confidence)
         if pool and log_evidence(pool, threshold + apart, scale) >= wanted:
             continue
         missing = 1 if threshold <= 0 else samples_missing(pool, threshold + apart, scale, wanted)
         if missing is None and apart and _visits_wanted(points, pool, threshold, apart) <= _MOST_VISITS:
             # Not the samples are too few, but the visits.
             missing = samples_missing(pool, threshold, scale, wanted) and LONG
-        if missing is None:
+        if missing is None or (noise.whole and missing > _MOST_VISITS):
             continue
         worth = math.fsum(float(grid.weights[place] * (lead[place] + edge(threshold))) for place in run)
         if measured:
             place = min(measured, key=lambda at: (len(samples[grid.sizes[at]].repeats), -float(lead[at])))
         else:
             place = max(run, key=lambda at: float(lead[at]))
-        proofs.append(Proof(worth, grid.sizes[place], missing))
+        # As long as nothing tells how visits differ, no visit is to prove anything by itself.
+        once = _WHOLE if noise.whole else missing if noise.settled else min(missing, _AT_ONCE)
+        proofs.append(Proof(worth, grid.sizes[place], once, missing if noise.whole else missing / once))
     return proofs
 
 

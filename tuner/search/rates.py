@@ -31,7 +31,8 @@ class Best(NamedTuple):
 
 def share_of(costs: CostModel, proof: Proof) -> float:
     """What a proof costs, as a share of the budget."""
-    return float(costs.shares(np.log2(np.array([float(proof.size)])), np.array([float(proof.repeats)]))[0, 0])
+    one = costs.shares(np.log2(np.array([float(proof.size)])), np.array([float(proof.repeats)]))[0, 0]
+    return float(one) * proof.visits
 
 
 def worth_of(view: CellView, shares: Array) -> Array:

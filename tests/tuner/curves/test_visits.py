@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ccl_dispatch.tuner.curves import PointSamples
-from ccl_dispatch.tuner.curves.visits import LONG, SIZES_AGAIN, slack, visit_ratio
+from ccl_dispatch.tuner.curves import Noise, PointSamples
+from ccl_dispatch.tuner.curves.visits import LONG, SIZES_AGAIN, likely_ratio, slack, visit_ratio, votes, with_visits
 
 
 def cell(ratio: float, *, sizes: int, visits: int, repeats: int, seed: int = 0) -> dict[int, PointSamples]:
@@ -32,9 +32,9 @@ def test_the_ratio_is_found_whatever_the_scale(ratio: float, visits: int) -> Non
 
 def test_nothing_is_concluded_from_little() -> None:
     """Not from sizes that were visited once, nor from short visits, nor from too few sizes."""
-    assert visit_ratio([cell(2.0, sizes=40, visits=1, repeats=100)]) == 0
-    assert visit_ratio([cell(2.0, sizes=40, visits=8, repeats=LONG - 1)]) == 0
-    assert visit_ratio([cell(2.0, sizes=SIZES_AGAIN - 1, visits=8, repeats=100)]) == 0
+    assert visit_ratio([cell(2.0, sizes=40, visits=1, repeats=100)]) is None
+    assert visit_ratio([cell(2.0, sizes=40, visits=8, repeats=LONG - 1)]) is None
+    assert visit_ratio([cell(2.0, sizes=SIZES_AGAIN - 1, visits=8, repeats=100)]) is None
 
 
 def test_one_disturbed_size_of_three_does_not_speak_for_all() -> None:
@@ -43,7 +43,9 @@ def test_one_disturbed_size_of_three_does_not_speak_for_all() -> None:
     first = min(calm)
     one, two = calm[first].by_visit()
     disturbed = {**calm, first: PointSamples(one) + PointSamples(tuple(value + 5 for value in two))}
-    assert visit_ratio([disturbed]) < 0.5
+    found = visit_ratio([disturbed])
+    assert found is not None
+    assert found < 0.5
 
 
 def test_the_slack_is_what_visits_are_off_by() -> None:
@@ -63,3 +65,52 @@ def test_more_visits_leave_less_open(few: int, more: int, ratio: float) -> None:
     assert slack(other, ratio, 0.1, 0.95) * np.sqrt(few + more) == pytest.approx(
         slack(one, ratio, 0.1, 0.95) * np.sqrt(few)
     )
+
+
+def again(ratio: float, seed: int, *, sizes: int = 6, repeats: tuple[int, ...] = (1, 4)) -> dict[int, PointSamples]:
+    """Sizes that were visited again, shortly, with an outlier among the first visits of every other seed."""
+    rng = np.random.default_rng(seed)
+    found = {}
+    for place in range(sizes):
+        visits = [rng.normal(rng.normal(0, ratio * 0.07), 0.07, count).tolist() for count in repeats]
+        if place == 0 and seed % 2:
+            visits[0][0] += abs(rng.normal(0, 1))
+        found[16 * (place + 1)] = sum((PointSamples(tuple(v)) for v in visits[1:]), PointSamples(tuple(visits[0])))
+    return found
+
+
+def test_short_visits_tell_too_where_they_differ() -> None:
+    """From six sizes with a visit of one sample, or four, and another of four: visits that differ are found out, those
+    that do not are hardly ever suspected, an outlier among the first ones or none.
+    """
+    for repeats, least in (((1, 4), 75), ((4, 4), 95)):
+        suspected, found = (
+            sum(likely_ratio([again(ratio, seed, repeats=repeats)], 0.07) > 0 for seed in range(100))
+            for ratio in (0.0, 3.0)
+        )
+        assert suspected <= 3
+        assert found >= least
+    assert likely_ratio([again(2.0, 0, sizes=100)], 0.07) == pytest.approx(2.0, rel=0.3)
+    assert likely_ratio([again(3.0, seed, repeats=(4,)) for seed in range(20)], 0.07) == 0
+
+
+def test_visits_that_differ_bear_witness_as_one_each() -> None:
+    """Where short visits were seen to differ a run has as many samples as visits; elsewhere all that it has."""
+    cells = [again(4.0, seed) for seed in (0, 2)]
+    noise = with_visits(Noise(0.07), cells)
+    assert noise.whole
+    values, scale = votes(cells[0].values(), noise)
+    assert len(values) == 2 * len(cells[0])
+    assert scale > 2 * 0.07
+    calm = with_visits(Noise(0.07), [again(0.0, 0)])
+    assert not calm.whole
+    assert len(votes(cells[0].values(), calm)[0]) == 5 * len(cells[0])
+
+
+def test_whoever_has_most_of_the_samples_has_most_of_the_say() -> None:
+    """One visit of a thousand samples beside nine of ten is off by nearly all that one visit is off by."""
+    rng = np.random.default_rng(5)
+    points = [PointSamples(tuple(rng.normal(0, 0.1, count).tolist())) for count in (1000, *[10] * 9)]
+    alone = slack(points[:1], 1.0, 0.1, 0.95)
+    assert 0.85 * alone < slack(points, 1.0, 0.1, 0.95) < alone
+    assert slack(points, 1.0, 0.1, 0.95, [1.0] * 10) < 0.4 * alone
