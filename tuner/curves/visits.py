@@ -7,10 +7,10 @@ where a second sweep found 4 %, and the sizes around it none.
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from statistics import NormalDist, median
 
 import numpy as np
@@ -74,36 +74,38 @@ def likely_ratio(cells: Iterable[Mapping[int, PointSamples]], scale: float) -> f
         scale: of the samples of one visit, log units.
     """
     logs = np.array([math.log1p(-_DIFFER), *([math.log(_DIFFER / len(_RATIOS))] * len(_RATIOS))])
-    ratios = np.array([0.0, *_RATIOS])
     for point in (point for cell in cells for point in cell.values()):
-        if sum(map(bool, point.lengths)) > 1:
-            logs += _log_likelihoods([visit for visit in point.by_visit() if visit], scale, ratios)
+        if len(point.lengths) > 1:
+            logs = logs + _log_likelihoods(point, scale)
     weights = np.exp(logs - logs.max())
     if weights[0] >= weights[1:].sum():
         return 0.0
-    return math.sqrt(float((weights[1:] * ratios[1:] ** 2).sum() / weights[1:].sum()))
+    # The likeliest of them, not their mean, which each visit would move, and with it every curve.
+    return _RATIOS[int(weights[1:].argmax())]
 
 
-def _log_likelihoods(
-    visits: Sequence[Sequence[float]], scale: float, ratios: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """Of what the visits of one size found, whose truth may be anything, by the ratio."""
+# A search asks for the same points again and again, of which one or two have changed.
+@lru_cache(maxsize=16384)
+def _log_likelihoods(point: PointSamples, scale: float) -> NDArray[np.float64]:
+    """Of what the visits of one size found, whose truth may be anything, by the ratio: none, and each of `_RATIOS`."""
+    visits = [visit for visit in point.by_visit() if visit]
     values = np.array([median_of(visit) for visit in visits])
     counts = np.array([len(visit) for visit in visits])
     # The variance of a median of independent normals is pi/2 that of their mean, from three on.
     own = scale**2 * np.where(counts > 2, math.pi / 2, 1.0) / counts
     odd = np.array([_ODD.get(count, 0.0) for count in counts.tolist()])
-    variances = own + (ratios[:, None] * scale) ** 2 + LEAST_SCATTER**2
-    found = np.full(len(ratios), -np.inf)
-    for chosen in itertools.product(*((False, True) if share else (False,) for share in odd[:_MOST_ODD])):
-        out = np.array([*chosen, *[False] * (len(visits) - len(chosen))])
-        prior = float(np.log(np.where(out, odd, 1 - odd)).sum())
-        spread = variances + out * OUTLIER_SCALE**2
-        precision = (1 / spread).sum(axis=1)
-        middle = (values / spread).sum(axis=1) / precision
-        squares = ((values - middle[:, None]) ** 2 / spread).sum(axis=1)
-        found = np.logaddexp(found, prior - 0.5 * (np.log(spread).sum(axis=1) + np.log(precision) + squares))
-    return found
+    which = np.flatnonzero(odd)[:_MOST_ODD]
+    # Rows: which of the short visits are outliers.
+    out = np.zeros((2 ** len(which), len(visits)), dtype=bool)
+    out[:, which] = (np.arange(len(out))[:, None] >> np.arange(len(which))) & 1
+    prior = np.log(np.where(out, odd, 1 - odd)).sum(axis=1)
+    ratios = np.array([0.0, *_RATIOS])[:, None, None]
+    spread = own + (ratios * scale) ** 2 + LEAST_SCATTER**2 + out * OUTLIER_SCALE**2
+    precision = (1 / spread).sum(axis=2)
+    middle = (values / spread).sum(axis=2) / precision
+    squares = ((values - middle[:, :, None]) ** 2 / spread).sum(axis=2)
+    found = prior - 0.5 * (np.log(spread).sum(axis=2) + np.log(precision) + squares)
+    return np.asarray(np.logaddexp.reduce(found, axis=1))
 
 
 def votes(points: Iterable[PointSamples], noise: Noise) -> tuple[list[float], float]:

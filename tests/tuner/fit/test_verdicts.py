@@ -10,7 +10,7 @@ from ccl_dispatch.runtime.table import CellTable
 
 SIZES = [2**k for k in range(8, 21)]
 SHAPES = (1040, 10000, 66000, 300000)
-WORKLOAD = {size // 16 * 16: ((1, size // 32), 1.0) for size in SHAPES}
+WORKLOAD: dict[int, tuple[tuple[int, ...], float]] = {size // 16 * 16: ((1, size // 32), 1.0) for size in SHAPES}
 
 
 def _swept(bench: Bench, seed: int, lead: float = 0.0) -> CellTable:
