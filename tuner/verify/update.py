@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import calendar
-import tempfile
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -34,6 +34,8 @@ _UPDATE_OF = ", update of "
 _TIME = "%Y-%m-%dT%H:%M:%SZ"
 # What an update has measured before it was interrupted longer ago than this may not be true any more: it begins anew.
 _STALE_SECONDS = 24 * 3600.0
+# A study that began later than now by more than clocks are set apart is of a clock that was wrong: its age is unknown.
+_CLOCK_SECONDS = 300.0
 # What a study's evidence in a table says of the cells that were tuned anew.
 _KEPT_EVIDENCE = ("study", "config_digest", "trials", "samples", "measured_from", "measured_to", "host")
 
@@ -120,7 +122,7 @@ def update_table(
     now = time.strftime(_TIME, time.gmtime())
     config = _config(setup.plan.config, tuned)
     config = replace(config, name=_cut_short(storage, config, old.name) or f"{old.name}{_UPDATE_OF}{now}")
-    found = _tuned(config, storage, out, log_folder, progress, measurer)
+    found = _tuned(config, storage, log_folder, progress, measurer)
     verdicts = {entry.cell.name: entry.verdict for entry in verified.verification.cells}
     if setup.differs:
         kept: list[Cell] = []
@@ -141,17 +143,15 @@ def update_table(
 def _tuned(
     config: SweepConfig,
     storage: str,
-    out: Path,
     log_folder: Path,
     progress: Progress,
     measurer: Callable[[Plan, Path], Measurer],
 ) -> Table:
-    """The table of the cells of `config`, by an ordinary sweep; its own file is not kept."""
+    """The table of the cells of `config`, by an ordinary sweep, which makes no file of it that a kill could leave."""
     outcome: SweepOutcome | None = None
     problem: BaseException | None = None
     try:
-        with tempfile.TemporaryDirectory(dir=out.parent, prefix=".update-") as folder:
-            outcome = run_sweep(config, storage, Path(folder) / "cells.yaml", log_folder, progress, measurer=measurer)
+        outcome = run_sweep(config, storage, Path(os.devnull), log_folder, progress, measurer=measurer)
     except BaseException as found:
         problem = found
         raise
@@ -184,7 +184,7 @@ def _is_recent(study_name: str, name: str) -> bool:
         moment = calendar.timegm(time.strptime(began, _TIME))
     except ValueError:  # no update, or one on another platform, which has a mark behind the time
         return False
-    return table == name and time.time() - moment < _STALE_SECONDS
+    return table == name and -_CLOCK_SECONDS <= time.time() - moment < _STALE_SECONDS
 
 
 def _config(config: SweepConfig, cells: Sequence[Cell]) -> SweepConfig:

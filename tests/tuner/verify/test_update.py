@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +22,7 @@ from ccl_dispatch.tuner.samples import PointResult
 from ccl_dispatch.tuner.study import SweepStudy, open_storage
 from ccl_dispatch.tuner.study.sweep_study import studies_in
 from ccl_dispatch.tuner.verify.run import Verified
-from ccl_dispatch.tuner.verify.update import Update, update_path, update_table
+from ccl_dispatch.tuner.verify.update import Update, _is_recent, update_path, update_table
 
 MIB = 1 << 20
 ROOT = Path(__file__).parents[3]
@@ -73,6 +76,31 @@ def test_an_update_tunes_what_drifted_and_keeps_the_rest(tmp_path: Path) -> None
     assert "table.updated.journal has the samples of cells that were tuned anew" in note
 
 
+def _cut_short(points: int, end: Callable[[], object]) -> Callable[[Plan, Path], Measurer]:
+    """A measurer that measures so many points and then does `end`."""
+
+    def make(plan: Plan, folder: Path) -> Measurer:
+        measurer = make_measurer(plan, folder)
+        measure = measurer.measure
+        left = points
+
+        def few(*arguments: Any, **more: Any) -> PointResult:
+            nonlocal left
+            left -= 1
+            if left < 0:
+                end()
+            return measure(*arguments, **more)
+
+        measurer.measure = few  # type: ignore[method-assign]
+        return measurer
+
+    return make
+
+
+def _interrupted() -> None:
+    raise KeyboardInterrupt
+
+
 def test_an_interrupted_update_goes_on(
     made: tuple[Path, dict[str, Path]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -83,22 +111,7 @@ def test_an_interrupted_update_goes_on(
     table, configs = made
     verified = verify(table, configs["moved"])
     out = tmp_path / "new.yaml"
-    left = 5
-
-    def cut_short(plan: Plan, folder: Path) -> Measurer:
-        measurer = make_measurer(plan, folder)
-        measure = measurer.measure
-
-        def few(*arguments: Any, **more: Any) -> PointResult:
-            nonlocal left
-            left -= 1
-            if left < 0:
-                raise KeyboardInterrupt
-            return measure(*arguments, **more)
-
-        measurer.measure = few  # type: ignore[method-assign]
-        return measurer
-
+    cut_short = _cut_short(5, _interrupted)
     with pytest.raises(KeyboardInterrupt):
         update_table(verified, out, tmp_path / "logs", SilentProgress(), measurer=cut_short)
     ((name, first),) = _stored(tmp_path / "new.journal").items()
@@ -112,15 +125,48 @@ def test_an_interrupted_update_goes_on(
     _updated(verified, out)
     assert len(_stored(tmp_path / "new.journal")) == 2
 
-    left = 0
     time.sleep(1)
     with pytest.raises(KeyboardInterrupt):
-        update_table(verified, out, tmp_path / "logs", SilentProgress(), measurer=cut_short)
+        update_table(verified, out, tmp_path / "logs", SilentProgress(), measurer=_cut_short(0, _interrupted))
     assert len(_stored(tmp_path / "new.journal")) == 3
     monkeypatch.setattr("ccl_dispatch.tuner.verify.update._STALE_SECONDS", 0.0)
     time.sleep(1)
     _updated(verified, out)
     assert len(_stored(tmp_path / "new.journal")) == 4
+
+
+def test_an_update_that_is_killed_leaves_its_samples_and_nothing_else(
+    made: tuple[Path, dict[str, Path]], tmp_path: Path
+) -> None:
+    """After a SIGKILL in the midst of its search only its journal lies beside the table that it would have written."""
+    table, configs = made
+    verified = verify(table, configs["moved"])
+    out = tmp_path / "new.yaml"
+    child = os.fork()
+    if not child:
+        killed = _cut_short(5, lambda: os.kill(os.getpid(), signal.SIGKILL))
+        try:
+            update_table(verified, out, tmp_path / "logs", SilentProgress(), measurer=killed)
+        finally:
+            os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+    (first,) = _stored(tmp_path / "new.journal").values()
+    assert len(first) == 5
+    left = {"new.journal", "new.journal.owner"}
+    assert {path.name for path in tmp_path.iterdir()} == left
+    assert _updated(verified, out).table is not None
+    assert {path.name for path in tmp_path.iterdir()} == {*left, "new.yaml"}
+
+
+@pytest.mark.parametrize(("ahead", "goes_on"), [(60, True), (-23 * 3600, True), (-25 * 3600, False), (600, False)])
+def test_an_update_of_unknown_age_is_not_gone_on_with(ahead: float, goes_on: bool) -> None:
+    """What began more than a day ago is not, nor what began later than now by more than clocks differ.
+
+    A clock that was set ahead would make samples count as new until it is reached: for ever, by one of 2099.
+    """
+    began = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + ahead))
+    assert _is_recent(f"t, update of {began}", "t") == goes_on
+    assert not _is_recent("t, update of 2099-01-01T00:00:00Z", "t")
 
 
 def test_an_update_that_ends_before_its_table_is_written_goes_on(
