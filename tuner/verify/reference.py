@@ -127,7 +127,8 @@ def read_reference(path: Path, table: Table) -> Reference:
             raise ReferenceFileError(f"larger than {_LARGEST_FILE >> 20} MiB, which no reference is", source=source)
         data = json.loads(path.read_text(encoding="utf-8"))
     except OSError as problem:
-        raise ReferenceFileError(f"can't be read: {problem.strerror or problem}", source=source) from None
+        fix = "`verify --keep` makes it where it is not there" if isinstance(problem, FileNotFoundError) else ""
+        raise ReferenceFileError(f"can't be read: {problem.strerror or problem}", source=source, fix=fix) from None
     except ValueError as problem:
         raise ReferenceFileError(f"not JSON: {problem}", source=source, fix="Make it again with --keep") from None
     if not isinstance(data, Mapping) or data.get("schema") != SCHEMA:

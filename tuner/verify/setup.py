@@ -44,6 +44,7 @@ class VerifyOptions:
         config: how to measure; None for what the table leads to.
         storage, study: the study with the table's samples; None for the one beside the table, if there is one.
         reference: the file with earlier visits; None for the one beside the table, if there is one.
+        keep: this run's visits will be added to that file, so that it need not be there yet.
         seconds: of wall time at most, starting workers included (of virtual time where a file is replayed).
         seen: measuring goes on until changes of that share (0.1: 10 % longer) would be seen, where there is time.
         seed: of random sizes and of the order of measuring.
@@ -53,6 +54,7 @@ class VerifyOptions:
     storage: str | None = None
     study: str | None = None
     reference: Path | None = None
+    keep: bool = False
     seconds: float = 300.0
     seen: float = 0.1
     seed: int = 0
@@ -283,8 +285,11 @@ def _reference(
     table: Table, path: Path, options: VerifyOptions, stored: StoredStudy | None, notes: list[str]
 ) -> tuple[Reference | None, str]:
     """What to compare with: visits that were kept go before those of the study, which were made for deciding."""
-    kept = options.reference or reference_path(path)
-    if options.reference is not None or kept.is_file():
+    named = options.reference
+    if named is not None and options.keep and not named.exists():
+        named = None  # made by this very run, which is compared with what there is without it
+    kept = named or reference_path(path)
+    if named is not None or kept.is_file():
         reference = read_reference(kept, table)
         visits = max((len(own) for own in reference.visits.values()), default=0)
         when = f", {reference.times[0]}" if reference.times else ""

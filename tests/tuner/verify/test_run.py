@@ -274,6 +274,32 @@ def test_another_platform_is_told_and_measured_all_the_same(measured: Path, tmp_
     assert verification.cells[0].points > 0
 
 
+def test_a_table_in_a_folder_that_takes_no_files_is_verified(measured: Path, tmp_path: Path) -> None:
+    """On a file system that is mounted to be read only, also for root, with its study beside it; no log is left."""
+    folder = tmp_path / "mounted"
+    folder.mkdir()
+    for path in (measured, measured.parent / "study.journal"):
+        (folder / path.name).write_bytes(path.read_bytes())
+    mount = 'mount --bind "$0" "$0" && mount -o remount,bind,ro "$0" || exit 77; exec "$@"'
+    own = tmp_path / "tmp"
+    own.mkdir()
+    command = ["unshare", "--map-root-user", "--mount", "sh", "-c", mount, str(folder), *COMMAND]
+    done = subprocess.run(
+        [*command, "verify", str(folder / measured.name), "--seconds", "4", "--quiet"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env={**os.environ, "TMPDIR": str(own)},
+    )
+    if done.returncode in (77, 127) or "unshare" in done.stderr:
+        pytest.skip("file systems can't be mounted here")
+    assert done.stdout.splitlines()[-1].startswith(("still right", "drifted", "not sure")), done.stderr
+    assert "the samples of the study in" in done.stdout
+    assert list(own.iterdir()) == []
+
+
 def test_ctrl_c_ends_workers_and_says_so(measured: Path, tmp_path: Path) -> None:
     """Interrupted while it measures, it ends with 130, and no worker is left (the suite looks for those)."""
     command = [*COMMAND, "verify", str(measured), "--seconds", "60"]
