@@ -20,7 +20,17 @@ from numpy.typing import NDArray
 
 from ccl_dispatch.runtime.vocabulary import Cell
 from ccl_dispatch.tuner.curves.cells import families
-from ccl_dispatch.tuner.verify.visits import Place, Spread, Values, Visit, learn_spread, location, values_of
+from ccl_dispatch.tuner.verify.visits import (
+    FAR,
+    Place,
+    Spread,
+    Values,
+    Visit,
+    is_robust,
+    learn_spread,
+    location,
+    values_of,
+)
 
 Array = NDArray[np.float64]
 
@@ -65,7 +75,7 @@ class Drift:
     Attributes:
         shifts: the proven ones, per candidate the clearest of each cell.
         seen: per cell the least change (log units) over the whole of it, alone or together with others, that would have
-            been seen in nine of ten runs; cells without a reference are not there.
+            been seen in nine of ten runs; cells without a reference that could show any are not there.
     """
 
     shifts: tuple[Shift, ...]
@@ -75,7 +85,7 @@ class Drift:
 @dataclass(frozen=True)
 class _Difference:
     """At one place: how much longer the candidate takes, in log units, its variance with the degrees
-    of freedom of that, and whether it is used there.
+    of freedom of that, whether it is used there, and whether it would hold if one of the visits was off.
     """
 
     place: Place
@@ -83,6 +93,7 @@ class _Difference:
     variance: float
     freedom: float
     used: bool
+    robust: bool
 
 
 @dataclass(frozen=True)
@@ -166,7 +177,8 @@ def _differences(now: Values, before: Values, spread: Spread, used: Mapping[Plac
             first, second = now[place], before[place]
             means = [location([value for _, value in own]) for own in (first, second)]
             variance = sum(spread.own_variance(place, own) for own in (first, second))
-            found.append(_Difference(place, means[1] - means[0], variance, spread.freedom[place], used[place]))
+            robust = is_robust(len(first)) and is_robust(len(second))
+            found.append(_Difference(place, means[1] - means[0], variance, spread.freedom[place], used[place], robust))
     return found
 
 
@@ -202,10 +214,15 @@ def _scan(differences: Sequence[_Difference], shared: Mapping[int, float], confi
     limit = _limit((weights, own, freedom), (parts, luck), deviations, confidence)
     against = np.array([1.0 if run.used else -1.0 for run in runs])
     scores = (against * changes - margin) / deviations
+    for row in np.flatnonzero(scores > limit).tolist():
+        believed = _believed(differences, runs[row].members, weights[row], float(against[row]))
+        scores[row] = min(scores[row], (believed - margin) / deviations[row])
     order = sorted((row for row in range(len(runs)) if scores[row] > limit), key=lambda row: -float(scores[row]))
     proven = _told_of(differences, runs, order, changes)
     whole: dict[Cell, float] = {}
     for row, run in enumerate(runs):
+        if len(run.members) == 1 and not differences[run.members[0]].robust:
+            continue
         least = margin + (limit + _POWER) * float(deviations[row])
         for cell in run.cells:
             places = [i for i, item in enumerate(differences) if item.place.cell == cell and item.used == run.used]
@@ -219,6 +236,20 @@ def _scan(differences: Sequence[_Difference], shared: Mapping[int, float], confi
             (replace(runs[row], cells=tuple(cells), members=members), change, (change - reach, change + reach))
         )
     return _Scan(tuple(found), whole)
+
+
+def _believed(differences: Sequence[_Difference], members: Sequence[int], weights: Array, against: float) -> float:
+    """A run's change to the table's disfavour if a visit here and there was off.
+
+    The location of a few visits follows one that is off, such as the only one that a sweep made. Such a place counts as
+    no more than `FAR` standard deviations beyond what most of the run shows; by itself it shows nothing yet.
+    """
+    values = {index: against * differences[index].value for index in members}
+    most = sorted([0.0, *values.values()])[len(values) // 2]
+    for index, value in values.items():
+        if not differences[index].robust:
+            values[index] = min(value, most + FAR * math.sqrt(differences[index].variance))
+    return math.fsum(float(weights[index]) * value for index, value in values.items())
 
 
 def _told_of(

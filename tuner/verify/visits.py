@@ -17,7 +17,7 @@ QUANTILE = 0.2
 # Of the visits of a point a quarter is left out at either end: some fall into a moment of the machine's own.
 _TRIM = 0.25
 # And where deviations are averaged over places none counts for more than so many standard deviations.
-_FAR = 3.0
+FAR = 3.0
 # The variance at the places around one counts as so many degrees of freedom at the place itself.
 _POOLED_FREEDOM = 4.0
 _NEAR_OCTAVES = 2.1
@@ -136,6 +136,11 @@ def location(values: Sequence[float]) -> float:
     return fmean(ordered[cut : len(ordered) - cut])
 
 
+def is_robust(visits: int) -> bool:
+    """Whether one of so many visits that is off is left out of their `location`."""
+    return int(visits * _TRIM) > 0
+
+
 def learn_spread(runs: Sequence[Values]) -> Spread:
     """How visits scatter, from one or more runs (now, and the reference) whose locations may differ.
 
@@ -180,8 +185,8 @@ def _set_variance(values: Sequence[tuple[int, float]], within: float) -> tuple[f
 
 
 def _set_means(values: Sequence[tuple[int, float]], within: float) -> dict[int, float]:
-    """Per set of workers how far its visits lie from the location of all on average; outliers count as `_FAR`."""
-    middle, most = location([value for _, value in values]), _FAR * math.sqrt(within)
+    """Per set of workers how far its visits lie from the location of all on average; outliers count as `FAR`."""
+    middle, most = location([value for _, value in values]), FAR * math.sqrt(within)
     found: dict[int, list[float]] = {}
     for number, value in values:
         found.setdefault(number, []).append(min(max(value - middle, -most), most))
