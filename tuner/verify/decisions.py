@@ -16,6 +16,7 @@ from ccl_dispatch.tuner.curves.points import Points
 from ccl_dispatch.tuner.fit.grid import PER_OCTAVE
 from ccl_dispatch.tuner.fit.points import log_shares
 from ccl_dispatch.tuner.sizes import ALIGNMENT, size_grid
+from ccl_dispatch.tuner.verify.excluded import Excluded
 from ccl_dispatch.tuner.verify.visits import (
     Estimate,
     Place,
@@ -129,8 +130,11 @@ def cost_of(
     candidates: Sequence[str],
     choose: Callable[[Place], str],
     confidence: float,
+    excluded: Excluded = lambda _place, _name: False,
 ) -> Cost | None:
     """What keeping the table's choices in `cell` costs, by the curves through what was measured now.
+
+    Not using a candidate where it is `excluded` costs nothing, also between the sizes at which it was measured.
 
     Curves are the fit's (`curves.model`), with the variances of these visits; the bounds are quantiles over curves
     drawn from them. None where no candidate was timed.
@@ -154,6 +158,7 @@ def cost_of(
         draws = _draws(curve.mean, curve.covariance, generator)
         # Where it is not known to run, nothing is lost by not using it.
         inside = (np.asarray(sizes) >= measured[0]) & (np.asarray(sizes) <= measured[-1])
+        inside &= np.array([not excluded(Place(cell, size), name) for size in sizes])
         best = np.where(inside, np.maximum(best, draws), best)
         chosen = np.where((used == name) & inside, draws, chosen)
     octaves = np.asarray(log_shares(sizes))

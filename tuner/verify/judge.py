@@ -11,6 +11,7 @@ from ccl_dispatch.runtime.vocabulary import Cell
 from ccl_dispatch.tuner.samples import PointResult
 from ccl_dispatch.tuner.verify.decisions import cost_of, estimates, judge_choices, spreads, tie_band
 from ccl_dispatch.tuner.verify.drift import LEAST_CHANGE, Drift, find_drift
+from ccl_dispatch.tuner.verify.excluded import excluded_by, without_excluded
 from ccl_dispatch.tuner.verify.reference import Reference
 from ccl_dispatch.tuner.verify.verdict import (
     DRIFTED,
@@ -79,13 +80,15 @@ def judge(
         return 1 - false_alarms / evidence.looks
 
     choose = chooser(table)
-    found = estimates(evidence.visits, table.candidates, spreads(evidence.visits, table.candidates))
+    excluded = excluded_by(cells)
+    visits = without_excluded(evidence.visits, table.candidates, excluded)
+    found = estimates(visits, table.candidates, spreads(visits, table.candidates))
     choices = judge_choices(found, table.baseline, choose, confidence(_FALSE_CHOICE))
     band = tie_band(table.policy.min_gain)
     drift = Drift((), {})
     if reference is not None:
         drift = find_drift(
-            evidence.visits,
+            visits,
             reference.visits,
             table.baseline,
             table.candidates,
@@ -97,7 +100,8 @@ def judge(
     verdicts = []
     for entry in cells:
         cell = entry.cell
-        cost = cost_of(cell, found, table.candidates, choose, 1 - _FALSE_COST / evidence.looks / len(cells))
+        sure = 1 - _FALSE_COST / evidence.looks / len(cells)
+        cost = cost_of(cell, found, table.candidates, choose, sure, excluded)
         wrong = tuple(choice for choice in choices if choice.place.cell == cell and choice.low > band)
         shifts = tuple(shift for shift in drift.shifts if cell in shift.cells)
         refusals = _refusals(entry, evidence.results, choose)

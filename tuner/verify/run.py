@@ -17,6 +17,7 @@ from ccl_dispatch.tuner.measure.measurer import Measurer
 from ccl_dispatch.tuner.others import DISTURBING, Usage, others_share
 from ccl_dispatch.tuner.plan import Plan, make_measurer
 from ccl_dispatch.tuner.samples import PointResult
+from ccl_dispatch.tuner.verify.excluded import excluded_by, right_again
 from ccl_dispatch.tuner.verify.judge import Evidence, chooser, judge, suspicious
 from ccl_dispatch.tuner.verify.reference import Reference
 from ccl_dispatch.tuner.verify.setup import Setup, VerifyOptions, prepare
@@ -241,7 +242,7 @@ class _Run:
             reference=setup.reference_from,
             cells=verdicts,
             left_out=setup.left_out,
-            notes=setup.notes,
+            notes=(*setup.notes, *right_again(self._results(), setup.table.candidates, excluded_by(setup.cells))),
             random_sizes={cell: _random(spots) for cell, spots in setup.spots.items()},
             seed=self._options.seed,
             worker_sets=self._sets,

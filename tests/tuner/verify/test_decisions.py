@@ -81,6 +81,23 @@ def test_the_cost_of_a_cell_is_its_regret(use: str, loss: float) -> None:
     assert cost.mean == pytest.approx(truth, abs=0.01)
 
 
+def test_a_candidate_that_is_excluded_costs_nothing() -> None:
+    """Half as fast again everywhere and never used, it costs by the octaves at which it is not excluded."""
+    found = _estimates(random.Random(6), 0.4)
+
+    def cost(excluded_to: int) -> float:
+        def excluded(place: Place, _name: str) -> bool:
+            return place.size <= excluded_to
+
+        found_cost = cost_of(CELL, found, ["shm"], lambda _: "gloo", 0.99, excluded)
+        assert found_cost is not None
+        return found_cost.mean
+
+    assert cost(0) == pytest.approx(math.expm1(0.4), abs=0.03)
+    assert cost(SIZES[-1]) == 0
+    assert cost(16 * 2**9) == pytest.approx(cost(0) / 2, rel=0.1)
+
+
 def test_a_cell_without_a_timed_candidate_has_no_cost() -> None:
     """Nothing is made up where nothing was measured."""
     assert cost_of(CELL, {}, ["shm"], lambda _: "shm", 0.99) is None
