@@ -2,74 +2,64 @@
 
 `bytes` are per-rank input bytes, `latency_us` microseconds per call of the slowest rank. A blank mode reads as `eager`,
 a blank `dim` (or no such column) as `first`, blank bytes are filled from shape and dtype. Repeated rows are repeats.
+
+A row whose optional column `excluded` has a reason (and a detail behind a colon) has no latency: it says that the
+backend may not be used at that size.
 """
 
 from __future__ import annotations
 
 import csv
 import io
-import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
-from ccl_dispatch.runtime.document import did_you_mean, nearest
+from ccl_dispatch.runtime.document import did_you_mean
 from ccl_dispatch.runtime.errors import MeasurementFileError, OutputError
-from ccl_dispatch.runtime.vocabulary import COLLECTIVES, DIMS, ITEMSIZE, MODES, Cell, dtype_name
+from ccl_dispatch.runtime.vocabulary import DIMS, Cell
 from ccl_dispatch.tuner.files import write_in_one_step
-from ccl_dispatch.tuner.sizes import shape_size
+from ccl_dispatch.tuner.rows import COLUMNS, EXCLUDED, AnyRow, ExcludedRow, Row, parted, read_row
 
-COLUMNS = ("collective", "mode", "dtype", "world_size", "shape", "bytes", "backend", "latency_us")
+__all__ = [
+    "COLUMNS",
+    "MAX_REPORTED",
+    "Curves",
+    "ExcludedRow",
+    "Measurements",
+    "Row",
+    "choose_rows",
+    "parse_measurements",
+    "read_measurements",
+    "write_measurements",
+]
+
 MAX_REPORTED = 10
 
 Curves = dict[Cell, dict[str, dict[int, list[float]]]]
 
 
 @dataclass(frozen=True)
-class Row:
-    """One latency of one backend.
+class Measurements:
+    """What a measurement file holds.
 
     Attributes:
-        size: per-rank input bytes.
-        latency_us: microseconds per call.
-        shape: one rank's input, empty when the file does not say.
-        extra: the file's further columns (`platform` and the like), column to text.
+        source: its name, for messages.
+        rows: its latencies, in file order.
+        exclusions: what it says may not be used, in file order: no latencies, so that they are no rows.
+        tells_excluded: whether it has a column for that; without one nothing says whether outputs were right.
     """
-
-    cell: Cell
-    backend: str
-    size: int
-    latency_us: float
-    shape: tuple[int, ...] = ()
-    extra: Mapping[str, str] = field(default_factory=dict)
-
-    def column(self, name: str) -> str:
-        """What stands in column `name`, blanks filled; an absent further column reads as blank."""
-        known = {
-            "collective": self.cell.collective,
-            "mode": self.cell.mode,
-            "dim": self.cell.dim,
-            "dtype": self.cell.dtype,
-            "world_size": str(self.cell.world_size),
-            "shape": "x".join(map(str, self.shape)),
-            "bytes": str(self.size),
-            "backend": self.backend,
-            "latency_us": repr(self.latency_us),
-        }
-        return known[name] if name in known else self.extra.get(name, "")
-
-
-@dataclass(frozen=True)
-class Measurements:
-    """The rows of a measurement file, in file order; `source` is its name, for messages."""
 
     source: str
     rows: tuple[Row, ...]
+    exclusions: tuple[ExcludedRow, ...] = ()
+    tells_excluded: bool = False
 
     def backends(self) -> tuple[str, ...]:
-        """The names of all backends, in the order in which the file has them."""
-        return tuple(dict.fromkeys(row.backend for row in self.rows))
+        """The names of all backends, in the order in which the file has them; those without a latency come last."""
+        named: tuple[AnyRow, ...] = (*self.rows, *self.exclusions)
+        return tuple(dict.fromkeys(row.backend for row in named))
 
     def by_cell(self) -> Curves:
         """Cell to backend to size to its latencies in file order; cells and sizes rising, backends in file order."""
@@ -109,7 +99,7 @@ def parse_measurements(
     """
     text = _decode(data, source)
     problems: list[tuple[int, str]] = []
-    rows: list[Row] = []
+    rows: list[AnyRow] = []
     header: list[str] = []
     # `strict` makes a quote that never closes an error instead of one huge field.
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
@@ -124,7 +114,7 @@ def parse_measurements(
                 header = _header(fields, source, line)
                 continue
             try:
-                rows.append(_row(header, fields))
+                rows.append(read_row(header, fields))
             except ValueError as problem:
                 problems.append((line, str(problem)))
     except csv.Error as problem:
@@ -137,16 +127,17 @@ def parse_measurements(
         raise _bad_rows(problems, source)
     if not rows:
         raise MeasurementFileError("there is no row after the header", source=source)
-    chosen = tuple(choose_rows(rows, where or {}, header, source))
+    chosen = choose_rows(rows, where or {}, header, source)
     if one_platform:
         _check_one_platform(chosen, source)
-    return Measurements(source, chosen)
+    return Measurements(source, *parted(chosen), tells_excluded=EXCLUDED in header)
 
 
-def write_measurements(rows: Iterable[Row], path: str | Path) -> None:
+def write_measurements(rows: Iterable[AnyRow], path: str | Path) -> None:
     """Write the rows as a CSV file that `read_measurements` gives back unchanged; in one step, never a part.
 
-    Further columns come first, in alphabetical order; `dim` is a column when a row has another than `first`.
+    Further columns come first, in alphabetical order; `dim` is a column when a row has another than `first`, `excluded`
+    when a row says so.
 
     Raises:
         OutputError: the file can't be written; what was there before is untouched.
@@ -154,7 +145,8 @@ def write_measurements(rows: Iterable[Row], path: str | Path) -> None:
     rows = tuple(rows)
     further = sorted({name for row in rows for name in row.extra})
     dims = ["dim"] if any(row.cell.dim != DIMS[0] for row in rows) else []
-    columns = [*further, *COLUMNS[:2], *dims, *COLUMNS[2:]]
+    excluded = [EXCLUDED] if any(isinstance(row, ExcludedRow) for row in rows) else []
+    columns = [*further, *COLUMNS[:2], *dims, *COLUMNS[2:], *excluded]
     text = io.StringIO(newline="")
     lines = [columns, *([row.column(name) for name in columns] for row in rows)]
     # Before Python 3.13 the writer doesn't know that a carriage return inside a field needs quotes.
@@ -201,75 +193,6 @@ def _header(fields: list[str], source: str, line: int) -> list[str]:
     return fields
 
 
-def _row(header: list[str], fields: list[str]) -> Row:
-    if len(fields) != len(header):
-        raise ValueError(f"{len(fields)} fields, the header has {len(header)}")
-    values = dict(zip(header, fields, strict=True))
-    cell = Cell(
-        _choice(values, "collective", COLLECTIVES),
-        _choice(values, "mode", MODES, "eager"),
-        _choice(values, "dim", DIMS, "first"),
-        dtype := _choice({"dtype": dtype_name(values["dtype"])}, "dtype", tuple(ITEMSIZE)),
-        _whole(values, "world_size"),
-    )
-    shape = _shape(values["shape"])
-    size = _whole(values, "bytes") if values["bytes"] else 0
-    if shape:
-        expected = shape_size(shape, dtype)
-        if size not in {0, expected}:
-            raise ValueError(
-                f"bytes {size} disagrees with shape {_short(values['shape'])} of {dtype}: {expected} B per rank"
-            )
-        size = expected
-    if not size:
-        raise ValueError("neither bytes nor shape is given")
-    if not values["backend"] or not values["backend"].isprintable():
-        raise ValueError(f"backend {_short(values['backend'])}, expected a name")
-    extra = {name: text for name, text in values.items() if name not in COLUMNS and name != "dim"}
-    return Row(cell, values["backend"], size, _latency(values["latency_us"]), shape, extra)
-
-
-def _choice(values: Mapping[str, str], column: str, choices: tuple[str, ...], blank: str = "") -> str:
-    text = values.get(column, "") or blank
-    if text not in choices:
-        raise ValueError(
-            f"{column} {_short(text)} is unknown. {nearest(text, choices)}" if text else f"{column} is blank"
-        )
-    return text
-
-
-def _whole(values: Mapping[str, str], column: str) -> int:
-    # Tools that keep a column with blanks as floating point write 32768.0.
-    text = values[column].removesuffix(".0")
-    if not (text.isascii() and text.isdigit() and len(text) <= 18 and int(text) > 0):
-        raise ValueError(f"{column} {_short(values[column])}, expected a whole number above 0")
-    return int(text)
-
-
-def _shape(text: str) -> tuple[int, ...]:
-    if not text:
-        return ()
-    inner = text[1:-1] if text[0] + text[-1] in {"[]", "()"} else text
-    dimensions = [part.strip() for part in inner.replace("x", ",").split(",")]
-    if not all(part.isascii() and part.isdigit() and len(part) <= 18 and int(part) > 0 for part in dimensions):
-        raise ValueError(f"shape {_short(text)}, expected dimensions such as 4x32320")
-    return tuple(map(int, dimensions))
-
-
-def _latency(text: str) -> float:
-    try:
-        value = float(text.replace("_", " "))  # float() takes 1_000 for a number, people's other tools don't
-    except ValueError:
-        value = math.nan
-    if not (math.isfinite(value) and value > 0):
-        raise ValueError(f"latency_us {_short(text)}, expected a number of microseconds above 0")
-    return value
-
-
-def _short(text: str) -> str:
-    return repr(text if len(text) <= 60 else f"{text[:57]}...")
-
-
 def _bad_rows(problems: list[tuple[int, str]], source: str) -> MeasurementFileError:
     listed = "".join(f"\n  line {line}: {problem}" for line, problem in problems[:MAX_REPORTED])
     more = f"\n  and {len(problems) - MAX_REPORTED} more" if len(problems) > MAX_REPORTED else ""
@@ -281,7 +204,9 @@ def _bad_rows(problems: list[tuple[int, str]], source: str) -> MeasurementFileEr
     )
 
 
-def choose_rows(rows: Sequence[Row], where: Mapping[str, str], header: Sequence[str], source: str) -> Sequence[Row]:
+def choose_rows(
+    rows: Sequence[AnyRow], where: Mapping[str, str], header: Sequence[str], source: str
+) -> Sequence[AnyRow]:
     """The rows that match `where` (column to text, compared after blanks are filled).
 
     Raises:
@@ -313,7 +238,7 @@ def _same(text: str, wanted: str) -> bool:
         return False
 
 
-def _check_one_platform(rows: Sequence[Row], source: str) -> None:
+def _check_one_platform(rows: Sequence[AnyRow], source: str) -> None:
     if len({row.column("platform") for row in rows}) > 1:
         raise MeasurementFileError(
             f"rows of several platforms, which must not be mixed: {_listed(rows, 'platform')}",
@@ -323,7 +248,7 @@ def _check_one_platform(rows: Sequence[Row], source: str) -> None:
         )
 
 
-def _listed(rows: Sequence[Row], column: str) -> str:
+def _listed(rows: Sequence[AnyRow], column: str) -> str:
     counts: dict[str, int] = {}
     for row in rows:
         counts[row.column(column)] = counts.get(row.column(column), 0) + 1

@@ -10,15 +10,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ccl_dispatch.runtime.errors import MeasurementFileError, OutputError
+from ccl_dispatch.runtime.table import EXCLUSION_REASONS
 from ccl_dispatch.runtime.vocabulary import COLLECTIVES, DIMS, ITEMSIZE, MODES, Cell
 from ccl_dispatch.tuner.measurements import (
     COLUMNS,
+    ExcludedRow,
     Measurements,
     Row,
     parse_measurements,
     read_measurements,
     write_measurements,
 )
+from ccl_dispatch.tuner.rows import AnyRow, parted
 from ccl_dispatch.tuner.sizes import shape_size
 
 DATA = Path(__file__).parents[1] / "data" / "measurements"
@@ -30,7 +33,7 @@ def parsed(*lines: str, where: dict[str, str] | None = None, header: str = HEADE
     return parse_measurements("\n".join((header, *lines, "")).encode(), "m.csv", where)
 
 
-def _rows() -> st.SearchStrategy[Row]:
+def _rows() -> st.SearchStrategy[AnyRow]:
     word = st.text(st.characters(codec="utf-8", exclude_categories=("C", "Z")), min_size=1, max_size=8)
     anything = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=12).map(str.strip)
     cells = st.builds(
@@ -42,22 +45,30 @@ def _rows() -> st.SearchStrategy[Row]:
         st.integers(1, 4096),
     )
 
-    def row(cell: Cell, shape: tuple[int, ...], size: int, backend: str, latency: float, note: str) -> Row:
+    def row(
+        cell: Cell, shape: tuple[int, ...], size: int, backend: str, says: float | tuple[str, str], note: str
+    ) -> AnyRow:
         size = shape_size(shape, cell.dtype) if shape else size
-        return Row(cell, backend, size, latency, shape, {"platform": "here", "note": note})
+        extra = {"platform": "here", "note": note}
+        if isinstance(says, tuple):
+            return ExcludedRow(cell, backend, size, *says, shape, extra)
+        return Row(cell, backend, size, says, shape, extra)
 
     shapes = st.lists(st.integers(1, 9999), max_size=3).map(tuple)
     latencies = st.floats(1e-6, 1e12, allow_nan=False)
-    return st.builds(row, cells, shapes, st.integers(1, 2**40), word, latencies, anything)
+    says = st.one_of(latencies, st.tuples(st.sampled_from(EXCLUSION_REASONS), anything))
+    return st.builds(row, cells, shapes, st.integers(1, 2**40), word, says, anything)
 
 
 @settings(max_examples=60, deadline=None)
 @given(rows=st.lists(_rows(), min_size=1, max_size=8))
-def test_what_is_written_is_read_back_unchanged(tmp_path_factory: pytest.TempPathFactory, rows: list[Row]) -> None:
-    """Any rows, with any further column, survive a file: quotes, line ends, repeats and every digit of a latency."""
+def test_what_is_written_is_read_back_unchanged(tmp_path_factory: pytest.TempPathFactory, rows: list[AnyRow]) -> None:
+    """Any rows, with any further column, survive a file: quotes, line ends, repeats, every digit and exclusion."""
     path = tmp_path_factory.mktemp("csv") / "m.csv"
     write_measurements(rows, path)
-    assert read_measurements(path).rows == tuple(rows)
+    found = read_measurements(path)
+    assert (found.rows, found.exclusions) == parted(rows)
+    assert found.tells_excluded == bool(found.exclusions), "the column is written when there is something to say"
 
 
 @pytest.mark.parametrize(
@@ -154,6 +165,52 @@ def test_a_wrong_row_is_named_with_its_line(row: str, words: str) -> None:
     with pytest.raises(MeasurementFileError, match=re.escape(f"line 3: {words}")) as caught:
         parsed(GOOD, row, GOOD)
     assert caught.value.line == 3
+
+
+def test_an_excluded_row_is_no_latency() -> None:
+    """A row with a reason says that a backend may not be used there; who reads latencies does not meet it."""
+    lines = (f"{GOOD},", "all_gather,,bfloat16,8,,64,aiter,,wrong_output: rank 1: 0x01 instead of 0x13")
+    found = parsed(*lines, "all_gather,,bfloat16,8,,128,aiter,,hung", header=f"{HEADER},excluded")
+    assert found.rows == parsed(GOOD).rows
+    assert [(row.backend, row.size, row.reason, row.detail) for row in found.exclusions] == [
+        ("aiter", 64, "wrong_output", "rank 1: 0x01 instead of 0x13"),
+        ("aiter", 128, "hung", ""),
+    ]
+    assert found.backends() == ("rccl", "aiter")
+    assert [list(backends) for backends in found.by_cell().values()] == [["rccl"]]
+    assert found.tells_excluded
+    assert not parsed(GOOD).tells_excluded
+
+
+def test_excluded_rows_are_chosen_as_the_others_are() -> None:
+    """`where` and the check of platforms hold for them too: what is of another machine excludes nothing here."""
+    header = f"platform,{HEADER},excluded"
+    lines = (f"a,{GOOD},", "a,all_gather,,int8,8,,64,aiter,,crashed", "b,all_gather,,int8,8,,32,aiter,,crashed")
+    with pytest.raises(MeasurementFileError, match=r"several platforms.*'a' \(2 rows\), 'b' \(1 rows\)"):
+        parsed(*lines, header=header)
+    chosen = parsed(*lines, header=header, where={"platform": "a"})
+    assert (len(chosen.rows), [row.size for row in chosen.exclusions]) == (1, [64])
+    only = parsed(*lines, header=header, where={"excluded": "crashed", "bytes": "32"})
+    assert (only.rows, len(only.exclusions)) == ((), 1)
+
+
+@pytest.mark.parametrize(
+    ("row", "words"),
+    [
+        ("rccl,1,wrong_output", "latency_us '1' beside excluded 'wrong_output', expected one of the two"),
+        (
+            "rccl,,wrong_outptu: x",
+            "excluded 'wrong_outptu: x' begins with no known reason. Did you mean 'wrong_output'?",
+        ),
+        ("rccl,,True", "excluded 'True' begins with no known reason. Valid here: wrong_output, unsupported, crashed"),
+        ("rccl,,", "latency_us '', expected a number of microseconds above 0, or a reason in `excluded`"),
+        (",,hung", "backend '', expected a name"),
+    ],
+)
+def test_a_row_with_half_an_exclusion_is_named_with_its_line(row: str, words: str) -> None:
+    """A row has a latency or a known reason and never both; what is neither is told with its line."""
+    with pytest.raises(MeasurementFileError, match=re.escape(f"line 3: {words}")):
+        parsed(f"{GOOD},", f"all_gather,,bfloat16,8,,64,{row}", header=f"{HEADER},excluded")
 
 
 def test_wrong_rows_are_collected_up_to_ten() -> None:
