@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from ccl_dispatch.tuner.measurements import Row
+from ccl_dispatch.tuner.rows import ExcludedRow, Row
 
 PLACEMENTS = ("out_of_place", "in_place")
 
@@ -47,12 +47,14 @@ class LogReading:
         notes: what was read and how: the unit of the sizes, what the latencies are.
         problems: line (1-based) and what is wrong there, for each line or table that was left out.
         timing: how calls were timed, of `vocabulary.TIMINGS`; empty when the file does not say.
+        exclusions: what may not be used where, in file order.
     """
 
     rows: tuple[Row, ...]
     notes: tuple[str, ...] = ()
     problems: tuple[tuple[int, str], ...] = ()
     timing: str = ""
+    exclusions: tuple[ExcludedRow, ...] = ()
 
 
 def numbered_lines(text: str) -> Iterator[tuple[int, str]]:

@@ -7,6 +7,8 @@ out-of-place call and behind them those of the in-place call.
 Column `size` is the larger of what one rank sends and receives: for all_gather the total output, for all_reduce and
 reduce_scatter the input of one rank. Column `count` is what one rank passes to the call, so that size, count and type
 together say how many ranks there were; a row in which they don't fit is left out.
+
+A row whose output was wrong has no latency: its backend may not be used at that size.
 """
 
 from __future__ import annotations
@@ -14,9 +16,10 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
+from ccl_dispatch.runtime.units import full_size
 from ccl_dispatch.runtime.vocabulary import COLLECTIVES, DIMS, ITEMSIZE, Cell
 from ccl_dispatch.tuner.logs.lines import PLACEMENTS, LogHints, LogReading, latency_us, numbered_lines
-from ccl_dispatch.tuner.measurements import Row
+from ccl_dispatch.tuner.rows import AnyRow, ExcludedRow, Row
 
 LAYOUT = "a log of rccl-tests or nccl-tests: a line `#  size  count  type  redop  root  time  algbw  busbw  #wrong ...`"
 TIMING = "back_to_back"
@@ -99,6 +102,7 @@ class _Reader:
         self._inside = False
         self._library = ""
         self._rows: list[Row] = []
+        self._exclusions: list[ExcludedRow] = []
         self._problems: list[tuple[int, str]] = []
         self._counts: dict[str, int] = {}
         self._unchecked = 0
@@ -122,10 +126,10 @@ class _Reader:
         if self._rows:
             notes.append("latencies are per call of a back-to-back run, by default the mean over the ranks (-a)")
         if self._unchecked:
-            notes.append(f"the outputs of {self._unchecked} rows were not checked (#wrong N/A)")
+            notes.append(f"the outputs of {self._unchecked} rows were not checked (#wrong N/A, or no such column)")
         if self._no_mode:
             notes.append("the log does not say whether a graph was used: read as eager")
-        return LogReading(tuple(self._rows), tuple(notes), tuple(self._problems), TIMING)
+        return LogReading(tuple(self._rows), tuple(notes), tuple(self._problems), TIMING, tuple(self._exclusions))
 
     def _begin(self, number: int, line: str) -> None:
         """A header: from here on lines are rows."""
@@ -195,10 +199,18 @@ class _Reader:
         except ValueError as problem:
             self._problems.append((number, str(problem)))
             return
+        if isinstance(row, ExcludedRow):
+            self._exclusions.append(row)
+            where = full_size(row.size)
+            # Said of every line: what it costs is all the evidence of its size.
+            self._problems.append(
+                (number, f"{row.detail}: a latency of a wrong result is none, and {row.backend} is not used at {where}")
+            )
+            return
         self._rows.append(row)
         self._counts[note] = self._counts.get(note, 0) + 1
 
-    def _row(self, words: list[str], columns: _Columns) -> tuple[Row, str]:
+    def _row(self, words: list[str], columns: _Columns) -> tuple[AnyRow, str]:
         if len(words) < 3 or not (words[0].isdecimal() and words[1].isdecimal()):
             raise ValueError(f"no row of this table: {_short(' '.join(words))}")
         if len(words) != columns.count:
@@ -214,13 +226,16 @@ class _Reader:
         if reduces and (reduces == "none") != (collective == "all_gather"):
             raise ValueError(f"redop {reduces} does not belong to {collective}")
         ranks, per_rank = self._ranks(collective, size, count, ITEMSIZE[dtype])
-        wrong = "" if columns.wrong is None else words[columns.wrong]
-        if wrong not in {"", "N/A"} and not _is_zero(wrong):
-            raise ValueError(f"{wrong} wrong values in the output: a latency of a wrong result is none")
         device = self._hints.platform or ", ".join(sorted(self._run.devices - {""}))
         cell = Cell(collective, "graph" if self._run.graph else "eager", DIMS[0], dtype, ranks)
         backend = self._hints.backend or self._library
-        row = Row(cell, backend, per_rank, latency_us(words[columns.time]), (), {"platform": device} if device else {})
+        extra = {"platform": device} if device else {}
+        wrong = "N/A" if columns.wrong is None else words[columns.wrong]
+        if wrong != "N/A" and _number(wrong) != 0:
+            counts = columns.wrong is not None and columns.names[columns.wrong] == "#wrong"
+            detail = f"{wrong} wrong values in the output" if counts else f"an error of {wrong} in the output"
+            return ExcludedRow(cell, backend, per_rank, "wrong_output", detail, (), extra), ""
+        row = Row(cell, backend, per_rank, latency_us(words[columns.time]), (), extra)
         self._unchecked += wrong == "N/A"
         self._no_mode |= not self._run.mode_said
         what = f"{collective}_perf as {backend}, {cell.mode}, {dtype}, {ranks} ranks, {self._hints.placement} columns"
@@ -264,11 +279,16 @@ def _placements(names: list[str], above: str) -> tuple[str, ...]:
     return PLACEMENTS[:times]
 
 
-def _is_zero(text: str) -> bool:
+def _number(text: str) -> float:
+    """The count of wrong values, or the error in older logs.
+
+    Raises:
+        ValueError: it is none, so that this is no row.
+    """
     try:
-        return float(text) == 0
+        return float(text)
     except ValueError:
-        return False
+        raise ValueError(f"#wrong is {_short(text)}, expected a number or N/A") from None
 
 
 def _short(text: str) -> str:

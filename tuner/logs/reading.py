@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from ccl_dispatch.runtime.errors import MeasurementFileError
+from ccl_dispatch.runtime.units import counted
 from ccl_dispatch.tuner.logs import nccl_tests, sglang
 from ccl_dispatch.tuner.logs.lines import LogHints, LogReading, numbered_lines
 from ccl_dispatch.tuner.measurements import COLUMNS, MAX_REPORTED, choose_rows, parse_measurements
+from ccl_dispatch.tuner.rows import EXCLUDED, parted
 
 CSV, NCCL_TESTS, SGLANG = "csv", "nccl-tests", "sglang"
 
@@ -57,8 +59,12 @@ def read_layout(data: bytes, source: str, hints: LogHints, where: Mapping[str, s
     layout = recognise(data, source)
     if layout == CSV:
         # Who names the platform says that all rows are of it.
-        rows = parse_measurements(data, source, where, one_platform=not hints.platform).rows
-        return LogReading(rows, (f"CSV, bytes are per-rank input bytes: {len(rows)} rows",))
+        found = parse_measurements(data, source, where, one_platform=not hints.platform)
+        note = f"CSV, bytes are per-rank input bytes: {counted(len(found.rows), 'row')}"
+        if found.exclusions:
+            note += f", {counted(len(found.exclusions), 'exclusion')}"
+        silent = () if found.tells_excluded else (f"no column `{EXCLUDED}`: nothing tells whether outputs were right",)
+        return LogReading(found.rows, (note, *silent), exclusions=found.exclusions)
     if layout == NCCL_TESTS:
         text = _text(data)
         if not (hints.backend or nccl_tests.named_backend(text)):
@@ -70,14 +76,16 @@ def read_layout(data: bytes, source: str, hints: LogHints, where: Mapping[str, s
         reading = nccl_tests.read_nccl_tests(text, hints)
     else:
         reading = sglang.read_sglang(_text(data), hints)
-    if not reading.rows:
+    if not (reading.rows or reading.exclusions):
         listed = "".join(f"\n  line {line}: {problem}" for line, problem in reading.problems[:MAX_REPORTED])
         raise MeasurementFileError(
             f"the log has no row that could be taken{':' if listed else ''}{listed}", source=source
         )
     if not where:
         return reading
-    return replace(reading, rows=tuple(choose_rows(reading.rows, where, (*COLUMNS, "dim", "platform"), source)))
+    columns = (*COLUMNS, "dim", "platform", EXCLUDED)
+    rows, exclusions = parted(choose_rows((*reading.rows, *reading.exclusions), where, columns, source))
+    return replace(reading, rows=rows, exclusions=exclusions)
 
 
 def _text(data: bytes) -> str:

@@ -4,15 +4,21 @@ The layout is that of sgl-project/sglang at 0cdfa2f: a header `DType Shape Dim I
 Speedup`, a line of dashes, one line per dtype, shape and dim. `Input Bytes` are per rank already. A latency is the
 median over the calls on each rank (one event pair per call, each waited for), then the mean over the ranks, without a
 graph. The table does not say how many ranks there were; only the lines that `--verbose` adds do.
+
+`Correct False` stands both for a wrong output and for a call that AITER refuses; only a line `SKIP` before the table
+tells them apart. Either way AITER may not be used there.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Set as AbstractSet
+from contextlib import suppress
 
+from ccl_dispatch.runtime.units import full_size
 from ccl_dispatch.runtime.vocabulary import DIMS, Cell
 from ccl_dispatch.tuner.logs.lines import LogHints, LogReading, latency_us, numbered_lines
-from ccl_dispatch.tuner.measurements import Row
+from ccl_dispatch.tuner.rows import AnyRow, ExcludedRow, Row, parted
 from ccl_dispatch.tuner.sizes import shape_size
 
 LAYOUT = (
@@ -21,6 +27,8 @@ LAYOUT = (
 )
 TIMING = "isolated"
 BACKENDS = ("rccl", "aiter")
+_REFUSED = "AITER refuses this call (should_custom_ag=False)"
+_NOT_CORRECT = "not correct, or refused by AITER: the print-out does not tell the two apart"
 
 _HEADER = "DType Shape Dim Input Bytes Correct RCCL us Aiter us Speedup"
 _ROW = re.compile(
@@ -28,6 +36,7 @@ _ROW = re.compile(
     r"\s+(?P<correct>True|False)\s+(?P<rccl>\S+)\s+(?P<aiter>\S+)\s+\S+x\s*"
 )
 _RANK = re.compile(r"\[rank (\d+)\] dtype=")
+_SKIP = re.compile(r"\s*SKIP dtype=(\w+) shape=(\([^)]*\)) dim=(-?\d+): .*should_custom_ag=False\s*")
 _ASIDE = re.compile(r"\s*(?:-+|\[rank \d+\].*|SKIP .*|Results \(logical.*)?\s*")
 _DTYPES = {
     "float32": "float32",
@@ -56,18 +65,22 @@ def is_header(line: str) -> bool:
 
 def read_sglang(text: str, hints: LogHints) -> LogReading:
     """The rows of every table in the print-out; what can't be taken is in `problems`, the rest is taken."""
-    rows: list[Row] = []
+    rows: list[AnyRow] = []
     problems: list[tuple[int, str]] = []
     counts: dict[str, int] = {}
     ranks: set[int] = set()
+    refused: set[tuple[str, ...]] = set()  # in the table that is read
+    coming: set[tuple[str, ...]] = set()  # in the next one
     world_size, inside = 0, False
     for number, line in numbered_lines(text):
         if match := _RANK.match(line.lstrip()):
             if inside:
                 ranks, inside = set(), False  # of the next run in this file
             ranks.add(int(match[1]))
+        elif match := _SKIP.fullmatch(line):
+            coming.add(match.groups())
         elif is_header(line):
-            inside = True
+            inside, refused, coming = True, coming, set()
             try:
                 world_size = _world_size(ranks, hints.world_size)
             except ValueError as problem:
@@ -75,17 +88,21 @@ def read_sglang(text: str, hints: LogHints) -> LogReading:
                 problems.append((number, str(problem)))
         elif inside and world_size and not _ASIDE.fullmatch(line):
             try:
-                pair = _rows(line, world_size, hints.platform)
+                pair = _rows(line, world_size, hints.platform, refused)
             except ValueError as problem:
                 problems.append((number, str(problem)))
                 continue
             rows += pair
+            if isinstance(out := pair[0], ExcludedRow):
+                problems.append((number, f"{out.detail}; {out.backend} is not used at {full_size(out.size)}"))
+                continue
             what = f"rccl and aiter, eager, {world_size} ranks; `Input Bytes` are per rank and were taken as they are"
             counts[what] = counts.get(what, 0) + 1
     notes = [f"{what}: {count} rows" for what, count in counts.items()]
-    if rows:
+    latencies, exclusions = parted(rows)
+    if latencies:
         notes.append("latencies are medians over calls timed one by one, then the mean over the ranks")
-    return LogReading(tuple(rows), tuple(notes), tuple(problems), TIMING)
+    return LogReading(latencies, tuple(notes), tuple(problems), TIMING, exclusions)
 
 
 def _world_size(ranks: set[int], hint: int) -> int:
@@ -97,7 +114,7 @@ def _world_size(ranks: set[int], hint: int) -> int:
     return said or hint
 
 
-def _rows(line: str, world_size: int, platform: str) -> list[Row]:
+def _rows(line: str, world_size: int, platform: str, refused: AbstractSet[tuple[str, ...]]) -> list[AnyRow]:
     match = _ROW.fullmatch(line)
     if match is None:
         raise ValueError(f"no row of this table: {_short(' '.join(line.split()))}")
@@ -108,14 +125,19 @@ def _rows(line: str, world_size: int, platform: str) -> list[Row]:
     size = shape_size(shape, dtype)
     if size != int(match["bytes"]):
         raise ValueError(f"Input Bytes {match['bytes']}, but {list(shape)} of {dtype} has {size}")
-    if match["correct"] != "True":
-        raise ValueError("not correct, or refused by AITER")
     dim = int(match["dim"])
     place = dim + len(shape) if dim < 0 else dim
     if place not in {0, len(shape) - 1}:
         raise ValueError(f"dim {dim} of {list(shape)}: tables know the first and the last dim only")
     cell = Cell("all_gather", "eager", DIMS[0] if place == 0 else DIMS[1], dtype, world_size)
     extra = {"platform": platform} if platform else {}
+    if match["correct"] != "True":
+        known = (match["dtype"], match["shape"], match["dim"]) in refused
+        reason, detail = ("unsupported", _REFUSED) if known else ("wrong_output", _NOT_CORRECT)
+        found: list[AnyRow] = [ExcludedRow(cell, "aiter", size, reason, detail, shape, extra)]
+        with suppress(ValueError):  # whatever stands there for RCCL, AITER may not be used
+            found.append(Row(cell, "rccl", size, latency_us(match["rccl"]), shape, extra))
+        return found
     missing = [name for name in BACKENDS if match[name] == "None"]
     if missing:
         raise ValueError(f"{' and '.join(missing)} not timed: nothing to compare")

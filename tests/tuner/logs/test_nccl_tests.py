@@ -181,3 +181,22 @@ def test_unchecked_outputs_are_said() -> None:
     found = read(*[line.replace("1.00      0  ", "1.00    N/A  ", 1) for line in rccl_log(TIMES)])
     assert len(found.rows) == 3
     assert any("outputs of 3 rows were not checked" in note for note in found.notes)
+
+
+def test_a_wrong_output_excludes_its_backend() -> None:
+    """A row with wrong values has no latency and excludes; one whose count is no number is no row."""
+    lines = rccl_log(TIMES)
+    first = next(index for index, line in enumerate(lines) if "(elements)" in line) + 1
+    lines[first] = lines[first].replace("1.00      0  ", "1.00      7  ", 1)
+    lines[first + 1] = lines[first + 1].replace("1.00      0  ", "1.00   WARN  ", 1)
+    found = read(*lines, backend="mine")
+    assert [row.latency_us for row in found.rows] == [266.0]
+    assert [(row.backend, row.size, row.reason, row.detail) for row in found.exclusions] == [
+        ("mine", 128, "wrong_output", "7 wrong values in the output")
+    ]
+    assert found.exclusions[0].cell == found.rows[0].cell
+    assert found.problems == (
+        (first + 1, "7 wrong values in the output: a latency of a wrong result is none, and mine is not used at 128 B"),
+        (first + 2, "#wrong is 'WARN', expected a number or N/A"),
+    )
+    assert len(read(*lines, placement="in_place").rows) == 3

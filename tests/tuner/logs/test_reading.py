@@ -10,6 +10,7 @@ from ccl_dispatch.tuner.logs import LogHints, read_layout, recognise
 from ccl_dispatch.tuner.measurements import COLUMNS
 
 CSV = f"{','.join(COLUMNS)}\nall_gather,,bfloat16,8,,64640,rccl,20.5\n"
+EXCLUDED = f"{','.join(COLUMNS)},excluded\nall_gather,,bfloat16,8,,64640,rccl,20.5,\n"
 SGLANG = "\n".join(sglang_log([("bf16", "(1, 32320)", -1, 64640, "True", "3.00", "2.00")]))
 
 
@@ -66,5 +67,24 @@ def test_rows_of_a_log_are_chosen_by_column() -> None:
     lines = "\n".join([*rccl_log({64: (1.0, 2.0)}), *rccl_log({64: (1.0, 2.0)}, ranks=4)])
     reading = read_layout(lines.encode(), "a.log", LogHints(), {"world_size": "4"})
     assert [row.cell.world_size for row in reading.rows] == [4]
+    with pytest.raises(MeasurementFileError, match="no row has world_size '2'"):
+        read_layout(lines.encode(), "a.log", LogHints(), {"world_size": "2"})
+
+
+def test_a_file_that_cannot_say_that_an_output_was_wrong_is_called_so() -> None:
+    """CSV without the column `excluded` says nothing of outputs; with it, or in layouts that check, all is told."""
+    words = "nothing tells whether outputs were right"
+    assert [words in note for note in read_layout(CSV.encode(), "m.csv", LogHints()).notes] == [False, True]
+    for text in (EXCLUDED, SGLANG, "\n".join(rccl_log({64: (1.0, 2.0)}))):
+        assert words not in " ".join(read_layout(text.encode(), "m.csv", LogHints(world_size=8)).notes)
+
+
+def test_a_log_of_nothing_but_wrong_outputs_is_taken() -> None:
+    """It has no latency, and says where its backend may not be used; `where` chooses among that too."""
+    lines = "\n".join(rccl_log({64: (1.0, 2.0)})).replace("1.00      0  ", "1.00      7  ")
+    reading = read_layout(lines.encode(), "a.log", LogHints())
+    assert (reading.rows, len(reading.exclusions)) == ((), 1)
+    chosen = {"excluded": "wrong_output: 7 wrong values in the output"}
+    assert read_layout(lines.encode(), "a.log", LogHints(), chosen).exclusions == reading.exclusions
     with pytest.raises(MeasurementFileError, match="no row has world_size '2'"):
         read_layout(lines.encode(), "a.log", LogHints(), {"world_size": "2"})

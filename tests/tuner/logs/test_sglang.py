@@ -45,7 +45,6 @@ def test_one_dimension_is_first_and_last() -> None:
             ("bfloat16", "(4, 32320)", -1, 64, "True", "3.00", "2.00"),
             "Input Bytes 64, but [4, 32320] of bfloat16 has 258560",
         ),
-        (("bfloat16", "(4, 32320)", -1, 258560, "False", "None", "None"), "not correct, or refused"),
         (("bfloat16", "(4, 32320)", -1, 258560, "True", "None", "2.00"), "rccl not timed"),
         (("bfloat16", "(4, 32320)", -1, 258560, "True", "3.00", "0.00"), "time '0.00', expected"),
         (("bfloat16", "(2, 4, 8)", 1, 128, "True", "3.00", "2.00"), "dim 1 of [2, 4, 8]"),
@@ -75,3 +74,29 @@ def test_several_print_outs_in_one_file_keep_their_ranks() -> None:
     found = read(*sglang_log([GOOD], verbose_ranks=4), *sglang_log([GOOD], verbose_ranks=8), world_size=0)
     assert [row.cell.world_size for row in found.rows] == [4, 4, 8, 8]
     assert found.problems == ()
+
+
+def test_what_is_not_correct_excludes_aiter_there() -> None:
+    """AITER may not be used at that size; RCCL's latency is as good as any, where there is one."""
+    wrong = ("bfloat16", "(8, 32320)", -1, 517120, "False", "31.00", "12.00")
+    untimed = ("bfloat16", "(1, 32320)", -1, 64640, "False", "None", "None")
+    found = read(*sglang_log([GOOD, wrong, untimed]))
+    assert [(row.backend, row.size) for row in found.rows] == [("rccl", 258560), ("aiter", 258560), ("rccl", 517120)]
+    assert [(row.backend, row.size, row.reason) for row in found.exclusions] == [
+        ("aiter", 517120, "wrong_output"),
+        ("aiter", 64640, "wrong_output"),
+    ]
+    assert {row.detail for row in found.exclusions} == {
+        "not correct, or refused by AITER: the print-out does not tell the two apart"
+    }
+    assert [line for line, _ in found.problems] == [6, 7]
+    assert found.problems[0][1].endswith("; aiter is not used at 505 KiB")
+
+
+def test_a_refusal_that_the_print_out_tells_is_no_wrong_output() -> None:
+    """A line SKIP says that AITER refused the call, in the table below it and in no other."""
+    refused = ("bfloat16", "(8, 32320)", -1, 517120, "False", "None", "None")
+    skip = "SKIP dtype=bfloat16 shape=(8, 32320) dim=-1: Aiter should_custom_ag=False"
+    found = read(skip, *sglang_log([GOOD, refused]), *sglang_log([GOOD, refused]))
+    assert [row.reason for row in found.exclusions] == ["unsupported", "wrong_output"]
+    assert "AITER refuses this call" in found.exclusions[0].detail
