@@ -12,6 +12,7 @@ from ccl_dispatch.runtime.document import nearest
 from ccl_dispatch.runtime.units import full_size
 from ccl_dispatch.runtime.vocabulary import Cell
 from ccl_dispatch.tuner.measurements import Measurements
+from ccl_dispatch.tuner.samples import PointExclusion
 
 
 class ReplayCurves:
@@ -29,6 +30,11 @@ class ReplayCurves:
         self._sizes = {
             (cell, name): tuple(curve) for cell, curves in self._curves.items() for name, curve in curves.items()
         }
+        self._excluded: dict[tuple[Cell, str], dict[int, set[tuple[str, str]]]] = {}
+        for row in measurements.exclusions:
+            sizes = self._excluded.setdefault((row.cell, row.backend), {})
+            sizes.setdefault(row.size, set()).add((row.reason, row.detail))
+        self._told = {key: sorted({*self._sizes.get(key, ()), *sizes}) for key, sizes in self._excluded.items()}
         self._noise = noise
         self._outliers = outliers
 
@@ -73,6 +79,27 @@ class ReplayCurves:
             return f"measured at {full_size(sizes[0])} only"
         return f"measured from {full_size(sizes[0])} to {full_size(sizes[-1])} only"
 
+    def excluded(self, cell: Cell, backend: str, size: int) -> tuple[PointExclusion, ...]:
+        """Why the file says that `backend` may not be used at `size` bytes in `cell`; empty when it doesn't.
+
+        Between two sizes of the file what holds for either: a size that was wrong leaves nothing to be trusted up to
+        the next one that was right.
+        """
+        excluded = self._excluded.get((cell, backend))
+        if excluded is None:
+            return ()
+        told = self._told[cell, backend]
+        right = bisect_left(told, size)
+        if size in excluded or told[right : right + 1] == [size]:
+            around = [size]
+        else:
+            around = told[right - 1 : right + 1] if 0 < right < len(told) else []
+        return tuple(
+            PointExclusion(backend, reason, _replayed(detail, "" if at == size else full_size(at)))
+            for at in around
+            for reason, detail in sorted(excluded.get(at, ()))
+        )
+
     def latency_us(self, cell: Cell, backend: str, size: int, rng: random.Random) -> float:
         """One latency in microseconds, drawn with `rng`.
 
@@ -109,3 +136,9 @@ class ReplayCurves:
         left = sizes[right - 1]
         share = math.log(size / left) / math.log(sizes[right] / left)
         return math.exp((1 - share) * math.log(one_of(curve[left])) + share * math.log(above))
+
+
+def _replayed(detail: str, at: str) -> str:
+    """What the file says of a size, as what it is: nothing was run."""
+    said = f"replayed, of {at}" if at else "replayed"
+    return f"{said}: {detail}" if detail else said

@@ -46,12 +46,18 @@ class ReplaySource:
     ) -> ReplayConfig:
         """The cells in which `baseline` and a candidate are measured at common sizes from `minimum` to `maximum`.
 
+        Sizes at which the file excludes a candidate belong to its cell, as those do at which it was measured.
+
         Raises:
             ConfigError: there is none.
         """
         ranges: dict[Cell, tuple[int, int]] = {}
         seen: list[str] = []
-        for cell, curves in self.measurements.by_cell().items():
+        measured = self.measurements.by_cell()
+        excluded = self._excluded(candidates)
+        compared = False
+        for cell in sorted({*measured, *excluded}):
+            curves = measured.get(cell, {})
             spans = {
                 name: (min(sizes), max(sizes)) for name, sizes in curves.items() if name in {baseline, *candidates}
             }
@@ -59,10 +65,12 @@ class ReplaySource:
                 f"{cell.name}: {name} from {full_size(low)} to {full_size(high)}" for name, (low, high) in spans.items()
             ]
             base = spans.pop(baseline, None)
-            if cell.collective != collective or cell.world_size < 2 or base is None:
+            if cell.collective != collective or cell.world_size < 2:
                 continue
-            common = [(max(base[0], low), min(base[1], high)) for low, high in spans.values()]
+            common = [(max(base[0], low), min(base[1], high)) for low, high in spans.values()] if base else []
             common = [(low, high) for low, high in common if low <= high]
+            pairs = bool(common)
+            common += [(size, size) for size in excluded.get(cell, ())]
             if not common:
                 continue
             low = max(min(low for low, _ in common), minimum or 0)
@@ -70,7 +78,8 @@ class ReplaySource:
             high = high if maximum is None else min(high, maximum)
             if -(-low // ALIGNMENT) * ALIGNMENT <= high:
                 ranges[cell] = (low, high)
-        if not ranges:
+                compared |= pairs
+        if not compared:
             more = [f"and {len(seen) - MAX_REPORTED} more"] if len(seen) > MAX_REPORTED else []
             raise ConfigError(
                 f"{self.file} has no {collective} cell with the baseline {baseline!r} and a candidate at common sizes "
@@ -83,6 +92,14 @@ class ReplaySource:
         return ReplayConfig(
             self.file, self.sha256, self.where, self.noise, self.outliers, self.seed, ranges, self.pace, self.slow
         )
+
+    def _excluded(self, candidates: Sequence[str]) -> dict[Cell, set[int]]:
+        """The sizes at which the file excludes one of them, by cell."""
+        sizes: dict[Cell, set[int]] = {}
+        for row in self.measurements.exclusions:
+            if row.backend in candidates:
+                sizes.setdefault(row.cell, set()).add(row.size)
+        return sizes
 
 
 def read_replay(node: Node) -> ReplaySource:
@@ -99,6 +116,9 @@ def read_replay(node: Node) -> ReplaySource:
     if outliers is not None and share >= 1:
         raise reader.fail(outliers, f"found {share}, expected a share below 1")
     file, data = _read_file(reader, reader.need("file"))
+    measurements = parse_measurements(data, file, where)
+    if not measurements.rows:
+        raise reader.fail(reader.need("file"), f"{file} excludes and has no latency: there is nothing to replay")
     return ReplaySource(
         node=node,
         file=file,
@@ -109,7 +129,7 @@ def read_replay(node: Node) -> ReplaySource:
         seed=0 if seed is None else reader.integer(seed, minimum=0),
         pace=0.0 if pace is None else reader.number(pace, minimum=0, maximum=MAX_PACE),
         slow={} if slow is None else _slow(slow),
-        measurements=parse_measurements(data, file, where),
+        measurements=measurements,
     )
 
 

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ccl_dispatch.runtime.vocabulary import Cell
-from ccl_dispatch.tuner.measurements import Measurements, Row, read_measurements
+from ccl_dispatch.tuner.measurements import ExcludedRow, Measurements, Row, read_measurements
 from ccl_dispatch.tuner.replay import ReplayCurves
 
 DATA = Path(__file__).parents[1] / "data" / "measurements"
@@ -89,6 +89,27 @@ def test_nothing_is_invented_beyond_what_was_measured() -> None:
         served.latency_us(CELL, "b", 16, random.Random(0))
     with pytest.raises(ValueError, match="measured from 32 KiB"):
         served.true_latency_us(CELL, "b", 16)
+
+
+def test_what_the_file_excludes_is_told_at_its_sizes_and_between_them() -> None:
+    """Up to the next sizes that were right nothing is trusted; beyond what the file tells nothing is said."""
+    rows = (*curve((64, 1.0), (256, 1.0), (4096, 2.0)), *curve((64, 1.0), backend="c"))
+    out = [("hung", "made up"), ("crashed", ""), ("hung", "made up")]
+    excluded = tuple(ExcludedRow(CELL, "b", 1024, reason, detail) for reason, detail in out)
+    served = ReplayCurves(Measurements("m.csv", rows, (*excluded, ExcludedRow(CELL, "b", 4096, "hung", "again"))))
+
+    def told(size: int, backend: str = "b") -> list[tuple[str, str]]:
+        return [(item.reason, item.detail) for item in served.excluded(CELL, backend, size)]
+
+    assert told(256) == told(64) == told(32) == told(128) == told(8192) == told(1024, "c") == []
+    assert told(1024) == [("crashed", "replayed"), ("hung", "replayed: made up")]
+    assert told(512) == [("crashed", "replayed, of 1 KiB"), ("hung", "replayed, of 1 KiB: made up")]
+    assert [detail for _, detail in told(2048)] == [
+        "replayed, of 1 KiB",
+        "replayed, of 1 KiB: made up",
+        "replayed, of 4 KiB: again",
+    ]
+    assert told(4096) == [("hung", "replayed: again")], "one wrong output is enough, whatever latencies there are"
 
 
 def test_the_range_of_a_cell_is_what_all_named_backends_share() -> None:

@@ -57,6 +57,25 @@ def test_a_cell_has_the_sizes_common_to_its_pair(tmp_path: Path) -> None:
     assert [(config.grid(cell)[0], config.grid(cell)[-1]) for cell in config.cells()] == [(64, 4096), (64, 512)]
 
 
+def test_excluded_sizes_belong_to_their_cell(tmp_path: Path) -> None:
+    """A cell reaches over the sizes at which a candidate is excluded; one that nothing can serve is a cell as well."""
+    lines = ["collective,mode,dtype,world_size,shape,bytes,backend,latency_us,excluded"]
+    lines += [f"all_gather,,int8,2,,{size},{name},5," for name in ("base", "a") for size in (64, 512)]
+    lines += ["all_gather,,int8,2,,4096,a,,hung", "all_gather,,int8,2,,8192,other,,hung"]
+    lines += [f"all_gather,graph,int8,2,,{size},a,,unsupported: no graphs" for size in (64, 512)]
+    (tmp_path / "m.csv").write_text("\n".join(lines))
+    text = written({"baseline": "base", "candidates": ["a"], "replay": {"file": "m.csv"}})
+    config = parse_config(text, str(tmp_path / "c.yaml"))
+    assert {cell.mode: (config.grid(cell)[0], config.grid(cell)[-1]) for cell in config.cells()} == {
+        "eager": (64, 4096),
+        "graph": (64, 512),
+    }
+    (tmp_path / "m.csv").write_text("\n".join([lines[0], *lines[5:]]))
+    assert "has no latency: there is nothing to replay" in str(refusal(text, str(tmp_path / "c.yaml")))
+    (tmp_path / "m.csv").write_text("\n".join([lines[0], lines[1], *lines[5:]]))
+    assert "no all_gather cell with the baseline 'base' and a candidate" in str(refusal(text, str(tmp_path / "c.yaml")))
+
+
 @pytest.mark.parametrize(
     ("changes", "key", "words"),
     [

@@ -19,11 +19,13 @@ from ccl_dispatch.tuner.measure.measurer import point_result
 from ccl_dispatch.tuner.measure.messages import MeasureSettings, PointRequest, RankReport
 from ccl_dispatch.tuner.measure.team import VirtualTeam
 from ccl_dispatch.tuner.replay import ReplayCurves
-from ccl_dispatch.tuner.samples import PointResult
+from ccl_dispatch.tuner.samples import PointExclusion, PointResult
 
 
 class ReplayMeasurer:
     """Serves the measured latencies of `curves`. Times are virtual, and no output is checked: there is none.
+
+    What the file excludes at a size is excluded with the file's reason, before anything is asked of its latencies.
 
     With a `pace` a point also takes as long as it did, times the pace. A `slow` node has longer latencies
     from a size on.
@@ -79,7 +81,11 @@ class ReplayMeasurer:
         factor = 1.0 + self._slow.by if point.size >= self._slow.start else 1.0
         stream = self._settings.timing == "back_to_back"
         usable: dict[str, Invocation] = {}
+        exclusions: dict[str, tuple[PointExclusion, ...]] = {}
         for name in self._settings.backends:
+            if stated := self._curves.excluded(point.cell, name, point.size):
+                exclusions[name] = stated
+                continue
             options = {"name": name, "curves": self._curves, "team": team, "rng": rng, "factor": factor}
             backend = ReplayBackend(BackendContext(None, 0, 1, options=options))
             reason = backend.supports(point)
@@ -88,10 +94,21 @@ class ReplayMeasurer:
                 usable[name] = Eager(HostDevice(), bound, region_seconds=0.0, stream=stream)
             else:
                 report.unsupported[name] = reason
+        baseline = self._settings.baseline
+        if baseline in report.unsupported:
+            # Sizes at which candidates are excluded reach beyond what was measured of the baseline.
+            why = f"nothing to compare it with: {baseline} is {report.unsupported[baseline]}"
+            report.unsupported |= dict.fromkeys(usable, why)
+            usable = {}
+        if not usable.keys() - {baseline}:
+            # Where nothing may replace the baseline it is not timed, whatever is known of it.
+            report.unsupported.pop(baseline, None)
+            exclusions.pop(baseline, None)
         report.agreed_unsupported = tuple(report.unsupported)
-        if self._settings.baseline in usable and len(usable) > 1:
+        if baseline in usable and len(usable) > 1:
             request = PointRequest(point, number, (), repeats, doubts or {}, thorough=thorough, warm_up=warm_up)
             report.timings = time_point(team, usable, request, self._settings)
         if self._pace:
             time.sleep(self._pace * team.clock())
-        return point_result(point, [report], self._settings, (), team.clock(), measured_at="")
+        stated = tuple(item for items in exclusions.values() for item in items)
+        return point_result(point, [report], self._settings, stated, team.clock(), measured_at="")
