@@ -6,10 +6,12 @@ from collections.abc import Mapping, Sequence
 
 from ccl_dispatch.runtime.document import nearest
 from ccl_dispatch.runtime.errors import UsageError
-from ccl_dispatch.runtime.vocabulary import TIMINGS
+from ccl_dispatch.runtime.units import counted, full_size
+from ccl_dispatch.runtime.vocabulary import TIMINGS, Cell
 from ccl_dispatch.tuner.logs import LogReading
 from ccl_dispatch.tuner.measurements import Measurements
-from ccl_dispatch.tuner.samples import PointResult
+from ccl_dispatch.tuner.rows import EXCLUDED, ExcludedRow, platforms
+from ccl_dispatch.tuner.samples import PointExclusion, PointResult
 
 
 def joined(readings: Mapping[str, LogReading], platform: str = "") -> Measurements:
@@ -22,16 +24,18 @@ def joined(readings: Mapping[str, LogReading], platform: str = "") -> Measuremen
     Raises:
         UsageError: the files are of several platforms.
     """
-    named = {
-        source: sorted({row.column("platform") for row in reading.rows} - {""}) for source, reading in readings.items()
-    }
+    named = {source: platforms((*reading.rows, *reading.exclusions)) for source, reading in readings.items()}
     if not platform and len({name for names in named.values() for name in names}) > 1:
         listed = "; ".join(f"{source}: {', '.join(map(repr, names))}" for source, names in named.items() if names)
         raise UsageError(
             f"rows of several platforms, which must not be mixed: {listed}. Choose one with --where platform=..., or "
             "say that they are one machine with --platform NAME"
         )
-    return Measurements(", ".join(readings), tuple(row for reading in readings.values() for row in reading.rows))
+    return Measurements(
+        ", ".join(readings),
+        tuple(row for reading in readings.values() for row in reading.rows),
+        tuple(row for reading in readings.values() for row in reading.exclusions),
+    )
 
 
 def common_timing(readings: Mapping[str, LogReading]) -> str:
@@ -56,6 +60,9 @@ def common_timing(readings: Mapping[str, LogReading]) -> str:
 def import_measurements(measurements: Measurements, baseline: str, candidates: Sequence[str] = ()) -> list[PointResult]:
     """One point for each cell and size at which `baseline` and a candidate were measured, by rising cell and size.
 
+    A candidate that may not be used at a size is excluded there, also where nothing could be compared, and where other
+    rows have latencies of it: one wrong output is enough. Where the baseline may not be used nothing is compared.
+
     Args:
         baseline: a backend of the file.
         candidates: backends of the file; every other one when empty.
@@ -64,14 +71,18 @@ def import_measurements(measurements: Measurements, baseline: str, candidates: S
         UsageError: a name that the file doesn't have or that is given twice, or no point with a comparison.
     """
     candidates = _checked(measurements, baseline, candidates)
-    points = []
-    for cell, curves in measurements.by_cell().items():
-        if baseline not in curves or cell.world_size < 2:
+    excluded = _excluded(measurements)
+    curves = measurements.by_cell()
+    points: list[PointResult] = []
+    for cell in sorted({*curves, *(cell for cell, _ in excluded)}):
+        if cell.world_size < 2:
             continue
-        for size, latencies in curves[baseline].items():
-            compared = {name: tuple(curves[name][size]) for name in candidates if size in curves.get(name, {})}
-            if compared:
-                points.append(PointResult(cell, size, {baseline: tuple(latencies), **compared}, stopped_by="imported"))
+        told = {size: rows for (other, size), rows in excluded.items() if other == cell}
+        found = _points(cell, curves.get(cell, {}), told, baseline, candidates)
+        # Without the baseline a cell says something only if nothing could replace it anywhere.
+        refused = all({item.backend for item in point.exclusions} >= {*candidates} for point in found)
+        if refused or any(point.latencies_us for point in found):
+            points += found
     if not points:
         raise UsageError(
             f"{measurements.source}: at no size of a cell are {baseline!r} and one of {', '.join(candidates)} both "
@@ -80,17 +91,64 @@ def import_measurements(measurements: Measurements, baseline: str, candidates: S
     return points
 
 
-def left_out(measurements: Measurements, points: Sequence[PointResult]) -> list[str]:
+def _excluded(measurements: Measurements) -> dict[tuple[Cell, int], list[ExcludedRow]]:
+    """What is excluded, by cell and size; said twice it is said once."""
+    found: dict[tuple[Cell, int], dict[tuple[str, str, str], ExcludedRow]] = {}
+    for row in measurements.exclusions:
+        found.setdefault((row.cell, row.size), {}).setdefault((row.backend, row.reason, row.detail), row)
+    return {key: list(rows.values()) for key, rows in found.items()}
+
+
+def _points(
+    cell: Cell,
+    curves: Mapping[str, Mapping[int, Sequence[float]]],
+    excluded: Mapping[int, Sequence[ExcludedRow]],
+    baseline: str,
+    candidates: Sequence[str],
+) -> list[PointResult]:
+    """The points of one cell, by rising size."""
+    points = []
+    base = curves.get(baseline, {})
+    for size in sorted({*base, *excluded}):
+        rows = excluded.get(size, ())
+        exclusions = tuple(PointExclusion(r.backend, r.reason, r.detail) for r in rows if r.backend in candidates)
+        latencies = {}
+        if size in base and all(row.backend != baseline for row in rows):
+            compared = {name: tuple(curves[name][size]) for name in candidates if size in curves.get(name, {})}
+            latencies = {baseline: tuple(base[size]), **compared} if compared or exclusions else {}
+        if latencies or exclusions:
+            points.append(PointResult(cell, size, latencies, exclusions=exclusions, stopped_by="imported"))
+    return points
+
+
+def left_out(measurements: Measurements, points: Sequence[PointResult], baseline: str) -> list[str]:
     """One line for each cell and backend with rows that `points` have not taken up, for whoever imports to read."""
     taken = {(point.cell, name, point.size) for point in points for name in point.latencies_us}
-    chosen = {name for _, name, _ in taken}
+    known = {(point.cell, item.backend, point.size) for point in points for item in point.exclusions}
+    chosen = {name for _, name, _ in taken | known}
+    wrong: dict[Cell, dict[int, ExcludedRow]] = {}
+    lost: dict[tuple[Cell, str], set[int]] = {}
+    for row in measurements.exclusions:
+        if row.backend == baseline:
+            wrong.setdefault(row.cell, {}).setdefault(row.size, row)
+        elif (row.cell, row.backend, row.size) not in known:
+            lost.setdefault((row.cell, row.backend), set()).add(row.size)
     lines = []
     for cell, curves in measurements.by_cell().items():
         for name, sizes in curves.items():
-            count = sum(1 for size in sizes if (cell, name, size) not in taken)
+            count = sum(1 for size in sizes if (cell, name, size) not in taken and size not in wrong.get(cell, ()))
             if count:
                 why = "nothing to compare it with" if name in chosen else "neither the baseline nor a candidate"
                 lines.append(f"{cell.name}: {name} left out at {count} of {len(sizes)} sizes: {why}")
+    for cell, rows in sorted(wrong.items()):
+        size, first = min(rows.items())
+        lines.append(
+            f"{cell.name}: nothing compared at {counted(len(rows), 'size')}, the smallest {full_size(size)}: there "
+            f"the baseline {baseline} may not be used ({first.column(EXCLUDED)})"
+        )
+    for (cell, name), without in sorted(lost.items()):
+        why = "nothing to compare it with in this cell" if name in chosen else "neither the baseline nor a candidate"
+        lines.append(f"{cell.name}: exclusions of {name} left out at {counted(len(without), 'size')}: {why}")
     return lines
 
 

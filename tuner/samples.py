@@ -15,7 +15,7 @@ UNNAMED = "(unnamed)"
 
 @dataclass(frozen=True)
 class PointExclusion:
-    """Why `backend` has no samples at a point: a reason of `runtime.table.EXCLUSION_REASONS`, and the detail."""
+    """Why `backend` may not be used at a point: a reason of `runtime.table.EXCLUSION_REASONS`, and the detail."""
 
     backend: str
     reason: str

@@ -10,8 +10,8 @@ from ccl_dispatch.runtime.errors import UsageError
 from ccl_dispatch.runtime.vocabulary import Cell
 from ccl_dispatch.tuner.importing import common_timing, import_measurements, joined, left_out
 from ccl_dispatch.tuner.logs import LogReading
-from ccl_dispatch.tuner.measurements import Measurements, Row, read_measurements
-from ccl_dispatch.tuner.samples import PointResult
+from ccl_dispatch.tuner.measurements import ExcludedRow, Measurements, Row, read_measurements
+from ccl_dispatch.tuner.samples import PointExclusion, PointResult
 
 DATA = Path(__file__).parents[1] / "data" / "measurements"
 CELL = Cell("all_gather", "eager", "first", "float32", 2)
@@ -37,7 +37,7 @@ def test_named_candidates_are_taken_and_no_others() -> None:
     found = read_measurements(DATA / "rtx5090-all_gather-nccl-repeats.csv")
     points = import_measurements(found, "nccl", ["nccl_simple"])
     assert {name for point in points for name in point.latencies_us} == {"nccl", "nccl_simple"}
-    assert left_out(found, points) == [
+    assert left_out(found, points, "nccl") == [
         f"{CELL.name}: nccl_ll left out at 5 of 5 sizes: neither the baseline nor a candidate"
     ]
 
@@ -47,7 +47,7 @@ def test_what_has_no_counterpart_is_left_out_and_said() -> None:
     found = read_measurements(DATA / "mi300-all_reduce-custom-quickreduce.csv")
     points = import_measurements(found, "custom")
     assert {point.cell.dtype for point in points} == {"float16"}
-    (line,) = left_out(found, points)
+    (line,) = left_out(found, points, "custom")
     assert line.startswith(
         "all_reduce/eager/first/bfloat16/ws4: quickreduce left out at 9 of 9 sizes: nothing to compare"
     )
@@ -86,7 +86,72 @@ def test_one_rank_is_no_collective() -> None:
     found = Measurements("m.csv", tuple(Row(cell, name, 64, 1.0) for cell in (alone, CELL) for name in ("a", "b")))
     points = import_measurements(found, "a")
     assert [point.cell for point in points] == [CELL]
-    assert len(left_out(found, points)) == 2
+    assert len(left_out(found, points, "a")) == 2
+
+
+WRONG = PointExclusion("b", "wrong_output", "made up")
+
+
+def _measured(
+    rows: dict[str, tuple[int, ...]], excluded: dict[str, tuple[int, ...]], cell: Cell = CELL
+) -> Measurements:
+    return Measurements(
+        "m.csv",
+        tuple(Row(cell, name, size, 1.0) for name, sizes in rows.items() for size in sizes),
+        tuple(
+            ExcludedRow(cell, name, size, "wrong_output", "made up")
+            for name, sizes in excluded.items()
+            for size in sizes
+        ),
+    )
+
+
+def test_what_may_not_be_used_is_excluded_at_its_size() -> None:
+    """With latencies or without, of the baseline or of the candidate itself; said twice it is excluded once."""
+    found = _measured({"a": (64, 128, 256), "b": (64, 256)}, {"b": (128, 256, 256, 512)})
+    points = import_measurements(found, "a")
+    assert [(point.size, point.exclusions) for point in points] == [
+        (64, ()),
+        (128, (WRONG,)),
+        (256, (WRONG,)),
+        (512, (WRONG,)),
+    ]
+    assert [set(point.latencies_us) for point in points] == [{"a", "b"}, {"a"}, {"a", "b"}, set()]
+    assert left_out(found, points, "a") == []
+    assert [PointResult.from_json(point.to_json()) for point in points] == points
+
+
+def test_where_the_baseline_was_wrong_nothing_is_compared() -> None:
+    """Such a size has no point, it is said why, and what is excluded beside the baseline stays excluded."""
+    found = _measured({"a": (64, 128, 256), "b": (64, 128)}, {"a": (128, 256), "b": (256,)})
+    points = import_measurements(found, "a")
+    assert [(point.size, set(point.latencies_us), point.exclusions) for point in points] == [
+        (64, {"a", "b"}, ()),
+        (256, set(), (WRONG,)),
+    ]
+    (line,) = left_out(found, points, "a")
+    assert line.startswith(f"{CELL.name}: nothing compared at 2 sizes, the smallest 128 B: there the baseline a may ")
+    assert line.endswith("(wrong_output: made up)")
+
+
+def test_a_cell_without_the_baseline_is_taken_if_nothing_could_replace_it() -> None:
+    """Where every candidate is excluded the baseline is all there is; one that is merely unknown leaves that open."""
+    other = CELL._replace(mode="graph")
+    pair = _measured({"a": (64,), "b": (64,)}, {})
+    without = _measured({}, {"b": (64, 128)}, other)
+    found = Measurements("m.csv", pair.rows, without.exclusions)
+    assert [(point.cell, point.size) for point in import_measurements(found, "a")] == [
+        (CELL, 64),
+        (other, 64),
+        (other, 128),
+    ]
+    third = Measurements("m.csv", (*pair.rows, Row(CELL, "c", 64, 1.0)), without.exclusions)
+    points = import_measurements(third, "a")
+    assert [point.cell for point in points] == [CELL]
+    assert left_out(third, points, "a") == [
+        f"{other.name}: exclusions of b left out at 2 sizes: nothing to compare it with in this cell"
+    ]
+    assert "neither the baseline nor a candidate" in left_out(found, import_measurements(third, "a", ["c"]), "a")[-1]
 
 
 def _reading(backend: str, *, platform: str = "", timing: str = "") -> LogReading:

@@ -22,6 +22,7 @@ from ccl_dispatch.tuner.logs.lines import PLACEMENTS
 from ccl_dispatch.tuner.logs.reading import NCCL_TESTS
 from ccl_dispatch.tuner.measurements import MAX_REPORTED, Measurements
 from ccl_dispatch.tuner.merging import add_missing
+from ccl_dispatch.tuner.rows import platforms
 from ccl_dispatch.tuner.samples import PointResult
 from ccl_dispatch.tuner.search import RegretSampler, SearchSpace
 from ccl_dispatch.tuner.study import StudyMeta, SweepStudy, open_storage
@@ -86,7 +87,7 @@ def run(options: argparse.Namespace) -> int:
     measurements = joined(readings, options.platform)
     timing = common_timing(readings)
     points = import_measurements(measurements, options.baseline, options.candidate)
-    for line in left_out(measurements, points):
+    for line in left_out(measurements, points, options.baseline):
         print(line, file=sys.stderr)
     source = _source(files, readings)
     meta = _meta(options, points, source, timing, _device(options, measurements))
@@ -191,16 +192,16 @@ def _source(files: dict[str, bytes], readings: dict[str, LogReading]) -> dict[st
 
 
 def _device(options: argparse.Namespace, measurements: Measurements) -> str:
-    said = {row.column("platform") for row in measurements.rows} - {""}
-    return options.platform or where(options).get("platform", "") or (said.pop() if len(said) == 1 else "")
+    said = platforms((*measurements.rows, *measurements.exclusions))
+    return options.platform or where(options).get("platform", "") or (said[0] if len(said) == 1 else "")
 
 
 def _meta(
     options: argparse.Namespace, points: list[PointResult], source: dict[str, Any], timing: str, device: str
 ) -> StudyMeta:
-    candidates = tuple(
-        options.candidate or dict.fromkeys(n for p in points for n in p.latencies_us if n != options.baseline)
-    )
+    names = dict.fromkeys(n for p in points for n in p.latencies_us if n != options.baseline)
+    names |= dict.fromkeys(item.backend for p in points for item in p.exclusions)
+    candidates = tuple(options.candidate or names)
     filters = where(options)
     identity = {
         "imported": source["imported_files"],
