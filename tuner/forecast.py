@@ -19,6 +19,12 @@ _START_SECONDS = {"cpu": 5.0, "cuda": 60.0}
 # Where there are crossovers to find, a search visits about as many points again as its first look has.
 _REFINEMENT = 2
 
+_LASTING = (
+    "each visit goes on for {:g} s at least (measure.min_seconds), which small sizes fill with thousands of "
+    "executions: the budget of executions may be spent after fewer visits; measure: {{min_seconds: 0}} leaves their "
+    "number to the search"
+)
+
 
 def forecast(plan: Plan) -> dict[str, Any]:
     """The plan as JSON data.
@@ -100,6 +106,11 @@ def forecast_lines(plan: Plan) -> list[str]:
         f"points: {facts['first_look']} of {facts['sizes']} in the first look, {visits}",
         ("time: a replay's, next to none" if replayed else f"time: about {minutes} minutes")
         + (f"; the budget ends it at {budget}" if budget else ""),
+        *(
+            ()
+            if replayed or config.budget.executions is None or not config.measure.min_seconds
+            else (_LASTING.format(config.measure.min_seconds),)
+        ),
         *(() if replayed else (f"memory per rank: {short_size(facts['memory_per_rank'])} ({parts}){room}",)),
         "nothing was started and nothing was measured",
     ]

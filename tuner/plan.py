@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -175,6 +175,17 @@ def uncovered(plan: Plan, table: Table) -> tuple[tuple[str, ...], tuple[str, ...
     whole = {name: (grid[0], grid[-1]) for name, grid in plan.space.grid.items()}
     unmeasured = tuple(name for name in plan.cells if name not in measured)
     return unmeasured, tuple(name for name, ends in measured.items() if ends != whole[name])
+
+
+def unmeasured_shapes(plan: Plan, measured: Collection[tuple[Cell, int]]) -> tuple[str, ...]:
+    """The workload's shapes that were not measured themselves, in words, heaviest first: bands around them answer."""
+    left = [
+        (-weight, f"{list(shape)} in {cell.name}")
+        for cell, rows in plan.workload.items()
+        for shape, size, weight in rows
+        if (cell, size) not in measured
+    ]
+    return tuple(text for _, text in sorted(left))
 
 
 def _device(config: SweepConfig) -> str:

@@ -29,7 +29,7 @@ from ccl_dispatch.tuner.launch.given import GivenRanks
 from ccl_dispatch.tuner.machine import sweep_platform
 from ccl_dispatch.tuner.measure.measurer import Measurer
 from ccl_dispatch.tuner.origin import check_replaceable
-from ccl_dispatch.tuner.plan import Plan, make_measurer, make_plan, uncovered
+from ccl_dispatch.tuner.plan import Plan, make_measurer, make_plan, uncovered, unmeasured_shapes
 from ccl_dispatch.tuner.progress import Progress
 from ccl_dispatch.tuner.ranks import slow_ranks
 from ccl_dispatch.tuner.samples import PointResult
@@ -51,6 +51,7 @@ class SweepOutcome:
 
     `stopped_by` is `searched`, or the budget that was met: `regret`, `seconds` or `executions`.
     `unmeasured` are the cells without a measurement, `partly` those that were not measured from end to end.
+    `shapes` are the workload's shapes that were not measured themselves.
     `left` is what, to the search, more measuring could still win when it ended, as a share, and `wanted` what the
     config asks for; both None where that did not end it now.
     `worker_seconds` is the time from ready workers to the last point, 0 when nothing was left to measure.
@@ -64,6 +65,7 @@ class SweepOutcome:
     worker_seconds: float
     unmeasured: tuple[str, ...]
     partly: tuple[str, ...]
+    shapes: tuple[str, ...] = ()
     left: float | None = None
     wanted: float | None = None
 
@@ -82,6 +84,7 @@ class SweepOutcome:
             "regret_estimate": sum(regrets) / len(regrets) if regrets else None,
             "unmeasured_cells": list(self.unmeasured),
             "partly_measured_cells": list(self.partly),
+            "unmeasured_shapes": list(self.shapes),
             "provenance": self.table.provenance,
             "faults": count_faults(self.results),
             "slow_ranks": [item.text() for item in slow_ranks(self.results)],
@@ -213,7 +216,17 @@ def run_sweep(
     unmeasured, partly = uncovered(plan, table)
     took = time.perf_counter() - began
     return SweepOutcome(
-        table, out, tuple(results), stopped_by, took, worker_seconds, unmeasured, partly, left, config.budget.regret
+        table,
+        out,
+        tuple(results),
+        stopped_by,
+        took,
+        worker_seconds,
+        unmeasured,
+        partly,
+        unmeasured_shapes(plan, {(result.cell, result.size) for result in results}),
+        left,
+        config.budget.regret,
     )
 
 

@@ -70,6 +70,18 @@ def test_a_budget_of_executions_has_room_for_so_many_visits(tmp_path: Path) -> N
     assert "at most 10 visits by the budget" in ccl_dispatch("sweep", "--dry-run", str(few), folder=tmp_path).stdout
 
 
+def test_visits_that_last_are_told_where_executions_are_few(tmp_path: Path) -> None:
+    """A visit of `measure.min_seconds` has as many executions as fit into it, which no plan knows beforehand."""
+    text = (
+        "name: few\ncollective: all_gather\nbaseline: gloo\ncandidates: [shm]\nworld_sizes: [2]\ndtypes: [float32]\n"
+        "sizes: {min: 64 B, max: 1 KiB}\nbudget: {executions: 100}\n"
+    )
+    for more, told in (("", True), ("measure: {min_seconds: 0}\n", False)):
+        (tmp_path / "few.yaml").write_text(text + more)
+        plan = ccl_dispatch("sweep", "--dry-run", "few.yaml", folder=tmp_path).stdout
+        assert ("each visit goes on for 0.03 s at least" in plan) is told
+
+
 def test_what_a_candidate_will_not_take_is_told(tmp_path: Path) -> None:
     """Sizes past the pool, and shapes whose last dim AITER would garble, are counted with their reason."""
     text = MI300X.read_text().replace("max_size: 1 GiB", "max_size: 128 MiB")

@@ -18,6 +18,7 @@ from typing import Any
 import optuna
 import pytest
 from command import COMMAND, ccl_dispatch
+from fleets import write_config
 from sweeping import FULL
 
 from ccl_dispatch.runtime import Table, load_table
@@ -161,6 +162,16 @@ def test_what_a_budget_left_out_is_told(tmp_path: Path) -> None:
     config = _config(tmp_path, "all", "rccl", "quickreduce", replay, "budget: {executions: 400}\n")
     done = ccl_dispatch("sweep", config, "--quiet", folder=tmp_path)
     assert "not measured" not in done.stdout
+
+
+def test_shapes_that_a_budget_left_out_are_told(tmp_path: Path) -> None:
+    """The heaviest first; a shape is asked for exactly, and who reads the table may think that it was."""
+    workload = "workload: [{shape: [5000], dtype: bfloat16}, {shape: [70000], dtype: bfloat16, weight: 3}]\n"
+    for executions, told in ((20, True), (2000, False)):
+        more = f"budget: {{executions: {executions}}}\n{workload}"
+        config = write_config(tmp_path, 1, "noise: 0.05", more=more, name=f"of{executions}")
+        done = ccl_dispatch("sweep", str(config), "--quiet", folder=tmp_path)
+        assert ("shapes of the workload ([70000] in all_gather/eager/first/bfloat16/ws2; " in done.stdout) is told
 
 
 @pytest.mark.parametrize(

@@ -340,6 +340,12 @@ def _lines(outcome: SweepOutcome, storage: str) -> list[str]:
         lines.append(estimated(outcome.table, summary["regret_estimate"]))
     if uncovered := _uncovered(outcome):
         lines.append(uncovered)
+    if outcome.shapes:
+        named = "; ".join([*outcome.shapes[:2], *(["..."] if len(outcome.shapes) > 2 else [])])
+        lines.append(
+            f"not measured themselves: {counted(len(outcome.shapes), 'shape')} of the workload ({named}); the bands "
+            "around them answer, or the baseline where there are none"
+        )
     if faults := faults_in_words(summary["faults"]):
         lines.append(f"{faults}; with the ranks' logs: ccl-dispatch show --details {shlex.quote(str(outcome.path))}")
     lines += [f"a slow rank: {text}" for text in summary["slow_ranks"]]
