@@ -6,11 +6,19 @@ returns when the error reaches it: 1 "the answer is no", 2 wrong use or bad inpu
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 
 class CclDispatchError(Exception):
-    """Base of every error that ccl-dispatch raises on purpose."""
+    """Base of every error that ccl-dispatch raises on purpose. Each goes whole from one process to another."""
 
     exit_code = 2
+
+    def __reduce__(self) -> tuple[Callable[..., CclDispatchError], tuple[Any, ...], dict[str, Any]]:
+        # An exception's own calls the class with its message, which is not what the classes here are made from. In the
+        # receiving process of a pool that failed where nobody hears of it, and who waited for the answer did for ever.
+        return _again, (type(self), self.args), self.__dict__
 
 
 class UsageError(CclDispatchError):
@@ -110,3 +118,8 @@ class MeasuringError(CclDispatchError):
     """Measuring failed: a worker died, hung or reported an error that is not a candidate's fault."""
 
     exit_code = 3
+
+
+def _again(kind: type[CclDispatchError], values: tuple[Any, ...]) -> CclDispatchError:
+    """An error with the `args` that one has; attributes come by `__setstate__`."""
+    return kind.__new__(kind, *values)
