@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-import sys
 from typing import NoReturn
 
 from ccl_dispatch.tuner.launch import wire
+from ccl_dispatch.tuner.launch.interpreter import python
 from ccl_dispatch.tuner.launch.launched import Launched, forget_group
 from ccl_dispatch.tuner.launch.launcher import NURSERY_MODULE
 from ccl_dispatch.tuner.launch.meeting import connect, meeting_place
@@ -29,5 +29,5 @@ def host(launched: Launched) -> NoReturn:
     forget_group(environment)
     line.set_inheritable(True)
     # A new interpreter: what this one imported for the command line may have started threads.
-    command = [sys.executable, "-m", NURSERY_MODULE, str(line.fileno())]
+    command = python(NURSERY_MODULE, str(line.fileno()))
     os.execve(command[0], command, environment)  # noqa: S606 - a fixed command, and no shell is wanted

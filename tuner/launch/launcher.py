@@ -6,12 +6,12 @@ import contextlib
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
 from ccl_dispatch.tuner.launch import wire
+from ccl_dispatch.tuner.launch.interpreter import python
 from ccl_dispatch.tuner.launch.link import ANSWER_SECONDS, Link, NurseryLost, RunningWorker
 
 __all__ = ["Launcher", "NurseryLost", "OwnRanks", "RunningWorker", "log_note"]
@@ -110,7 +110,7 @@ class OwnRanks:
         with theirs, log.open("ab") as output:
             # A session of its own: the terminal's Ctrl-C reaches this process alone.
             self._process = subprocess.Popen(
-                [sys.executable, "-m", NURSERY_MODULE, str(theirs.fileno()), str(os.getpid())],
+                python(NURSERY_MODULE, str(theirs.fileno()), str(os.getpid())),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,

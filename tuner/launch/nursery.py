@@ -1,8 +1,8 @@
 """A process that imports torch once and then forks a worker whenever it is asked to.
 
-`python -m ccl_dispatch.tuner.launch.nursery FD [PARENT]`: the socket to the launcher (`wire.py`), and the process whose
-end ends this one. A rank that torchrun or srun gave has none: it ends when the socket does, and leaves their signals to
-the sweep, which says with which exit code. Workers end with their nursery, whatever ends that.
+Its arguments are `FD [PARENT]`: the socket to the launcher (`wire.py`), and the process whose end ends this one. A rank
+that torchrun or srun gave has none: it ends when the socket does, and leaves their signals to the sweep, which says
+with which exit code. Workers end with their nursery, whatever ends that.
 
 Forking is right as long as this process has one thread and no device: no lock is held by a thread that the child lacks,
 and CUDA and HIP are set up in the child. Both are looked at before the first fork. Where they don't hold (something
@@ -26,6 +26,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
 from ccl_dispatch.tuner.launch import wire
+from ccl_dispatch.tuner.launch.interpreter import python
 
 _PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 _PR_SET_NAME = 15
@@ -143,7 +144,7 @@ class Nursery:
             if self._run is None:
                 os.set_inheritable(channel, True)
                 os.set_inheritable(board, True)
-                command = [sys.executable, "-m", WORKER_MODULE, str(channel), str(board)]
+                command = python(WORKER_MODULE, str(channel), str(board))
                 os.execv(command[0], command)  # noqa: S606 - a fixed command, and no shell is wanted
             _reseed()
             code = self._run(channel, board)
