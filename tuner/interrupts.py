@@ -24,6 +24,8 @@ ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 # The signal that is held back, at most one. A list, which a handler changes in one step.
 _held: list[int] = []
+# Those that were raised since `handled` began.
+_raised: list[int] = []
 
 
 class TerminatedError(KeyboardInterrupt):
@@ -45,8 +47,12 @@ def handled() -> Iterator[None]:
     A second one is raised at once, wherever it comes; so is the first where it has been held for `LONGEST_SECONDS`.
     A signal that this process was started to ignore (SIGINT in the background of a script, SIGHUP after `nohup`) is
     still ignored.
-    Only for the main thread.
+    On another thread than the main one, which alone may say what signals do, it changes nothing.
     """
+    if not _on_main_thread():
+        yield
+        return
+    _raised.clear()
     before = {number: signal.getsignal(number) for number in (*ENDING, signal.SIGALRM)}
     ours = {number for number, handler in before.items() if handler not in (signal.SIG_IGN, None)}
     for number in ours:
@@ -56,13 +62,22 @@ def handled() -> Iterator[None]:
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         _held.clear()
+        _raised.clear()
         for number in ours:
             signal.signal(number, before[number])
 
 
+def have_come() -> bool:
+    """Whether a signal was raised within this `handled`: somebody waits for the end, which must wait for nobody."""
+    return bool(_raised)
+
+
 def let_die() -> None:
-    """From now on the signals end this process at once: all that it had to do is done, and a traceback helps nobody."""
-    for number in ENDING:
+    """From now on the signals end this process at once: all that it had to do is done, and a traceback helps nobody.
+
+    On another thread than the main one it changes nothing.
+    """
+    for number in ENDING if _on_main_thread() else ():
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, signal.SIG_DFL)
 
@@ -72,13 +87,17 @@ def uninterrupted(operation: Callable[[], _T]) -> _T:
 
     On another thread than the main one, where no signal is ever raised, it changes nothing.
     """
-    if threading.get_ident() != threading.main_thread().ident:
+    if not _on_main_thread():
         return operation()
     try:
         return _whole(operation)
     finally:
         if _held and not _is_within(sys._getframe()):  # noqa: SLF001 - the documented way to one's own frame
             raise _taken(_held[0])
+
+
+def _on_main_thread() -> bool:
+    return threading.get_ident() == threading.main_thread().ident
 
 
 def _whole(operation: Callable[[], _T]) -> _T:
@@ -105,6 +124,7 @@ def _taken(number: int) -> KeyboardInterrupt:
     """The exception of a signal; none is held any more."""
     signal.setitimer(signal.ITIMER_REAL, 0)
     _held.clear()
+    _raised.append(number)
     return KeyboardInterrupt() if number == signal.SIGINT else TerminatedError(number)
 
 

@@ -14,6 +14,7 @@ import pytest
 from interrupting import interrupt, interrupted_at
 
 from ccl_dispatch.tuner import interrupts
+from ccl_dispatch.tuner.cli import main
 from ccl_dispatch.tuner.interrupts import TerminatedError, handled, uninterrupted
 
 
@@ -149,6 +150,34 @@ def test_other_threads_are_left_alone() -> None:
         go_on.set()
         thread.join()
     assert ended == [True]
+
+
+def test_a_verb_on_another_thread() -> None:
+    """There, where nobody may say what signals do, a verb runs as on the main one, and signals do what they did."""
+    numbers = (*interrupts.ENDING, signal.SIGALRM)
+    before = [signal.getsignal(number) for number in numbers]
+    ended: list[object] = []
+
+    def runs() -> None:
+        ended.append(main(["show", "nowhere.yaml"]))
+        interrupts.let_die()
+
+    thread = threading.Thread(target=runs)
+    thread.start()
+    thread.join()
+    assert ended == [2]
+    assert [signal.getsignal(number) for number in numbers] == before
+
+
+def test_whoever_may_wait_asks_whether_a_signal_was_raised() -> None:
+    """From a signal on, held or not, until the end; not before, and not in the next `handled`."""
+    for number in interrupts.ENDING:
+        with handled():
+            assert not interrupts.have_come()
+            with pytest.raises(KeyboardInterrupt):
+                uninterrupted(partial(signal.raise_signal, number))
+            assert interrupts.have_come()
+        assert not interrupts.have_come()
 
 
 def test_handlers_are_as_before_afterwards() -> None:
