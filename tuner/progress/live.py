@@ -104,7 +104,11 @@ class LiveProgress(SilentProgress):
                 self._draw(work=_WORK if isinstance(problem, KeyboardInterrupt) else _WORK_AT_FIRST)
         finally:
             # Also when a second Ctrl-C comes meanwhile: it is `stop` that gives the terminal its cursor back.
-            self._live.stop()
+            try:
+                self._live.stop()
+            except IndexError:
+                # The first one came in the midst of `start`, of which rich takes back more than had been done.
+                self._console.show_cursor(show=True)
             for handler in self._handlers:
                 handler.setStream(self._plain)
             self._handlers = []

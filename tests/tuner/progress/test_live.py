@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from interrupting import interrupt
 from rich.console import Console
 from rich.text import Text
 from watched import CELL, RESULT, VERDICTS, point, small_plan
@@ -157,3 +158,23 @@ def test_a_second_interrupt_while_the_last_picture_is_drawn(tmp_path: Path, monk
     finally:
         logging.getLogger().removeHandler(handler)
     assert stream.getvalue().rfind("\x1b[?25h") > stream.getvalue().rfind("\x1b[?25l") >= 0
+
+
+def test_an_interrupt_while_the_picture_is_set_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At any line of that, what ends the picture raises nothing, and the terminal has its cursor and its streams."""
+    monkeypatch.setattr(sys, "__stderr__", sys.stderr)
+    before = sys.stderr
+
+    def now() -> None:
+        raise KeyboardInterrupt
+
+    moment, came = 0, True
+    while came:
+        moment += 1
+        stream = io.StringIO()
+        progress = LiveProgress(Console(file=stream, force_terminal=True, width=100, height=24, _environ={}))
+        came, _ = interrupt(progress._live.start, moment, now)
+        progress.end(None, KeyboardInterrupt())
+        assert sys.stderr is before
+        assert stream.getvalue().rfind("\x1b[?25h") >= stream.getvalue().rfind("\x1b[?25l")
+    assert moment > 20
