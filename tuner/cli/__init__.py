@@ -65,16 +65,21 @@ def _run(words: list[str]) -> int:
     if words[:1] == ["help"]:
         words = [*words[1:2], "--help"]
     chosen = next((word for word in words if not word.startswith("-")), "")
+    us = f"ccl-dispatch {chosen}".rstrip()
     try:
         if chosen and chosen not in VERBS:
             raise UsageError(f"there is no such verb. {nearest(chosen, VERBS)}")
         # Inside, since importing a verb takes a moment too, in which somebody may press Ctrl-C.
-        options = _parse(chosen, words)
+        try:
+            options = _parse(chosen, words)
+        except SystemExit:
+            sys.stdout.flush()  # what `--help` prints is a result as well
+            raise
         logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
         code: int = options.run(options)
         sys.stdout.flush()
     except CclDispatchError as problem:
-        print(f"ccl-dispatch {chosen}: {problem}", file=sys.stderr)
+        print(f"{us}: {problem}", file=sys.stderr)
         return exit_code(problem)
     except KeyboardInterrupt as problem:
         by = f" by {problem.number.name}" if isinstance(problem, interrupts.TerminatedError) else ""
@@ -83,13 +88,23 @@ def _run(words: list[str]) -> int:
         return exit_code(problem)
     except OSError as problem:
         # Of the machine, and not foreseen where it happened: a full disk, no more memory for a segment, a lost mount.
-        print(f"ccl-dispatch {chosen}: {problem}", file=sys.stderr)
+        print(f"{us}: {problem}", file=sys.stderr)
+        return exit_code(problem)
+    except UnicodeEncodeError as problem:
+        if problem.encoding != sys.getfilesystemencoding():
+            raise
+        print(
+            f"{us}: {problem.object!r} can't be the name of a file here: the locale's encoding of file "
+            f"names, {problem.encoding}, lacks {problem.object[problem.start]!r}. Set LC_ALL=C.UTF-8 or "
+            "PYTHONUTF8=1, or choose another name",
+            file=sys.stderr,
+        )
         return exit_code(problem)
     except ModuleNotFoundError as problem:
         if (problem.name or "").partition(".")[0] == "ccl_dispatch":
             raise
         print(
-            f"ccl-dispatch {chosen}: {problem.name} is not installed; this verb needs "
+            f"{us}: {problem.name} is not installed; this verb needs "
             f"pip install 'ccl-dispatch[{'report' if chosen == 'report' else 'tuner'}]'",
             file=sys.stderr,
         )

@@ -32,4 +32,5 @@ def exit_code(problem: BaseException) -> int:
         return INTERRUPTED
     if isinstance(problem, OSError):
         return 3
-    return 2 if isinstance(problem, ModuleNotFoundError) else 1
+    # The second is a name that no file can have here.
+    return 2 if isinstance(problem, ModuleNotFoundError | UnicodeEncodeError) else 1

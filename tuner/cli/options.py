@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -56,8 +57,13 @@ def where(options: argparse.Namespace) -> dict[str, str]:
 
 
 def print_json(data: Any) -> None:
-    """Indented, in the order given."""
-    print(json.dumps(data, indent=2, ensure_ascii=False))
+    """Indented, in the order given; what standard output's encoding lacks as JSON's own escapes."""
+    text = json.dumps(data, indent=2, ensure_ascii=False)
+    try:
+        text.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:
+        text = json.dumps(data, indent=2)
+    print(text)
 
 
 def write_json(data: Any, path: str) -> None:

@@ -241,17 +241,22 @@ def _measured(
     except BaseException as found:
         problem = found
         raise
+    else:
+        # Before anything is told of it: what it is told to may be full, or wait.
+        if options.summary:
+            write_json(outcome.summary(), options.summary)
     finally:
         progress.end(outcome, problem)
-    summary = outcome.summary()
-    if options.summary:
-        write_json(summary, options.summary)
-    if options.json:
-        print_json(summary)
-    else:
-        # Standard output is the events' alone, where they go there.
-        stream = sys.stderr if options.events == STANDARD_OUTPUT else sys.stdout
-        print("\n".join(_lines(outcome, shown)), file=stream)
+    try:
+        if options.json:
+            print_json(outcome.summary())
+        else:
+            # Standard output is the events' alone, where they go there.
+            stream = sys.stderr if options.events == STANDARD_OUTPUT else sys.stdout
+            print("\n".join(_lines(outcome, shown)), file=stream)
+        sys.stdout.flush()
+    except OutputError as found:
+        raise OutputError(f"{found}. The table is written: {outcome.path}") from found
     return 0
 
 

@@ -19,7 +19,7 @@ THREAD = "import threading, time\nthreading.Thread(target=time.sleep, args=(3600
 
 
 def _sweep(folder: Path, environment: Mapping[str, str]) -> tuple[int, str]:
-    words = [COMMAND, "sweep", "q.yaml", "--storage", "s.journal"]
+    words = [str(COMMAND), "sweep", "q.yaml", "--storage", "s.journal"]
     with subprocess.Popen(
         words, cwd=folder, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
     ) as process:
@@ -69,7 +69,7 @@ def test_nor_where_a_launcher_gave_the_ranks(folder: Path) -> None:
 
 @pytest.mark.parametrize("safe", ["", "1"])
 def test_the_path_is_that_of_a_command(tmp_path: Path, safe: str) -> None:
-    """What `$PYTHONPATH` names stays, also the current folder where somebody put it there; arguments are as for `-m`."""
+    """What `$PYTHONPATH` names stays, also the current folder where it is named; arguments are as for `-m`."""
     (tmp_path / "shown.py").write_text(
         "import sys\nprint(__name__, sys.argv[0].rpartition('/')[2], *sys.argv[1:], *sys.path[:2], sep='|')\n"
     )
