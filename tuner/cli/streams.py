@@ -126,9 +126,13 @@ class _Stream:
             left = max(until - time.monotonic(), 0.0)
             if ready.poll(None if math.isinf(left) else 1000 * left):
                 # Before, since an interrupt may come just after.
-                self._torn = True
-                with contextlib.suppress(BlockingIOError):
+                torn, self._torn = self._torn, True
+                try:
                     return os.write(descriptor, data)
+                except OSError as problem:
+                    self._torn = torn
+                    if not isinstance(problem, BlockingIOError):
+                        raise
                 # Another process was faster, or there is no room for both bytes that a line's end has in a terminal.
                 time.sleep(_PAUSE)
             if time.monotonic() >= until:

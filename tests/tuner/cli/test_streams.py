@@ -130,14 +130,15 @@ def test_a_sweep_whose_result_can_not_be_told_has_its_table(folder: Path, how: s
     assert (folder / "s.json").is_file()
 
 
-def test_a_log_goes_on_when_there_is_room_again(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("room", "part"), [(20, ["line n"]), (14, [])])
+def test_a_log_goes_on_when_there_is_room_again(tmp_path: Path, room: int, part: list[str]) -> None:
     """What a full disk did not take is dropped, and the first line after it says how much that was, and why."""
     script = (
         "import resource, signal, sys\n"
         "from ccl_dispatch.tuner.cli.streams import unbreakable_streams\n"
         "everything = resource.getrlimit(resource.RLIMIT_FSIZE)\n"
         "with unbreakable_streams():\n"
-        "    resource.setrlimit(resource.RLIMIT_FSIZE, (20, everything[1]))\n"
+        f"    resource.setrlimit(resource.RLIMIT_FSIZE, ({room}, everything[1]))\n"
         "    for number in range(4):\n"
         "        print(f'line number {number}', file=sys.stderr)\n"
         "    resource.setrlimit(resource.RLIMIT_FSIZE, everything)\n"
@@ -149,7 +150,7 @@ def test_a_log_goes_on_when_there_is_room_again(tmp_path: Path) -> None:
     assert done.returncode == 0
     assert (tmp_path / "log").read_text().splitlines() == [
         "line number 0",
-        "line n",
+        *part,
         "[3 lines could not be written here: File too large]",
         "line number 4",
         "line number 5",
