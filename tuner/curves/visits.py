@@ -94,8 +94,9 @@ def _log_likelihoods(point: PointSamples, scale: float) -> NDArray[np.float64]:
     # The variance of a median of independent normals is pi/2 that of their mean, from three on.
     own = scale**2 * np.where(counts > 2, math.pi / 2, 1.0) / counts
     odd = np.array([_ODD.get(count, 0.0) for count in counts.tolist()])
-    which = np.flatnonzero(odd)[:_MOST_ODD]
-    # Rows: which of the short visits are outliers.
+    # Rows: which of the short visits are outliers, of those that lie furthest out.
+    furthest = np.argsort(-np.abs(values - median_of(values)) * (odd > 0), kind="stable")[:_MOST_ODD]
+    which = furthest[odd[furthest] > 0]
     out = np.zeros((2 ** len(which), len(visits)), dtype=bool)
     out[:, which] = (np.arange(len(out))[:, None] >> np.arange(len(which))) & 1
     prior = np.log(np.where(out, odd, 1 - odd)).sum(axis=1)

@@ -94,6 +94,15 @@ def test_short_visits_tell_too_where_they_differ() -> None:
     assert likely_ratio([again(3.0, seed, repeats=(4,)) for seed in range(20)], 0.07) == 0
 
 
+def test_an_outlier_among_many_visits_of_one_size_is_one() -> None:
+    """Wherever it stands among them."""
+    rng = np.random.default_rng(1)
+    for place in range(7):
+        visits = [PointSamples((float(rng.normal(0.8 if other == place else 0.0, 0.07)),)) for other in range(7)]
+        point = sum(visits[1:], visits[0])
+        assert likely_ratio([{64: point}], 0.07) == 0
+
+
 def test_visits_that_differ_bear_witness_as_one_each() -> None:
     """Where short visits were seen to differ a run has as many samples as visits; elsewhere all that it has."""
     cells = [again(4.0, seed) for seed in (0, 2)]
