@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import numpy as np
-from landscapes import CURVES, FAMILIES, Landscape, dtypes, published, simulated, without_difference
+from landscapes import CURVES, FAMILIES, NOISES, Landscape, Usual, dtypes, published, simulated, without_difference
 from tuning import checks, compare, likeness, report, scale, together
 from tuning.checks import Verdict
 from tuning.pipeline import EXHAUSTIVE, Budget, own_seed, write_config
@@ -114,13 +114,16 @@ class Benchmark:
         return together.judge(self.usual, self._each(together.run, together.tasks(self.usual, self.seed)))
 
     def null(self) -> list[Verdict]:
-        """Baseline against itself."""
-        count, together = (16, 4) if self.options.quick else (1000, 10)
-        cells = without_difference(self.seed, count)
-        # A sweep of one backend name against another: the range is that of its cells, each its own.
-        groups = [cells[start : start + together] for start in range(0, count, together)]
-        found = self._each(checks.null, [(group, self.seed + at) for at, group in enumerate(groups)])
-        return checks.judge_null(found)
+        """Baseline against itself, with usual noise, and in fewer cells with each other one."""
+        verdicts = []
+        for name, noise in {"usual": Usual(), **NOISES}.items():
+            count, together = (16, 4) if self.options.quick else (1000 if name == "usual" else 200, 10)
+            cells = [replace(one, noise=noise) for one in without_difference(self.seed, count)]
+            # A sweep of one backend name against another: the range is that of its cells, each its own.
+            groups = [cells[start : start + together] for start in range(0, count, together)]
+            found = self._each(checks.null, [(group, self.seed + at) for at, group in enumerate(groups)])
+            verdicts += checks.judge_null(found, name)
+        return verdicts
 
     def dtypes(self) -> list[Verdict]:
         """Cells that are alike, and cells that differ."""
@@ -133,12 +136,20 @@ class Benchmark:
         return checks.judge_dtypes(self._each(checks.three_dtypes, tasks))
 
     def estimate(self) -> list[Verdict]:
-        """The regret that tables say may be left. Uses the runs of the comparison when there was one."""
+        """The regret that tables say may be left, without a gain to be proven and with the usual one.
+
+        Uses the runs of the comparison when there was one.
+        """
         rows = [row for row in self.ours if row.cost == compare.COSTS[0]] or self._all(
             compare.run,
             [compare.Task(one, self.seed, self.fractions, compare.COSTS[:1], rivals=False) for one in self.landscapes],
         )
-        return checks.judge_estimates([row for row in rows if row.usual])
+        tasks = [
+            compare.Task(one, self.seed, self.fractions, compare.COSTS[:1], rivals=False, min_gain=checks.MIN_GAIN)
+            for one in self.usual
+        ]
+        verdicts = checks.judge_estimates([row for row in rows if row.usual])
+        return verdicts + checks.judge_estimates(self._all(compare.run, tasks), f", min_gain {checks.MIN_GAIN:.0%}")
 
     def overhead(self) -> list[Verdict]:
         """The search's own time, in this process: numpy chooses its threads as it does in a sweep."""

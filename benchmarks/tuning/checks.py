@@ -156,12 +156,13 @@ def null(task: tuple[Sequence[Landscape], int]) -> tuple[int, int]:
     return len(landscapes), sum(any(band.use == candidate for band in cell.bands) for cell in tuned.table.cells)
 
 
-def judge_null(found: Sequence[tuple[int, int]]) -> list[Verdict]:
+def judge_null(found: Sequence[tuple[int, int]], noise: str = "usual") -> list[Verdict]:
     """At most 1 % of the cells."""
     cells, wrong = sum(one[0] for one in found), sum(one[1] for one in found)
     return [
         Verdict(
-            f"null test, 1/20, min_gain 3 %: the candidate has a band in {wrong} of {cells} cells (at most 1 % wanted)",
+            f"null test, {noise} noise, 1/20, min_gain 3 %: the candidate has a band in {wrong} of {cells} cells "
+            "(at most 1 % wanted)",
             wrong <= 0.01 * cells,
         )
     ]
@@ -248,7 +249,7 @@ def _error(values: Sequence[float]) -> float:
     return float(np.std(values, ddof=1) / np.sqrt(len(values))) if len(values) > 1 else 0.0
 
 
-def judge_estimates(rows: Sequence[Row]) -> list[Verdict]:
+def judge_estimates(rows: Sequence[Row], policy: str = "") -> list[Verdict]:
     """The table's estimate against the truth, all budgets of ours together and each alone.
 
     The ratio's median is over all cells: one without any true regret counts as infinite.
@@ -270,9 +271,10 @@ def judge_estimates(rows: Sequence[Row]) -> list[Verdict]:
         of_means = float(np.mean([row.estimate for row in group])) / true if true > 0 else np.inf
         verdicts.append(
             Verdict(
-                f"estimated regret, {label}: covers the true one in {covered:.1%} of {len(group)} cells (at least 90 % "
-                f"wanted); median ratio {ratio:.2f} (at most 3 wanted; {np.median(some) if some else np.nan:.2f} where "
-                f"the true one is above 0.01 %; ratio of the means {of_means:.2f})",
+                f"estimated regret, {label}{policy}: covers the true one in {covered:.1%} of {len(group)} cells (at "
+                f"least 90 % wanted); median ratio {ratio:.2f} (at most 3 wanted; "
+                f"{np.median(some) if some else np.nan:.2f} where the true one is above 0.01 %; ratio of the means "
+                f"{of_means:.2f})",
                 covered >= 0.9 and ratio <= 3,
             )
         )

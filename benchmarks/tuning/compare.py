@@ -56,6 +56,7 @@ class Task:
     costs: tuple[str, ...] = COSTS
     rivals: bool = True
     our_fit: bool = True
+    min_gain: float = 0.0
 
 
 def run(task: Task) -> list[Row]:
@@ -73,7 +74,8 @@ def _ours(task: Task, cost: str, fraction: float) -> Row:
     landscape = task.landscape
     whole = exhaustive_seconds(landscape)
     budget = Budget(executions=round(fraction * EXHAUSTIVE)) if cost == COSTS[0] else Budget(seconds=fraction * whole)
-    return our_row(tune([landscape], budget, seed=own_seed(landscape, task.seed)), landscape, cost, fraction)
+    tuned = tune([landscape], budget, seed=own_seed(landscape, task.seed), min_gain=task.min_gain)
+    return our_row(tuned, landscape, cost, fraction)
 
 
 def our_row(tuned: Tuned, landscape: Landscape, cost: str, fraction: float) -> Row:
