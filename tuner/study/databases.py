@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import random
 import re
 import sqlite3
 import time
@@ -25,7 +26,9 @@ _DRIVERS = {
 }
 # How these are also called. Optuna stores attributes by an upsert that it has for `mysql` alone.
 _SAME_AS = {"postgres": "postgresql", "mariadb": "mysql"}
-_ATTEMPTS = 6
+_ATTEMPTS = 8
+# What one of several that make the tables at once is told: a table, a type or a row is there by then, or is not yet.
+_AT_ONCE = ("exist", "unique", "duplicate", "locked", "no such table", "deadlock")
 # A server that was just started says so (PostgreSQL); it is waited for.
 _STARTING = ("the database system is starting up", "not yet accepting connections", "in recovery mode")
 _STARTING_SECONDS = 60.0
@@ -160,12 +163,13 @@ def _made(url: str, options: dict[str, object]) -> optuna.storages.RDBStorage:
         attempt += 1
         try:
             return optuna.storages.RDBStorage(url, engine_kwargs=dict(options))
-        except (exc.ProgrammingError, exc.IntegrityError, exc.OperationalError) as problem:
-            told = str(problem.orig)
+        except (exc.DBAPIError, optuna.exceptions.StorageInternalError) as problem:
+            cause = problem if isinstance(problem, exc.DBAPIError) else problem.__cause__
+            told = str(cause.orig if isinstance(cause, exc.DBAPIError) else cause)
             starts = any(words in told for words in _STARTING) and time.monotonic() - began < _STARTING_SECONDS
-            if not starts and (attempt == _ATTEMPTS or "exist" not in told):
+            if not starts and (attempt == _ATTEMPTS or not any(words in told.lower() for words in _AT_ONCE)):
                 raise
-            time.sleep(min(0.2 * attempt, 1.0))
+            time.sleep(min(0.2 * attempt, 1.0) * random.uniform(0.5, 1.0))
 
 
 def _proxy(address: str) -> tuple[optuna.storages.BaseStorage, Callable[[], None]]:
