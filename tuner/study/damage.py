@@ -11,7 +11,10 @@ import re
 import shlex
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
+
+from ccl_dispatch.tuner.study.lines import from_line
 
 # Optuna's numbers for what a line does; the name of a study and what it is for are in lines that nothing stands in for.
 _MAKES_STUDY, _DESCRIBES_STUDY, _MAKES_TRIAL = 0, 2, 4
@@ -53,8 +56,15 @@ class Damage(NamedTuple):
         )
 
 
-def find_damage(journal: Path) -> Damage | None:
-    """What is damaged in a journal, None when each line is JSON and has what its operation needs."""
+def find_damage(journal: Path, failing: Mapping[int, str] = MappingProxyType({})) -> Damage | None:
+    """What is damaged in a journal, None when each line is JSON, has its checksum and what its operation needs.
+
+    Args:
+        failing: lines that are known to be damaged, and why.
+
+    Raises:
+        OSError: it can't be read.
+    """
     numbers: list[int] = []
     damaged: dict[int, bytes] = {}
     reason, whole = "", 0
@@ -62,6 +72,8 @@ def find_damage(journal: Path) -> Damage | None:
     for number, line in enumerate(lines, 1):
         try:
             _check(json.loads(line))
+            if number in failing:
+                raise ValueError(failing[number])
             whole += 1
         except ValueError as problem:
             reason = reason or _reason(problem)
@@ -88,8 +100,7 @@ def _making_trials(lines: list[bytes], damaged: Mapping[int, bytes]) -> dict[int
     templates: dict[int, str] = {}
     for number, line in enumerate(lines, 1):
         if number in damaged:
-            begins = _OPERATION.match(line)
-            operation = int(begins.group(1)) if begins else None
+            operation = _meant(line)
             if operation in {_MAKES_STUDY, _DESCRIBES_STUDY}:
                 return None
             if operation == _MAKES_TRIAL:
@@ -116,10 +127,21 @@ def _making_trials(lines: list[bytes], damaged: Mapping[int, bytes]) -> dict[int
     return dict.fromkeys(makes, next(iter(templates.values()), ""))
 
 
+def _meant(line: bytes) -> int | None:
+    """The operation of a damaged line: by its keys, which say more than a number that may be what is damaged."""
+    if b'"study_name":' in line:
+        return _MAKES_STUDY
+    if b'"datetime_start":' in line:
+        return _MAKES_TRIAL
+    if b'"study_id":' in line and b'"user_attr":' in line:
+        return _DESCRIBES_STUDY
+    begins = _OPERATION.match(line)
+    operation = int(begins.group(1)) if begins else None
+    return None if operation == _MAKES_TRIAL and b'"trial_id":' in line else operation
+
+
 def _check(found: Any) -> None:
-    if not isinstance(found, dict) or not isinstance(found.get("op_code"), int):
-        raise ValueError("it has no op_code")  # noqa: TRY004 - what the text says is wrong, not what was passed
-    operation = found["op_code"]
+    operation = from_line(found)["op_code"]
     needed = "study_name" if operation == _MAKES_STUDY else "study_id" if operation <= _MAKES_TRIAL else "trial_id"
     if operation <= _LAST_OF_TRIALS and needed not in found:
         raise ValueError(f"it has no {needed}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -11,11 +12,10 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
-from optuna.storages.journal import JournalFileBackend
-
 from ccl_dispatch.runtime.errors import StorageError, StorageGoneError
 from ccl_dispatch.runtime.load import JOURNAL_OPENING
 from ccl_dispatch.tuner.kinds import MEASUREMENTS, TABLE, kind_of
+from ccl_dispatch.tuner.study.lines import CheckedJournal, to_line
 
 _LONGEST_FIRST_LINE = 1 << 20
 # What the head of every table has: the name of its format, without the version.
@@ -24,26 +24,63 @@ _HEAD = 4096
 
 @contextlib.contextmanager
 def exclusive(journal: Path) -> Iterator[None]:
-    """Hold the journal for one sweep; the kernel lets go when the process ends, however it ends.
+    """Hold the journal for one sweep, by whatever names it is known; made where it is not there.
+
+    Two locks: of the file beside it, which stays what it is when the journal is moved away, and of the journal itself,
+    which is the same behind a hard link. The kernel lets go of both when the process ends, however it ends. They are
+    flock's: those of POSIX would go as soon as anything in this process closes the file.
 
     Raises:
-        StorageError: another process holds it.
+        StorageError: another process holds it, or the filesystem has no locks.
     """
-    path = journal.with_name(journal.name + ".owner")
-    with path.open("a+") as file:
+    # Behind a symbolic link, in its folder or before it: beside the file that is meant.
+    real = Path(os.path.realpath(journal))
+    owner = real.with_name(real.name + ".owner")
+    made = not owner.exists()
+    with owner.open("a+") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+            _lock(file.fileno(), owner)
+        except BlockingIOError:
             file.seek(0)
-            raise StorageError(
-                f"{journal} is in use by process {file.read().strip() or 'unknown'}. "
-                "Wait for it to end, or give this sweep another --storage"
-            ) from None
-        file.seek(0)
-        file.truncate()
-        file.write(str(os.getpid()))
-        file.flush()
-        yield
+            raise _in_use(journal, f"process {file.read().strip() or 'unknown'}") from None
+        except StorageError:
+            if made:
+                owner.unlink(missing_ok=True)
+            raise
+        with real.open("ab") as itself:
+            try:
+                _lock(itself.fileno(), real)
+            except BlockingIOError:
+                raise _in_use(journal, "another process under another name (a hard link to the same file)") from None
+            file.seek(0)
+            file.truncate()
+            file.write(str(os.getpid()))
+            file.flush()
+            yield
+
+
+def _lock(descriptor: int, path: Path) -> None:
+    """Take the lock of an open file.
+
+    Raises:
+        BlockingIOError: another one has it.
+        StorageError: there are no locks here.
+    """
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise
+    except OSError as problem:
+        name = errno.errorcode.get(problem.errno or 0, str(problem.errno))
+        raise StorageError(
+            f"the filesystem of {path.parent} gives no locks (flock: {problem.strerror}, {name}), and without one "
+            "nothing keeps two sweeps apart. Give a --storage on a local disk, or a database, such "
+            "as postgresql://user@host/name; Lustre has locks where it is mounted with -o flock"
+        ) from problem
+
+
+def _in_use(journal: Path, who: str) -> StorageError:
+    return StorageError(f"{journal} is in use by {who}. Wait for it to end, or give this sweep another --storage")
 
 
 def check_no_other(journal: Path) -> None:
@@ -100,8 +137,8 @@ def mend(journal: Path) -> int:
         StorageError: the file is no journal; it is left as it is.
     """
     # Optuna's own lock, if others wrote the file: a link of that name. Its holder is gone, as nobody but us may write.
-    with contextlib.suppress(FileNotFoundError):
-        journal.with_name(journal.name + ".lock").unlink()
+    for path in (journal, Path(os.path.realpath(journal))):
+        path.with_name(path.name + ".lock").unlink(missing_ok=True)
     if not journal.exists():
         return 0
     check(journal)
@@ -122,7 +159,7 @@ def mend(journal: Path) -> int:
     return len(data) - good
 
 
-class OwnJournal(JournalFileBackend):
+class OwnJournal(CheckedJournal):
     """The journal of one sweep, which nobody else may change: each operation looks whether it is still what it was.
 
     The file is held open until `close`: also when its name is gone, what was in it can still be read. Nothing is locked
@@ -169,7 +206,7 @@ class OwnJournal(JournalFileBackend):
             StorageGoneError: the file was removed, replaced or cut.
         """
         self._look()
-        lines = memoryview("".join(json.dumps(log, separators=(",", ":")) + "\n" for log in logs).encode())
+        lines = memoryview("".join(map(to_line, logs)).encode())
         # Through our handle, not by name: if the name was taken away since the look, the lines still go to the file
         # that is put aside, not to a new one.
         while lines:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import optuna
-from optuna.storages.journal import BaseJournalBackend, JournalFileBackend
 
-from ccl_dispatch.runtime.errors import StorageError, StorageWriteError, UsageError
+from ccl_dispatch.runtime.errors import CclDispatchError, StorageError, StorageWriteError, UsageError
 from ccl_dispatch.tuner.study import journal
 from ccl_dispatch.tuner.study.damage import find_damage
 from ccl_dispatch.tuner.study.databases import open_shared, sqlite_path, without_password
+from ccl_dispatch.tuner.study.lines import CheckedJournal
 from ccl_dispatch.tuner.study.operations import WholeOperations
 from ccl_dispatch.tuner.study.patience import DEFAULT_PATIENCE, PatientStorage, words_of
 
@@ -125,14 +126,12 @@ def open_storage(url: str, *, write: bool, patience: float = DEFAULT_PATIENCE) -
             disconnect()
         return
     if not write:
-        if not path.is_file():
-            inside = path / "study.journal"
-            if inside.is_file():
-                raise StorageError(f"{path} is a folder. Give --storage the journal in it, {inside}")
-            raise StorageError(f"there is no study at {path}. Give the --storage that the sweep was given")
-        with contextlib.suppress(OSError):
-            journal.check_no_other(path)
-        yield Storage(url, _journal(path, JournalFileBackend(str(path))))
+        try:
+            _check_readable(path)
+            backend = CheckedJournal(str(path))
+        except OSError as problem:
+            raise _unreadable(path, problem) from problem
+        yield Storage(url, _journal(path, backend))
         return
     with contextlib.ExitStack() as stack:
         # Only opening is inside: what fails later, while the storage is used, has its own words.
@@ -150,13 +149,43 @@ def open_storage(url: str, *, write: bool, patience: float = DEFAULT_PATIENCE) -
         yield Storage(url, _journal(path, own), exclusive=True, mended_bytes=cut)
 
 
-def _journal(path: Path, backend: BaseJournalBackend) -> optuna.storages.BaseStorage:
+def _check_readable(path: Path) -> None:
+    """Look whether a journal is there and can be read, and is not one of the other files that go with it.
+
+    Raises:
+        OSError: it can't be read.
+        StorageError: there is none.
+    """
+    try:
+        there = path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        there = None
+    if there is None or not stat.S_ISREG(there.st_mode):
+        inside = path / "study.journal"
+        if there is not None and inside.is_file():
+            raise StorageError(f"{path} is a folder. Give --storage the journal in it, {inside}")
+        raise StorageError(f"there is no study at {path}. Give the --storage that the sweep was given")
+    journal.check_no_other(path)
+
+
+def _unreadable(path: Path, problem: OSError) -> StorageError:
+    return StorageError(
+        f"the journal {path} can't be read: {problem.strerror or problem}. It may be whole: leave it where it is, and "
+        "mend that (who may read it, the disk that it is on) or give another --storage"
+    )
+
+
+def _journal(path: Path, backend: CheckedJournal) -> optuna.storages.BaseStorage:
     try:
         return WholeOperations(optuna.storages.JournalStorage(backend))
-    except (OSError, ValueError, KeyError) as problem:
+    except CclDispatchError:
+        raise
+    except OSError as problem:
+        raise _unreadable(path, problem) from problem
+    except Exception as problem:  # whatever Optuna makes of a damaged line
         damage = None
         with contextlib.suppress(OSError):
-            damage = find_damage(path)
+            damage = find_damage(path) or find_damage(path, {backend.line: f"{type(problem).__name__}: {problem}"})
         if damage is not None and damage.whole:
             raise StorageError(damage.words(path)) from problem
         raise StorageError(
