@@ -3,28 +3,29 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
 from optuna.distributions import BaseDistribution
+from optuna.trial import FrozenTrial
 
-from ccl_dispatch.runtime.errors import UsageError
+from ccl_dispatch.runtime.errors import StorageError, UsageError
 from ccl_dispatch.runtime.table import Table
 from ccl_dispatch.tuner.config_model import differences
 from ccl_dispatch.tuner.emit import seal
 from ccl_dispatch.tuner.evidence import MERGED
 from ccl_dispatch.tuner.samples import PointResult
-from ccl_dispatch.tuner.search.base import CELL, SearchSpace
-from ccl_dispatch.tuner.study.claims import COMMON, NODE, OWNER, RANKS, VISIT
+from ccl_dispatch.tuner.search.base import CELL, COPY, VISIT, SearchSpace
+from ccl_dispatch.tuner.study.claims import COMMON, NODE, OWNER, RANKS
+from ccl_dispatch.tuner.study.filling import fingerprint
 from ccl_dispatch.tuner.study.meta import StudyMeta
 from ccl_dispatch.tuner.study.sweep_study import SweepStudy, is_recorded
 from ccl_dispatch.tuner.version import version
 
 # What goes with a trial into another study.
-_KEPT = (OWNER, NODE, RANKS, VISIT, COMMON)
+_KEPT = (OWNER, NODE, RANKS, VISIT, COPY, COMMON)
 # Of a config's identity these say which points were wanted, and not what a sample of one means.
 _WANTED = ("world_sizes", "dtypes", "modes", "dims", "sizes", "workload", "seed")
 
@@ -38,25 +39,35 @@ class Sample(NamedTuple):
     attributes: Mapping[str, Any]
 
 
-def samples_of(study: SweepStudy) -> list[Sample]:
-    """All that a study holds, in the order of its trials."""
+def samples_of(study: SweepStudy, damaged: Callable[[str], None] | None = None) -> list[Sample]:
+    """All that a study holds, each visit once, in the order of its trials.
+
+    Args:
+        damaged: told of each trial whose samples are damaged, which is left out; without it they are an error.
+
+    Raises:
+        StorageError: samples are damaged.
+    """
     return [
         Sample(
-            study.result_of(trial),
+            result,
             trial.params,
             trial.distributions,
             {key: trial.user_attrs[key] for key in _KEPT if key in trial.user_attrs},
         )
-        for trial in study.trials()
-        if is_recorded(trial)
+        for trial, result in study.visits(_whole(study, damaged) if damaged else None)
     ]
 
 
-def fingerprint(sample: Sample) -> str:
-    """What tells one visit from another: the same in every copy of it."""
-    visit = sample.attributes.get(VISIT)
-    text = json.dumps([sample.result.to_json(), visit], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()
+def _whole(study: SweepStudy, damaged: Callable[[str], None]) -> Iterator[FrozenTrial]:
+    for trial in study.trials():
+        if is_recorded(trial):
+            try:
+                study.result_of(trial)
+            except StorageError as problem:
+                damaged(f"trial {trial.number}: {problem.__cause__}")
+            else:
+                yield trial
 
 
 def merged_meta(name: str, metas: Mapping[str, StudyMeta]) -> StudyMeta:
@@ -141,16 +152,16 @@ def take_in(study: SweepStudy, samples: Sequence[Sample], *, one_config: bool) -
         UsageError: the study was begun for other cells.
     """
     there = samples_of(study)
-    known = {fingerprint(sample) for sample in there}
+    known = {_mark(sample) for sample in there}
     fresh: dict[str, Sample] = {}
     for sample in samples:
-        mark = fingerprint(sample)
+        mark = _mark(sample)
         if mark not in known:
             fresh.setdefault(mark, sample)
     if one_config:
-        for sample in fresh.values():
-            study.adopt(sample.result, sample.params, sample.distributions, sample.attributes)
-        return len(fresh)
+        return _counting(
+            study, [study.adopt(one.result, one.params, one.distributions, one.attributes) for one in fresh.values()]
+        )
     space = _space_of([*there, *samples])
     # Optuna holds a study to the cells of its first trial.
     if there and there[0].distributions[CELL] != space.distributions()[CELL]:
@@ -158,23 +169,33 @@ def take_in(study: SweepStudy, samples: Sequence[Sample], *, one_config: bool) -
             f"study {study.meta.name!r} in {study.storage.url} was begun for other cells, and a study keeps its cells. "
             "Merge it and the others into another --storage or another --study"
         )
-    for sample in fresh.values():
-        study.add(space, sample.result, sample.attributes)
-    return len(fresh)
+    return _counting(study, [study.add(space, one.result, one.attributes) for one in fresh.values()])
 
 
 def add_missing(study: SweepStudy, space: SearchSpace, points: Sequence[PointResult]) -> int:
     """Add the points that the study does not hold yet, each as often as it is given; how many those were."""
-    there = Counter(fingerprint(sample) for sample in samples_of(study))
-    added = 0
+    known = {_mark(sample) for sample in samples_of(study)}
+    given: Counter[str] = Counter()
+    added = []
     for point in points:
-        mark = fingerprint(Sample(point, {}, {}, {}))
-        if there[mark]:
-            there[mark] -= 1
-        else:
-            study.add(space, point)
-            added += 1
-    return added
+        mark = fingerprint(point, {})
+        more = {COPY: given[mark]} if given[mark] else {}
+        given[mark] += 1
+        if fingerprint(point, more) not in known:
+            added.append(study.add(space, point, more))
+    return _counting(study, added)
+
+
+def _mark(sample: Sample) -> str:
+    return fingerprint(sample.result, sample.attributes)
+
+
+def _counting(study: SweepStudy, added: Sequence[int]) -> int:
+    """How many of the added trials count: not those that another process has added as well, and first."""
+    if study.storage.exclusive:
+        return len(added)
+    ours = set(added)
+    return sum(trial._trial_id in ours for trial, _ in study.visits())  # noqa: SLF001 - storages know them by it
 
 
 def _space_of(samples: Sequence[Sample]) -> SearchSpace:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ccl_dispatch.runtime.vocabulary import Cell
+from ccl_dispatch.runtime.vocabulary import COLLECTIVES, DIMS, ITEMSIZE, MODES, Cell
 
 # Merged studies may be of a node with a name and of one without.
 UNNAMED = "(unnamed)"
+# Behind the samples as they are kept; samples of before it was there are read without.
+_SUM = ',"sum":"'
+_SUM_DIGITS = 16
 
 
 @dataclass(frozen=True)
@@ -121,6 +126,48 @@ class PointResult:
             **({"node": self.node} if self.node else {}),
         }
 
+    def to_text(self) -> str:
+        """The result as it is kept: JSON, the last entry of which is a checksum of what is before it."""
+        text = json.dumps(self.to_json(), separators=(",", ":"))[:-1]
+        return f'{text}{_SUM}{_digest(text)}"}}'
+
+    @classmethod
+    def from_text(cls, text: str) -> PointResult:
+        """What `to_text` wrote.
+
+        Raises:
+            ValueError: it is damaged; with what is wrong.
+        """
+        body, there, rest = text.rpartition(_SUM)
+        if there and rest != f'{_digest(body)}"}}':
+            raise ValueError("its checksum is that of other samples")
+        try:
+            result = cls.from_json(json.loads(text))
+            result.check()
+        except (ArithmeticError, AttributeError, IndexError, KeyError, TypeError) as problem:
+            raise ValueError(f"{type(problem).__name__}: {problem}") from problem
+        return result
+
+    def check(self) -> None:
+        """Look whether it can be what was measured.
+
+        Raises:
+            ValueError: it can't.
+        """
+        collective, mode, dim, dtype, _ = self.cell
+        known = collective in COLLECTIVES and mode in MODES and dim in DIMS and dtype in ITEMSIZE
+        if not known or not _is_count(self.cell.world_size):
+            raise ValueError(f"there is no cell {self.cell.name}")
+        if not _is_count(self.size):
+            raise ValueError(f"its size is {self.size!r}, expected bytes above 0")
+        for name, values in (*self.latencies_us.items(), *((key, (one,)) for key, one in self.first_us.items())):
+            for value in values:
+                if not 0 < value < math.inf:
+                    raise ValueError(f"{name} has a latency of {value!r}, expected microseconds above 0")
+        for seconds in (self.collective_seconds, self.wall_seconds):
+            if not 0 <= seconds < math.inf:
+                raise ValueError(f"it took {seconds!r} s, expected none or more")
+
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> PointResult:
         """The result that `to_json` wrote."""
@@ -153,3 +200,11 @@ def nodes_of(results: Sequence[PointResult]) -> list[str]:
 
 def _tuples(lists: Mapping[str, Sequence[float]]) -> dict[str, tuple[float, ...]]:
     return {name: tuple(values) for name, values in lists.items()}
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:_SUM_DIGITS]
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and value > 0

@@ -20,9 +20,9 @@ from fleets import start_node, wait_for, write_config
 from postgres import PostgresServer, missing, running_server
 
 from ccl_dispatch.runtime import Table, load_table
-from ccl_dispatch.tuner.search.base import CELL, SIZE_INDEX
+from ccl_dispatch.tuner.search.base import CELL, SIZE_INDEX, VISIT
 from ccl_dispatch.tuner.study import SweepStudy, open_storage
-from ccl_dispatch.tuner.study.claims import LATE, NODE, VISIT, WHY, counts, is_decided
+from ccl_dispatch.tuner.study.claims import LATE, NODE, WHY, counts, is_decided
 
 # The first look at every cell and nothing more, always with as many repetitions: which points are visited then does not
 # depend on who measures which when, and the table must be the same to the byte, apart from its evidence.

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import sys
+import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import optuna
@@ -17,7 +19,7 @@ from ccl_dispatch.tuner.cli.places import check_apart, check_writable, no_empty_
 from ccl_dispatch.tuner.emit import write_table
 from ccl_dispatch.tuner.kinds import TABLE
 from ccl_dispatch.tuner.merging import Sample, merged_meta, merged_table, samples_of, take_in
-from ccl_dispatch.tuner.study import StudyMeta, SweepStudy, open_storage
+from ccl_dispatch.tuner.study import Storage, StudyMeta, SweepStudy, open_storage
 from ccl_dispatch.tuner.study.databases import without_password
 from ccl_dispatch.tuner.study.storage import storage_file
 from ccl_dispatch.tuner.study.sweep_study import described_studies
@@ -27,6 +29,9 @@ ccl-dispatch merge node1.journal node2.journal --storage joined.journal --out ta
          ccl-dispatch merge 'postgresql://tuner@db/a#mi300x' b.journal --storage joined.journal --out table.yaml
          ccl-dispatch merge eager.yaml graph.yaml --out table.yaml"""
 _STUDY = "#"
+# How often, and after how many seconds, it is looked whether another merge wrote over what this one said of the study.
+_MOST_ROUNDS = 20
+_ROUND_SECONDS = 0.5
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -40,6 +45,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--storage", metavar="URL", help="where the joined study goes; may hold it already")
     parser.add_argument("--study", metavar="NAME", help="its name (default: the first source's)")
     parser.add_argument("--out", metavar="TABLE.yaml", help="the table of all samples; needed when tables are merged")
+    parser.add_argument(
+        "--without-damaged",
+        action="store_true",
+        help="leave out trials whose samples are damaged, and say which, instead of refusing their study",
+    )
 
 
 def run(options: argparse.Namespace) -> int:
@@ -86,7 +96,10 @@ def _merge_studies(options: argparse.Namespace) -> int:
         with open_storage(url, write=False) as storage:
             study = SweepStudy.load(storage, name or None)
             metas[without_password(source)] = study.meta
-            samples += samples_of(study)
+            damaged: list[str] = []
+            samples += samples_of(study, damaged.append if options.without_damaged else None)
+            for what in damaged:
+                print(f"{without_password(source)}: left out, as its samples are damaged: {what}", file=sys.stderr)
             if unfinished := study.unfinished():
                 print(f"{without_password(source)}: the study has not ended. {unfinished}", file=sys.stderr)
     if not samples:
@@ -95,16 +108,12 @@ def _merge_studies(options: argparse.Namespace) -> int:
     # Before a storage is made for what does not belong together.
     meta = merged_meta(name, metas)
     with open_storage(options.storage, write=True) as storage:
-        if name in described_studies(storage):
-            study = SweepStudy.load(storage, name)
-            # Its samples stay, and count once wherever they also are.
-            meta = merged_meta(name, {f"study {name!r} in {storage.url}": study.meta} | metas)
-        else:
-            study = SweepStudy.create_or_continue(storage, meta, optuna.samplers.RandomSampler(seed=0))
+        study = _joined_in(storage, name, metas, meta)
         one_config = {study.meta.digest} == {found.digest for found in metas.values()}
         with study.filled_by("merge", metas):
             added = take_in(study, samples, one_config=one_config)
-            study.describe(study.meta if one_config else meta)
+            if not one_config:
+                _describe(study, metas)
         results = study.results()
         of_table = study.table_results()
     print(
@@ -115,3 +124,40 @@ def _merge_studies(options: argparse.Namespace) -> int:
         table = write_table(build_table(study.meta, of_table), options.out)
         print(f"{options.out}: {counted(len(table.cells), 'cell')} ({table.provenance}), {table.digest}")
     return 0
+
+
+def _joined_in(storage: Storage, name: str, metas: Mapping[str, StudyMeta], meta: StudyMeta) -> SweepStudy:
+    """The study that the samples go into, made with `meta` where it is not there.
+
+    Raises:
+        UsageError: it is there, and does not belong together with the others.
+    """
+    if name not in described_studies(storage):
+        try:
+            return SweepStudy.create_or_continue(storage, meta, optuna.samplers.RandomSampler(seed=0))
+        except StorageError:
+            if name not in described_studies(storage):
+                raise
+            # Another merge has just made it, of other sources.
+    study = SweepStudy.load(storage, name)
+    # Its samples stay, and count once wherever they also are.
+    _together(study, metas)
+    return study
+
+
+def _together(study: SweepStudy, metas: Mapping[str, StudyMeta]) -> StudyMeta:
+    name = study.meta.name
+    return merged_meta(name, {f"study {name!r} in {study.storage.url}": study.meta, **metas})
+
+
+def _describe(study: SweepStudy, metas: Mapping[str, StudyMeta]) -> None:
+    """Let the study say that it is of these sources too. Others may say the same of theirs just now: both must stay."""
+    for _ in range(_MOST_ROUNDS):
+        now = SweepStudy.load(study.storage, study.meta.name)
+        now.describe(_together(now, metas))
+        if study.meta.to_json() == now.meta.to_json():
+            return
+        study.meta = now.meta
+        if study.storage.exclusive:
+            return
+        time.sleep(_ROUND_SECONDS)

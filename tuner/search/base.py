@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -14,6 +14,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, IntD
 from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
 
+from ccl_dispatch.runtime.errors import StorageError
 from ccl_dispatch.tuner.curves import Doubt, Noise, PointSamples, learn_noise
 
 # The trial's parameters, and the attribute in which a finished trial carries what samplers read.
@@ -21,6 +22,9 @@ CELL = "cell"
 SIZE_INDEX = "size_index"
 REPEATS = "repeats"
 OBSERVED = "observed"
+# The number of its visit to its point, and which it is of several that were given alike at once (none for the first).
+VISIT = "visit"
+COPY = "copy"
 
 MOST_REPEATS = 4096
 
@@ -202,7 +206,7 @@ class PointSampler(BaseSampler, abc.ABC):
         self._decoded: dict[int, tuple[str, Observation]] = {}
         self._known_of: optuna.Study | None = None
         self._known_trials = 0
-        self._known: list[Observation] = []
+        self._known: dict[Hashable, Observation] = {}
 
     @abc.abstractmethod
     def judge(self, observations: Sequence[Observation]) -> Outlook:
@@ -249,24 +253,38 @@ class PointSampler(BaseSampler, abc.ABC):
         """The study's points, in the order of their trials; failed ones without samples are as if never asked for."""
         trials = study.get_trials(deepcopy=False)
         if self._known_of is not study:
-            self._known_of, self._known_trials, self._known = study, 0, []
+            self._known_of, self._known_trials, self._known = study, 0, {}
         # Finished trials never change: those at the head of the list are read once.
         while self._known_trials < len(trials) and trials[self._known_trials].state.is_finished():
-            self._known += self._read(trials[self._known_trials])
+            self._read(trials[self._known_trials], self._known)
             self._known_trials += 1
-        later = (trial for trial in trials[self._known_trials :] if trial.number != without)
-        return [*self._known, *(observation for trial in later for observation in self._read(trial))]
+        found = dict(self._known)
+        for trial in trials[self._known_trials :]:
+            if trial.number != without:
+                self._read(trial, found)
+        return [*found.values()]
 
-    def _read(self, trial: FrozenTrial) -> list[Observation]:
-        """The trial's point, or none."""
+    def _read(self, trial: FrozenTrial, known: dict[Hashable, Observation]) -> None:
+        """Put the trial's point, if it has one, among the known ones, unless it is a copy of one of them."""
         text = trial.user_attrs.get(OBSERVED)
         # A trial that was given up counts where its samples had been stored.
         if (trial.state == TrialState.FAIL and text is None) or len(trial.params) < len(self._distributions):
-            return []
-        size = self.space.sizes[trial.params[SIZE_INDEX]]
-        if text is None:
-            return [Observation(trial.params[CELL], size, pending=True)]
-        known = self._decoded.get(trial.number)
-        if known is None or known[0] != text:
-            self._decoded[trial.number] = known = (text, decode(trial.params[CELL], size, text))
-        return [known[1]]
+            return
+        try:
+            cell, size = trial.params[CELL], self.space.sizes[trial.params[SIZE_INDEX]]
+            if text is None:
+                known[trial.number] = Observation(cell, size, pending=True)
+                return
+            # Two that bring the same samples in at once both keep them (see `study.filling`).
+            mark = (cell, size, text, trial.user_attrs.get(VISIT), trial.user_attrs.get(COPY))
+            if mark not in known:
+                before = self._decoded.get(trial.number)
+                if before is None or before[0] != text:
+                    self._decoded[trial.number] = before = (text, decode(cell, size, text))
+                known[mark] = before[1]
+        except (AttributeError, IndexError, KeyError, TypeError, ValueError) as problem:
+            name = "" if self._known_of is None else self._known_of.study_name
+            raise StorageError(
+                f"study {name!r}, trial {trial.number}: what the search reads of it is damaged ({problem!r}). Take the "
+                "storage back from a copy; without one, `ccl-dispatch merge` brings its samples into another --storage"
+            ) from problem

@@ -14,12 +14,11 @@ from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
 
-from ccl_dispatch.tuner.search.base import CELL, OBSERVED, REPEATS, SIZE_INDEX, Outlook
+from ccl_dispatch.tuner.search.base import CELL, OBSERVED, REPEATS, SIZE_INDEX, VISIT, Outlook
 
 OWNER = "owner"
 NODE = "node"
 RANKS = "ranks"
-VISIT = "visit"
 COMMON = "common"
 ENDED = "ended"
 WHY = "why"

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import math
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import optuna
@@ -35,6 +34,7 @@ from ccl_dispatch.tuner.sizes import is_alone
 from ccl_dispatch.tuner.statistics import Interval, median_interval, shared_confidence
 from ccl_dispatch.tuner.study.claims import ENDED, WHY, counts, table_before
 from ccl_dispatch.tuner.study.dashboard import describe_study, trial_attributes
+from ccl_dispatch.tuner.study.filling import Recorded, cut_short, filled_by, without_copies
 from ccl_dispatch.tuner.study.keeper import BEAT
 from ccl_dispatch.tuner.study.meta import StudyMeta
 from ccl_dispatch.tuner.study.platforms import beside, listed, platform_differences
@@ -42,8 +42,6 @@ from ccl_dispatch.tuner.study.storage import Storage
 
 META = "ccl_dispatch"
 RESULT = "result"
-# Of a study: which verbs are bringing samples in, from where, from before the first one until all are there.
-_FILLING = "filling"
 # For so long the description of a study that another process has just made is waited for.
 _DESCRIBED_SECONDS = 5.0
 
@@ -116,20 +114,13 @@ class SweepStudy:
         """All trials, in the order of their numbers; not to be changed."""
         return self.study.get_trials(deepcopy=False)
 
-    @contextlib.contextmanager
-    def filled_by(self, verb: str, sources: Iterable[str]) -> Iterator[None]:
+    def filled_by(self, verb: str, sources: Iterable[str]) -> contextlib.AbstractContextManager[None]:
         """Within it samples are brought in; where that is cut short the study says so until it is done again."""
-        mark = f"{verb} of {', '.join(sorted(sources))}"
-        self.study.set_user_attr(_FILLING, sorted({*self._cut_short(), mark}))
-        yield
-        self.study.set_user_attr(_FILLING, [other for other in self._cut_short() if other != mark])
-
-    def _cut_short(self) -> list[str]:
-        return list(self.study.user_attrs.get(_FILLING) or ())
+        return filled_by(self.study, verb, sources)
 
     def unfinished(self) -> str:
         """Why there may be more samples to come, and what to do, in words; empty where nothing is known of any."""
-        if marks := self._cut_short():
+        if marks := cut_short(self.study):
             return f"The {marks[0]} was cut short; the same command again completes it"
         if self.goes_on():
             return "A sweep is at work on it, or was cut short, and then the same sweep command continues"
@@ -176,7 +167,7 @@ class SweepStudy:
             UpdateFinishedTrialError: it is finished already.
         """
         storage = self.storage.optuna
-        storage.set_trial_user_attr(trial_id, RESULT, _text(result))
+        storage.set_trial_user_attr(trial_id, RESULT, result.to_text())
         storage.set_trial_user_attr(trial_id, OBSERVED, encode(self.observation(result)))
         verdicts = self.verdicts(result)
         for key, text in trial_attributes(self.meta, result, verdicts).items():
@@ -201,14 +192,18 @@ class SweepStudy:
                     logger.warning("trial %d is given back: %s", trial.number, why)
         return whole
 
-    def add(self, space: SearchSpace, result: PointResult, more: Mapping[str, Any] | None = None) -> None:
-        """Keep a point that nobody waits for: of an import, or of a trial that was taken back; `more` attributes."""
+    def add(self, space: SearchSpace, result: PointResult, more: Mapping[str, Any] | None = None) -> int:
+        """Keep a point that nobody waits for: of an import, or of a trial that was taken back; `more` attributes.
+
+        Returns:
+            The trial's id in the storage.
+        """
         params = {
             CELL: result.cell.name,
             SIZE_INDEX: space.sizes.index(result.size),
             REPEATS: min(max(map(len, result.latencies_us.values()), default=1), MOST_REPEATS),
         }
-        self.adopt(result, params, space.distributions(), more or {})
+        return self.adopt(result, params, space.distributions(), more or {})
 
     def adopt(
         self,
@@ -216,22 +211,23 @@ class SweepStudy:
         params: Mapping[str, Any],
         distributions: Mapping[str, BaseDistribution],
         more: Mapping[str, Any],
-    ) -> None:
-        """Keep a point of another study, with the parameters and attributes of its trial there."""
+    ) -> int:
+        """Keep a point of another study, with the parameters and attributes of its trial there; the trial's id."""
         verdicts = self.verdicts(result)
-        self.study.add_trial(
+        return self.storage.optuna.create_new_trial(
+            self.id,
             create_trial(
                 state=TrialState.COMPLETE if verdicts else TrialState.PRUNED,
                 value=_value(verdicts),
                 params=dict(params),
                 distributions=dict(distributions),
                 user_attrs={
-                    RESULT: _text(result),
+                    RESULT: result.to_text(),
                     OBSERVED: encode(self.observation(result)),
                     **trial_attributes(self.meta, result, verdicts),
                     **more,
                 },
-            )
+            ),
         )
 
     def describe(self, meta: StudyMeta) -> None:
@@ -241,17 +237,19 @@ class SweepStudy:
             self.meta = meta
 
     def results(self, before: float = math.inf, only: str = "") -> list[PointResult]:
-        """The samples of all recorded points, in the order of their trials.
+        """The samples of all recorded points, each visit once, in the order of their trials.
 
         Args:
             before: of trials with a lower number.
             only: of trials that have this attribute.
         """
-        return [
-            self.result_of(trial)
-            for trial in self.trials()
-            if trial.number < before and is_recorded(trial) and (not only or only in trial.user_attrs)
-        ]
+        wanted = (t for t in self.trials() if t.number < before and (not only or only in t.user_attrs))
+        return [result for _, result in self.visits(wanted)]
+
+    def visits(self, trials: Iterable[FrozenTrial] | None = None) -> list[Recorded]:
+        """The recorded ones of these trials, or of all, with their samples; of copies the first."""
+        among = self.trials() if trials is None else trials
+        return without_copies([(trial, self.result_of(trial)) for trial in among if is_recorded(trial)])
 
     def table_results(self, until: float = math.inf) -> list[PointResult]:
         """Those that a table is made of: the same for whoever builds it, until somebody measures again.
@@ -268,11 +266,18 @@ class SweepStudy:
             StorageError: they can't be read.
         """
         try:
-            return PointResult.from_json(json.loads(trial.user_attrs[RESULT]))
-        except (KeyError, TypeError, ValueError) as problem:
+            result = PointResult.from_text(trial.user_attrs[RESULT])
+            if (said := trial.params.get(CELL, result.cell.name)) != result.cell.name:
+                raise ValueError(f"they are of {result.cell.name}, and the trial is of {said}")
+            if strange := set(result.latencies_us) - {self.meta.baseline, *self.meta.candidates}:
+                raise ValueError(f"they are of {', '.join(sorted(strange))}, which the study does not compare")
+        except (AttributeError, KeyError, TypeError, ValueError) as problem:
             raise StorageError(
-                f"study {self.meta.name!r}, trial {trial.number}: its samples can't be read ({problem!r})"
+                f"study {self.meta.name!r} in {self.storage.url}, trial {trial.number}: its samples are damaged: "
+                f"{problem}. Take the storage back from a copy; without one, `ccl-dispatch merge --without-damaged` "
+                "brings all other samples into another --storage"
             ) from problem
+        return result
 
     def verdicts(self, result: PointResult) -> dict[str, Interval]:
         """Per candidate that was timed the interval of its log-ratio, at the policy's confidence for all together."""
@@ -381,10 +386,6 @@ def _meta_of(study: optuna.Study, where: str) -> StudyMeta:
     if not isinstance(data, Mapping):
         raise StorageError(f"study {study.study_name!r} in {where} was not made by ccl-dispatch")
     return StudyMeta.from_json(data, f"{where}, study {study.study_name!r}")
-
-
-def _text(result: PointResult) -> str:
-    return json.dumps(result.to_json(), separators=(",", ":"))
 
 
 def _short(log_ratios: Sequence[float]) -> tuple[float, ...]:

@@ -20,7 +20,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from ccl_dispatch.runtime.errors import StorageError, StorageGoneError, StorageWriteError
 from ccl_dispatch.tuner.samples import PointResult
-from ccl_dispatch.tuner.search.base import CELL, REPEATS, SIZE_INDEX, Outlook, SearchSpace
+from ccl_dispatch.tuner.search.base import CELL, REPEATS, SIZE_INDEX, VISIT, Outlook, SearchSpace
 from ccl_dispatch.tuner.study.claims import (
     COMMON,
     ENDED,
@@ -28,7 +28,6 @@ from ccl_dispatch.tuner.study.claims import (
     NODE,
     OWNER,
     RANKS,
-    VISIT,
     WHY,
     Asked,
     Claim,

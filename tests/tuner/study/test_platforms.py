@@ -24,7 +24,8 @@ def _continue(path: Path, meta: StudyMeta, samples: int) -> tuple[str, int]:
     """Continue the sweep with so many more samples; the study's name, and how many it holds then."""
     with open_storage(str(path), write=True) as storage:
         study = SweepStudy.create_or_continue(storage, meta, RegretSampler(SPACE, meta.candidates))
-        for result in RESULTS[:samples]:
+        there = len(study.results())
+        for result in RESULTS[there : there + samples]:
             study.add(SPACE, result)
         return study.meta.name, len(study.results())
 

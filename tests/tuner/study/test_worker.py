@@ -19,8 +19,9 @@ from ccl_dispatch.runtime.table import Platform, Policy
 from ccl_dispatch.runtime.vocabulary import Cell
 from ccl_dispatch.tuner.samples import PointResult
 from ccl_dispatch.tuner.search import Outlook, RegretSampler, SearchSpace
+from ccl_dispatch.tuner.search.base import VISIT
 from ccl_dispatch.tuner.study import Node, Storage, StudyMeta, StudyWorker, SweepStudy, open_storage
-from ccl_dispatch.tuner.study.claims import COMMON, ENDED, OWNER, VISIT, WHY, next_visit
+from ccl_dispatch.tuner.study.claims import COMMON, ENDED, OWNER, WHY, next_visit
 from ccl_dispatch.tuner.study.keeper import BEAT, Watch
 from ccl_dispatch.tuner.study.owner import is_gone, this_process
 from ccl_dispatch.tuner.study.patience import PatientStorage
