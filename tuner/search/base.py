@@ -275,8 +275,10 @@ class PointSampler(BaseSampler, abc.ABC):
             if text is None:
                 known[trial.number] = Observation(cell, size, pending=True)
                 return
-            # Two that bring the same samples in at once both keep them (see `study.filling`).
-            mark = (cell, size, text, trial.user_attrs.get(VISIT), trial.user_attrs.get(COPY))
+            # Two that bring the same samples in at once both keep them (see `study.filling`). A visit without a number
+            # is not of a sweep: whoever asks by himself may find the same at each.
+            visit = trial.user_attrs.get(VISIT)
+            mark = trial.number if visit is None else (cell, size, text, visit, trial.user_attrs.get(COPY))
             if mark not in known:
                 before = self._decoded.get(trial.number)
                 if before is None or before[0] != text:

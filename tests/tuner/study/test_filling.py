@@ -144,11 +144,17 @@ def test_copies_that_a_study_holds_already_are_harmless(tmp_path: Path) -> None:
     """What two imports at once left, of before this was known: table, samples and search see each visit once."""
     with open_storage(str(tmp_path / "s.journal"), write=True) as storage:
         study = _study(storage)
-        for result in [*RESULTS, *RESULTS, *RESULTS[:3]]:
-            study.add(SPACE, result)
+        numbered = list(enumerate(RESULTS))
+        for visit, result in [*numbered, *numbered, *numbered[:3]]:
+            study.add(SPACE, result, {VISIT: visit})
         assert len(study.trials()) > len(study.results()) == len(samples_of(study)) == len(RESULTS)
         assert render(build_table(META, study.table_results())) == render(build_table(META, RESULTS))
         assert len(RegretSampler(SPACE, META.candidates).observations(study.study)) == len(RESULTS)
+    with open_storage(str(tmp_path / "imported.journal"), write=True) as storage:
+        study = _study(storage)
+        for result in [*RESULTS, *RESULTS]:
+            study.add(SPACE, result)
+        assert render(build_table(META, study.table_results())) == render(build_table(META, RESULTS))
         assert add_missing(study, SPACE, RESULTS) == 0
 
 
