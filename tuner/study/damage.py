@@ -14,7 +14,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from ccl_dispatch.tuner.study.lines import from_line
+from ccl_dispatch.tuner.study.lines import checked
 
 # Optuna's numbers for what a line does; the name of a study and what it is for are in lines that nothing stands in for.
 _MAKES_STUDY, _DESCRIBES_STUDY, _MAKES_TRIAL = 0, 2, 4
@@ -71,7 +71,7 @@ def find_damage(journal: Path, failing: Mapping[int, str] = MappingProxyType({})
     lines = journal.read_bytes().removesuffix(b"\n").split(b"\n")
     for number, line in enumerate(lines, 1):
         try:
-            _check(json.loads(line))
+            _check(checked(json.loads(line), line))
             if number in failing:
                 raise ValueError(failing[number])
             whole += 1
@@ -140,8 +140,8 @@ def _meant(line: bytes) -> int | None:
     return None if operation == _MAKES_TRIAL and b'"trial_id":' in line else operation
 
 
-def _check(found: Any) -> None:
-    operation = from_line(found)["op_code"]
+def _check(found: Mapping[str, Any]) -> None:
+    operation = found["op_code"]
     needed = "study_name" if operation == _MAKES_STUDY else "study_id" if operation <= _MAKES_TRIAL else "trial_id"
     if operation <= _LAST_OF_TRIALS and needed not in found:
         raise ValueError(f"it has no {needed}")

@@ -168,8 +168,7 @@ class OwnJournal(CheckedJournal):
     """
 
     def __init__(self, path: Path) -> None:
-        super().__init__(str(path))
-        self._path = path
+        super().__init__(path)
         self._file = path.open("a+b", buffering=0)
         self._length = os.fstat(self._file.fileno()).st_size
         self._gone = ""

@@ -128,7 +128,7 @@ def open_storage(url: str, *, write: bool, patience: float = DEFAULT_PATIENCE) -
     if not write:
         try:
             _check_readable(path)
-            backend = CheckedJournal(str(path))
+            backend = CheckedJournal(path)
         except OSError as problem:
             raise _unreadable(path, problem) from problem
         yield Storage(url, _journal(path, backend))

@@ -79,6 +79,19 @@ def test_no_damage_goes_unnoticed(tmp_path: Path, journal: Path) -> None:
     assert told > 0.9 * FLIPS
 
 
+def test_two_lines_of_which_the_middle_is_gone_are_not_the_second(tmp_path: Path, journal: Path) -> None:
+    """What is left of them has all keys, and for JSON the values of the second: the checksum is that of the bytes."""
+    lines = journal.read_bytes().splitlines()
+    number = next(n for n, line in enumerate(lines, 1) if b'"param_name":"cell"' in line)
+    first, second = lines[number - 1 : number + 1]
+    both = first[: first.index(b"Categorical")] + second[second.index(b'","trial_id"') - 5 :]
+    assert json.loads(both) == json.loads(second)
+    path = tmp_path / "s.journal"
+    path.write_bytes(b"\n".join([*lines[: number - 1], both, *lines[number + 1 :]]) + b"\n")
+    with pytest.raises(StorageError, match=rf"s\.journal:{number}: .* its checksum is"):
+        _table(path, False)
+
+
 def test_damage_of_older_journals_is_no_traceback(tmp_path: Path, journal: Path) -> None:
     """Without checksums much can't be known, but what can't be read is an error that says so."""
     data, chance = _without_sums(journal.read_bytes()), random.Random(2)

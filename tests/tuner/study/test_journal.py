@@ -46,7 +46,7 @@ def test_lines_written_while_the_name_goes_are_kept(tmp_path: Path, other: bytes
         with pytest.raises(StorageGoneError, match=told):
             journal.append_logs(LINES)
     (kept,) = tmp_path.glob("study.journal.rescued-*")
-    assert list(CheckedJournal(str(kept)).read_logs(0)) == LINES
+    assert list(CheckedJournal(kept).read_logs(0)) == LINES
     journal.close()
 
 
