@@ -143,7 +143,7 @@ def test_the_command_is_there(wheel: Path) -> None:
 def test_the_wheel_is_small_and_pure_python(wheel: Path) -> None:
     """One wheel serves every platform, and it is smaller than a photograph."""
     assert wheel.name.endswith("-py3-none-any.whl")
-    assert wheel.stat().st_size < 512 * 1024
+    assert wheel.stat().st_size < 640 * 1024
 
 
 @pytest.mark.parametrize(("installed", "after"), [(ROCM_TORCH, ROCM_TORCH), (None, "99.0")])

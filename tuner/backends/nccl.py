@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 
+from ccl_dispatch.runtime.vocabulary import ITEMSIZE
 from ccl_dispatch.tuner.backends.torch_group import TorchGroupBackend
 
 
@@ -12,6 +13,8 @@ class NcclBackend(TorchGroupBackend):
 
     name = "nccl"
     needs = "an NVIDIA GPU, torch built for CUDA"
+    # torch 2.11 says "not supported for NCCL process group: Short"; RCCL goes through the same code.
+    dtypes = tuple(name for name in ITEMSIZE if name != "int16")
     devices = ("cuda",)
     group_kind = "nccl"
     _on_rocm = False
