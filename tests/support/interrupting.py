@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -34,11 +35,14 @@ def interrupted_at(*moments: int, act: Callable[[], None] = _control_c) -> Itera
     """Within it a Ctrl-C, or what `act` does, comes at these lines, counted from the first that is run in a call."""
     trace = _Interrupt(moments, act)
     before = sys.gettrace()
+    # An exception that comes within a callback of a garbage collection (Hypothesis has one) is lost.
+    gc.disable()
     sys.settrace(trace)
     try:
         yield trace
     finally:
         sys.settrace(before)
+        gc.enable()
 
 
 def interrupt(
@@ -47,6 +51,7 @@ def interrupt(
     """Call with one interrupt: whether the call went so far that it came, and what was raised."""
     trace = _Interrupt((moment,), act)
     raised: BaseException | None = None
+    gc.disable()
     sys.settrace(trace)
     try:
         call()
@@ -54,4 +59,5 @@ def interrupt(
         raised = problem
     finally:
         sys.settrace(None)
+        gc.enable()
     return trace.lines >= moment, raised

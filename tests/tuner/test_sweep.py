@@ -288,7 +288,7 @@ def test_a_real_sweep_survives_interruptions(tmp_path: Path) -> None:
     shared_before = _shared_memory()
     rng = random.Random(7)
     kept: dict[int, str] = {}
-    for turn in range(20 if os.environ.get(FULL) else 10):
+    for turn in range(20 if os.environ.get(FULL) else 6):
         number = (signal.SIGINT, signal.SIGKILL, signal.SIGTERM)[turn % 3]
         measuring = turn % 5 in {1, 3}
         with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, env=environment) as process:
