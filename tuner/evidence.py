@@ -16,3 +16,11 @@ def evidences(evidence: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
     for other in merged.values() if isinstance(merged, Mapping) else ():
         if isinstance(other, Mapping):
             yield from evidences(other)
+
+
+def rows_at(evidence: Mapping[str, Any], key: str) -> Iterator[Any]:
+    """The rows that stand there under `key`, in any of `evidences`: evidence is free, and an older table has none."""
+    for part in evidences(evidence):
+        rows = part.get(key)
+        if isinstance(rows, (list, tuple)):
+            yield from rows

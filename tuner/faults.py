@@ -9,7 +9,7 @@ from typing import Any
 
 from ccl_dispatch.runtime.table import Table
 from ccl_dispatch.runtime.units import counted, short_size
-from ccl_dispatch.tuner.evidence import evidences
+from ccl_dispatch.tuner.evidence import rows_at
 from ccl_dispatch.tuner.samples import PointFault, PointResult
 
 #: A table's evidence has at most so many groups, the most frequent ones; a study has all of them.
@@ -100,14 +100,8 @@ def fault_evidence(results: Sequence[PointResult]) -> dict[str, Any]:
 
 
 def faults_of(table: Table) -> list[FaultGroup]:
-    """The faults in a table's evidence, as far as they can be read: evidence is free, and an older table has none."""
-    return [
-        group
-        for evidence in evidences(table.evidence)
-        if isinstance(rows := evidence.get(KEY), (list, tuple))
-        for row in rows
-        if (group := _read(row))
-    ]
+    """The faults in a table's evidence, as far as they can be read."""
+    return [group for row in rows_at(table.evidence, KEY) if (group := _read(row))]
 
 
 def count_faults(results: Iterable[PointResult]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from ccl_dispatch.runtime.table import Table
 from ccl_dispatch.runtime.units import counted
-from ccl_dispatch.tuner.evidence import evidences
+from ccl_dispatch.tuner.evidence import rows_at
 from ccl_dispatch.tuner.samples import PointResult
 from ccl_dispatch.tuner.statistics import median, median_interval, shared_confidence
 
@@ -87,13 +87,7 @@ def slow_rank_evidence(results: Sequence[PointResult]) -> dict[str, Any]:
 
 def slow_ranks_of(table: Table) -> list[SlowRank]:
     """The slow ranks in a table's evidence, as far as they can be read."""
-    return [
-        item
-        for evidence in evidences(table.evidence)
-        if isinstance(rows := evidence.get(KEY), (list, tuple))
-        for row in rows
-        if (item := _read(row))
-    ]
+    return [item for row in rows_at(table.evidence, KEY) if (item := _read(row))]
 
 
 def _read(row: Any) -> SlowRank | None:

@@ -7,6 +7,7 @@ closed terminal) gets nothing any more, of either. What an encoding lacks is wri
 
 from __future__ import annotations
 
+import abc
 import contextlib
 import errno
 import io
@@ -31,7 +32,7 @@ _PAUSE = 0.01
 _MUCH = 1 << 16
 
 
-class _Stream:
+class _Stream(abc.ABC):
     """Writes past Python's buffers: what is left in one fails again when the interpreter exits, and blocks it.
 
     Args:
@@ -91,9 +92,9 @@ class _Stream:
             else:
                 self._failed(text, problem)
 
+    @abc.abstractmethod
     def _failed(self, text: str, problem: OSError) -> None:
         """What it means that `text` could not be written."""
-        raise NotImplementedError
 
     def _put(self, text: str) -> None:
         # The end of a line that was broken off comes before anything else.
