@@ -45,10 +45,10 @@ tune: $(TUNE_READY) ## measure this machine, write a table, show it and some loo
 test: lint pytest ## set up, then lint, types and tests
 
 test-engines: $(DEV_READY) $(ENGINES_READY) ## the plugins against the engines' own modules, which are fetched (0.6 GB)
-	CCL_DISPATCH_ENGINES=$(abspath $(ENGINES)) $(BIN)/python -m pytest tests/engines $(PYTEST_ARGS)
+	CCL_DISPATCH_ENGINES=$(abspath $(ENGINES)) $(BIN)/python -m pytest -n $(JOBS) tests/engines $(PYTEST_ARGS)
 
-storm: $(DEV_READY) ## a sweep in which 200 faults fall, one killed at 50 moments, one interrupted at 20; ten minutes
-	CCL_DISPATCH_STORM=1 $(BIN)/python -m pytest tests/faults/test_storm.py tests/faults/test_parent.py "tests/tuner/test_sweep.py::test_a_real_sweep_survives_interruptions" -s -n 0 $(PYTEST_ARGS)
+storm: $(DEV_READY) ## faults, kills and interruptions by the dozen, where `make test` has a few of each; ten minutes
+	CCL_DISPATCH_STORM=1 $(BIN)/python -m pytest -m storm -s -n 0 $(PYTEST_ARGS)
 
 fuzz: $(DEV_READY) ## 100,000 mutated tables; CASES=1000 for fewer
 	$(BIN)/python tests/support/mutations.py $(CASES)

@@ -6,6 +6,7 @@ import os
 from collections import Counter
 from pathlib import Path
 
+import pytest
 from sweeping import FULL, results, sweep, write_config
 
 from ccl_dispatch.runtime import Table, load_table
@@ -19,6 +20,7 @@ ODDS = "0.6" if os.environ.get(FULL) else "0.4"
 SIZES = [256 << step for step in range(9)] if os.environ.get(FULL) else [512 << step for step in range(6)]
 
 
+@pytest.mark.storm
 def test_a_storm_changes_nothing(tmp_path: Path) -> None:
     """SIGSEGV, SIGABRT, SIGKILL, SIGSTOP, exits, exceptions and hangs of baseline and candidate, drawn from a seed.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import re
 import shlex
@@ -18,6 +19,7 @@ import pytest
 from command import ccl_dispatch
 from fleets import start_node, wait_for, write_config
 from postgres import PostgresServer, missing, running_server
+from sweeping import FULL
 
 from ccl_dispatch.runtime import Table, load_table
 from ccl_dispatch.tuner.search.base import CELL, SIZE_INDEX, VISIT
@@ -35,13 +37,14 @@ def _without_evidence(table: Table) -> Table:
 
 
 @pytest.mark.slow
-def test_four_nodes_of_which_one_is_killed_ten_times(tmp_path: Path, postgres_server: PostgresServer) -> None:
-    """Four nodes share 60 cells: no point is taken twice by accident, and all end with the table that one makes alone.
+@pytest.mark.storm
+def test_four_nodes_of_which_one_is_killed(tmp_path: Path, postgres_server: PostgresServer) -> None:
+    """Four nodes share 30 cells: no point is taken twice by accident, and all end with the table that one makes alone.
 
-    Ten times, at random moments, a random one of them is killed and started again: that changes nothing.
+    At random moments a random one of them is killed and started again, in `make storm` ten times: that changes nothing.
     """
-    config = write_config(tmp_path, 60, f"{NOISE}, pace: 10", FIRST_LOOK)
-    calm = write_config(tmp_path, 60, NOISE, FIRST_LOOK, name="calm")
+    config = write_config(tmp_path, 30, f"{NOISE}, pace: 10", FIRST_LOOK)
+    calm = write_config(tmp_path, 30, NOISE, FIRST_LOOK, name="calm")
     alone = ccl_dispatch("sweep", str(calm), "--quiet", "--storage", "calm.journal", "--out", "c.yaml", folder=tmp_path)
     assert alone.returncode == 0, alone.stderr
     url = postgres_server.database()
@@ -50,7 +53,7 @@ def test_four_nodes_of_which_one_is_killed_ten_times(tmp_path: Path, postgres_se
     rng = random.Random(5)
     killed = 0
     with open_storage(url, write=True) as storage:
-        while killed < 10:
+        while killed < (10 if os.environ.get(FULL) else 3):
             time.sleep(0.2 + 0.7 * rng.random())
             name = rng.choice(names)
             assert nodes[name].poll() is None, (tmp_path / f"{name}.log").read_text()

@@ -110,7 +110,7 @@ def test_a_budget_ends_the_sweep(tmp_path: Path, budget: str, word: str) -> None
 
 
 @pytest.mark.parametrize(
-    ("budget", "more", "visit"), [("seconds: 5", "seconds: 8", "0.5"), ("executions: 500", "executions: 900", "0.01")]
+    ("budget", "more", "visit"), [("seconds: 4", "seconds: 6", "0.5"), ("executions: 500", "executions: 900", "0.01")]
 )
 def test_a_spent_budget_stays_spent(tmp_path: Path, budget: str, more: str, visit: str) -> None:
     """A sweep on this machine that its budget ended measures nothing when repeated: the same table, for the same
@@ -211,17 +211,18 @@ def test_seconds_that_are_over_before_the_first_point_are_named(tmp_path: Path) 
     assert done.stderr.count("\n") == 1
 
 
-def test_twenty_interruptions_lose_nothing(tmp_path: Path) -> None:
-    """Interrupted at twenty random moments and continued, a sweep keeps every point and ends as if it never was.
+@pytest.mark.storm
+def test_interruptions_lose_nothing(tmp_path: Path) -> None:
+    """Interrupted at random moments and continued, a sweep keeps every point and ends as if it never was.
 
-    The signals alternate between SIGINT, SIGKILL and SIGTERM.
+    The signals alternate between SIGINT, SIGKILL and SIGTERM; `make storm` has twenty.
     """
     more = "sizes: {min: 32 KiB, max: 64 MiB, per_octave: 40}\nmeasure: {min_samples: 60}\n"
     config = _config(tmp_path, "cut", "rccl", "quickreduce", f"file: {MI300X}, noise: 0.3, outliers: 0.01", more)
     rng = random.Random(11)
     kept: dict[int, str] = {}
     journal = tmp_path / "runs/cut/study.journal"
-    for turn in range(20):
+    for turn in range(20 if os.environ.get(FULL) else 9):
         process = subprocess.Popen(
             [*COMMAND, "sweep", config, "--quiet"], cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
@@ -271,6 +272,7 @@ def _still_there(journal: Path, kept: dict[int, str]) -> dict[int, str]:
 
 
 @pytest.mark.slow
+@pytest.mark.storm
 def test_a_real_sweep_survives_interruptions(tmp_path: Path) -> None:
     """Interrupted by SIGINT, SIGKILL and SIGTERM again and again, a sweep of this machine loses no completed point.
 
@@ -279,7 +281,8 @@ def test_a_real_sweep_survives_interruptions(tmp_path: Path) -> None:
     """
     (tmp_path / "real.yaml").write_text(
         "name: real\ncollective: all_gather\nbaseline: gloo\ncandidates: [shm]\nworld_sizes: [2]\n"
-        "dtypes: [bfloat16, float16, float32]\nsizes: {min: 16 B, max: 256 KiB}\nmeasure: {min_seconds: 0.25}\n"
+        "dtypes: [bfloat16, float32]\nsizes: {min: 16 B, max: 64 KiB}\nbudget: {executions: 20000}\n"
+        "measure: {min_seconds: 0.15, max_seconds: 0.3}\n"
     )
     journal = tmp_path / "runs/real/study.journal"
     marker = f"CCL_DISPATCH_TEST={tmp_path}"
@@ -288,7 +291,7 @@ def test_a_real_sweep_survives_interruptions(tmp_path: Path) -> None:
     shared_before = _shared_memory()
     rng = random.Random(7)
     kept: dict[int, str] = {}
-    for turn in range(20 if os.environ.get(FULL) else 6):
+    for turn in range(20 if os.environ.get(FULL) else 4):
         number = (signal.SIGINT, signal.SIGKILL, signal.SIGTERM)[turn % 3]
         measuring = turn % 5 in {1, 3}
         with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, env=environment) as process:
