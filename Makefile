@@ -24,10 +24,12 @@ export PIP_NO_INPUT := 1
 export SYSTEM_SITE
 # Only the installed package is meant, never a folder that happens to be on somebody's path.
 unexport PYTHONPATH
+# Where Python keeps no bytecode every process compiles all modules anew: a third more for each that the tests start.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help tune test test-engines fuzz storm docs lint ruff types pytest check-tables format generated dev clean distclean
+.PHONY: help tune test engines test-engines fuzz storm docs lint ruff types pytest check-tables format generated dev clean distclean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,6 +45,8 @@ tune: $(TUNE_READY) ## measure this machine, write a table, show it and some loo
 	@echo "== next, to see the curves: $(BIN)/ccl-dispatch report --storage $(OUT)/study.journal --out report.html"
 
 test: lint pytest ## set up, then lint, types and tests
+
+engines: $(ENGINES_READY) ## fetch what test-engines needs
 
 test-engines: $(DEV_READY) $(ENGINES_READY) ## the plugins against the engines' own modules, which are fetched (0.6 GB)
 	CCL_DISPATCH_ENGINES=$(abspath $(ENGINES)) $(BIN)/python -m pytest -n $(JOBS) tests/engines $(PYTEST_ARGS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 from dataclasses import replace
@@ -260,7 +261,8 @@ def test_an_output_that_is_wrong_now_is_found_on_this_machine(measured: Path, mo
     (cell,) = verification.cells
     assert (cell.verdict, verification.exit_code) == ("now wrong", 1)
     assert {(item.backend, item.reason) for item in cell.refusals} == {("shm", "wrong_output")}
-    assert cell.why[0].startswith("shm can't be used at 1 KiB")
+    # From where the table uses it, which depends on what this machine was at while it was made.
+    assert re.match(r"shm can't be used at .* any more: wrong_output, ", cell.why[0])
 
 
 def test_another_platform_is_told_and_measured_all_the_same(measured: Path, tmp_path: Path) -> None:
@@ -295,7 +297,8 @@ def test_a_table_in_a_folder_that_takes_no_files_is_verified(measured: Path, tmp
     )
     if done.returncode in (77, 127) or "unshare" in done.stderr:
         pytest.skip("file systems can't be mounted here")
-    assert done.stdout.splitlines()[-1].startswith(("still right", "drifted", "not sure")), done.stderr
+    assert done.returncode in (0, 1), done.stderr
+    assert re.match("still right|drifted|not sure|now wrong", done.stdout.splitlines()[-1]), done.stdout
     assert "the samples of the study in" in done.stdout
     assert list(own.iterdir()) == []
 
