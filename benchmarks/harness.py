@@ -34,7 +34,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 # don't use. They need torch and the backends, no more.
 if TYPE_CHECKING:
     from ccl_dispatch.tuner.backends.base import Point
-    from ccl_dispatch.tuner.config_model import SweepConfig
+    from ccl_dispatch.tuner.config.model import SweepConfig
     from ccl_dispatch.tuner.plan import Plan
     from ccl_dispatch.tuner.samples import PointResult
     from ccl_dispatch.tuner.search import Outlook
@@ -58,7 +58,7 @@ def main(arguments: Sequence[str]) -> int:
     """Measure both and print them; 1 when one is missed, 2 on a config that measures nothing."""
     import optuna
 
-    from ccl_dispatch.tuner.config import load_config
+    from ccl_dispatch.tuner.config.parsing import load_config
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     path = arguments[0] if arguments else str(Path(__file__).parents[1] / "configs" / "cpu.yaml")

@@ -37,8 +37,8 @@ from tuning.rivals import evenly
 
 from ccl_dispatch.runtime.errors import CclDispatchError, UsageError
 from ccl_dispatch.runtime.table import Table
-from ccl_dispatch.tuner.config import load_config
-from ccl_dispatch.tuner.config_model import SweepConfig
+from ccl_dispatch.tuner.config.model import SweepConfig
+from ccl_dispatch.tuner.config.parsing import load_config
 from ccl_dispatch.tuner.measure.measurer import Measurer
 from ccl_dispatch.tuner.plan import Plan, make_measurer, make_plan
 from ccl_dispatch.tuner.progress import SilentProgress

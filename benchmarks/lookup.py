@@ -22,7 +22,7 @@ from ccl_dispatch.runtime import capacity
 from ccl_dispatch.runtime.predicate import Modes, make_predicate
 from ccl_dispatch.runtime.table import Band, CellTable, Platform, Policy, Table
 from ccl_dispatch.runtime.vocabulary import Cell
-from ccl_dispatch.tuner.emit import seal
+from ccl_dispatch.tuner.emit.text import seal
 
 ROUNDS, CALLS = 25, 20_000
 DTYPE, MODE, RANKS = "bfloat16", "eager", 8

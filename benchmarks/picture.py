@@ -17,7 +17,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from ccl_dispatch.runtime import load_table
 from ccl_dispatch.runtime.units import short_size
-from ccl_dispatch.tuner.measurements import read_measurements
+from ccl_dispatch.tuner.measurements.csv_file import read_measurements
 
 # Okabe and Ito's colours, told apart by the colour-blind too.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from ccl_dispatch.runtime.table import Band, CellTable, Platform, Policy, Table
 from ccl_dispatch.runtime.vocabulary import Cell
-from ccl_dispatch.tuner.emit import seal, write_table
+from ccl_dispatch.tuner.emit.text import seal, write_table
 
 RUNS = 25
 LIMIT = 2.0

@@ -24,7 +24,7 @@ from typing import Any
 
 import slowed
 
-from ccl_dispatch.tuner.config import load_config
+from ccl_dispatch.tuner.config.parsing import load_config
 from ccl_dispatch.tuner.measure.measurer import Measurer
 from ccl_dispatch.tuner.plan import Plan, make_measurer
 from ccl_dispatch.tuner.progress import SilentProgress

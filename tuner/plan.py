@@ -12,10 +12,10 @@ from ccl_dispatch.runtime.errors import UsageError
 from ccl_dispatch.runtime.table import Policy, Table
 from ccl_dispatch.runtime.units import parse_size
 from ccl_dispatch.runtime.vocabulary import Cell
-from ccl_dispatch.tuner.abilities import check_abilities, check_baseline
 from ccl_dispatch.tuner.backends.base import Point
 from ccl_dispatch.tuner.backends.registry import backend_class
-from ccl_dispatch.tuner.config_model import SweepConfig
+from ccl_dispatch.tuner.config.abilities import check_abilities, check_baseline
+from ccl_dispatch.tuner.config.model import SweepConfig
 from ccl_dispatch.tuner.curves.cells import families
 from ccl_dispatch.tuner.device.placement import Placement
 from ccl_dispatch.tuner.launch.given import GivenRanks
@@ -24,8 +24,8 @@ from ccl_dispatch.tuner.machine import check_machine
 from ccl_dispatch.tuner.measure.measurer import Measurer, WorkerMeasurer
 from ccl_dispatch.tuner.measure.messages import MeasureSettings
 from ccl_dispatch.tuner.measure.replaying import ReplayMeasurer
-from ccl_dispatch.tuner.measurements import read_measurements
-from ccl_dispatch.tuner.replay import ReplayCurves
+from ccl_dispatch.tuner.measurements.csv_file import read_measurements
+from ccl_dispatch.tuner.measurements.replay import ReplayCurves
 from ccl_dispatch.tuner.search.base import SearchSpace
 from ccl_dispatch.tuner.statistics import StopRule
 

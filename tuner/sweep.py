@@ -18,20 +18,20 @@ from ccl_dispatch.runtime.errors import UsageError
 from ccl_dispatch.runtime.table import Platform, Table
 from ccl_dispatch.runtime.units import exact_size
 from ccl_dispatch.tuner.budgeting import make_sampler, no_room
-from ccl_dispatch.tuner.build import build_table, executions
-from ccl_dispatch.tuner.common import DEFAULT_COMMON, common_visits, still_to_do
-from ccl_dispatch.tuner.config_model import SweepConfig, config_digest
-from ccl_dispatch.tuner.disturbed import disturbed_in_words
-from ccl_dispatch.tuner.emit import write_table
-from ccl_dispatch.tuner.faults import count_faults
+from ccl_dispatch.tuner.config.model import SweepConfig, config_digest
+from ccl_dispatch.tuner.emit.build import build_table, executions
+from ccl_dispatch.tuner.emit.origin import check_replaceable
+from ccl_dispatch.tuner.emit.text import write_table
+from ccl_dispatch.tuner.evidence.disturbed import disturbed_in_words
+from ccl_dispatch.tuner.evidence.faults import count_faults
+from ccl_dispatch.tuner.evidence.ranks import slow_ranks
 from ccl_dispatch.tuner.files import remove_parts
+from ccl_dispatch.tuner.fleet.common import DEFAULT_COMMON, common_visits, still_to_do
 from ccl_dispatch.tuner.launch.given import GivenRanks
 from ccl_dispatch.tuner.machine import sweep_platform
 from ccl_dispatch.tuner.measure.measurer import Measurer
-from ccl_dispatch.tuner.origin import check_replaceable
 from ccl_dispatch.tuner.plan import Plan, make_measurer, make_plan, uncovered, unmeasured_shapes
 from ccl_dispatch.tuner.progress import Progress
-from ccl_dispatch.tuner.ranks import slow_ranks
 from ccl_dispatch.tuner.samples import PointResult
 from ccl_dispatch.tuner.search import Outlook
 from ccl_dispatch.tuner.search.base import Observation

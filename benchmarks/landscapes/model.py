@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ccl_dispatch.runtime.vocabulary import Cell
-from ccl_dispatch.tuner.evaluate import log_spaced
-from ccl_dispatch.tuner.measurements import Row, write_measurements
+from ccl_dispatch.tuner.measurements.csv_file import Row, write_measurements
+from ccl_dispatch.tuner.measurements.evaluate import log_spaced
 from ccl_dispatch.tuner.sizes import size_grid
 from landscapes.noise import Array, Noise, Usual
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ccl_dispatch.tuner.measurements import read_measurements
-from ccl_dispatch.tuner.replay import ReplayCurves
+from ccl_dispatch.tuner.measurements.csv_file import read_measurements
+from ccl_dispatch.tuner.measurements.replay import ReplayCurves
 from landscapes.model import Landscape
 
 FOLDER = Path(__file__).parents[2] / "tests" / "data" / "measurements"

@@ -15,8 +15,8 @@ from typing import NamedTuple
 import numpy as np
 from landscapes import Landscape, Usual
 
-from ccl_dispatch.tuner.build import build_table
-from ccl_dispatch.tuner.emit import render
+from ccl_dispatch.tuner.emit.build import build_table
+from ccl_dispatch.tuner.emit.text import render
 from ccl_dispatch.tuner.plan import Plan
 from ccl_dispatch.tuner.progress import SilentProgress
 from ccl_dispatch.tuner.samples import PointResult

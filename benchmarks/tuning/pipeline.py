@@ -18,13 +18,13 @@ from numpy.typing import NDArray
 from ccl_dispatch.runtime.load import load_table
 from ccl_dispatch.runtime.table import Table
 from ccl_dispatch.runtime.vocabulary import Cell
-from ccl_dispatch.tuner.config import load_config
+from ccl_dispatch.tuner.config.parsing import load_config
 from ccl_dispatch.tuner.measure.measurer import Measurer
 from ccl_dispatch.tuner.measure.replaying import ReplayMeasurer
-from ccl_dispatch.tuner.measurements import Measurements
+from ccl_dispatch.tuner.measurements.csv_file import Measurements
+from ccl_dispatch.tuner.measurements.replay import ReplayCurves
 from ccl_dispatch.tuner.plan import Plan, make_measurer, make_plan
 from ccl_dispatch.tuner.progress import Progress, SilentProgress
-from ccl_dispatch.tuner.replay import ReplayCurves
 from ccl_dispatch.tuner.samples import PointResult
 from ccl_dispatch.tuner.study.meta import StudyMeta
 from ccl_dispatch.tuner.sweep import run_sweep, study_meta

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from landscapes import CURVES, FAMILIES, Landscape, dtypes, make, published, simulated, without_difference, write_csv
 
-from ccl_dispatch.tuner.evaluate import log_spaced
-from ccl_dispatch.tuner.measurements import read_measurements
-from ccl_dispatch.tuner.replay import ReplayCurves
+from ccl_dispatch.tuner.measurements.csv_file import read_measurements
+from ccl_dispatch.tuner.measurements.evaluate import log_spaced
+from ccl_dispatch.tuner.measurements.replay import ReplayCurves
 
 families = pytest.mark.parametrize("family", FAMILIES)
 

@@ -15,9 +15,9 @@ from tuning import checks, compare, report, rivals
 from tuning.pipeline import EXHAUSTIVE, Budget, choices, tune, write_config
 
 from ccl_dispatch.runtime.load import load_table
-from ccl_dispatch.tuner.config import load_config
-from ccl_dispatch.tuner.evaluate import evaluate
-from ccl_dispatch.tuner.measurements import read_measurements
+from ccl_dispatch.tuner.config.parsing import load_config
+from ccl_dispatch.tuner.measurements.csv_file import read_measurements
+from ccl_dispatch.tuner.measurements.evaluate import evaluate
 from ccl_dispatch.tuner.progress import SilentProgress
 from ccl_dispatch.tuner.sweep import run_sweep
 

@@ -26,7 +26,7 @@ import yaml
 from pages import ROOT, RUN_LANGUAGES, Block, blocks, pages, same, spans
 
 from ccl_dispatch.tuner.cli import VERBS, parser_of
-from ccl_dispatch.tuner.config import load_config
+from ccl_dispatch.tuner.config.parsing import load_config
 
 MY_CLUSTER = """\
 name: my-cluster

@@ -26,8 +26,8 @@ from ccl_dispatch.runtime.load import load_table
 from ccl_dispatch.runtime.probe import this_platform
 from ccl_dispatch.runtime.vocabulary import Cell
 from ccl_dispatch.tuner.cli import main
-from ccl_dispatch.tuner.config import load_config
-from ccl_dispatch.tuner.emit import seal, write_table
+from ccl_dispatch.tuner.config.parsing import load_config
+from ccl_dispatch.tuner.emit.text import seal, write_table
 from ccl_dispatch.tuner.machine import _check_gpus
 from ccl_dispatch.tuner.plan import make_plan
 from ccl_dispatch.tuner.study import open_storage

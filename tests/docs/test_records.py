@@ -9,7 +9,7 @@ import pytest
 from ccl_dispatch.runtime import load_table
 from ccl_dispatch.runtime.platform import judge
 from ccl_dispatch.runtime.probe import this_platform
-from ccl_dispatch.tuner.config import load_config
+from ccl_dispatch.tuner.config.parsing import load_config
 from ccl_dispatch.tuner.plan import make_plan
 from ccl_dispatch.tuner.study import SweepStudy, open_storage
 

@@ -12,7 +12,7 @@ from made_tables import make_cell, make_table
 
 from ccl_dispatch.runtime.probe import this_platform
 from ccl_dispatch.runtime.vocabulary import Cell
-from ccl_dispatch.tuner.emit import seal, write_table
+from ccl_dispatch.tuner.emit.text import seal, write_table
 
 ENGINES = os.environ.get("CCL_DISPATCH_ENGINES", "")
 

@@ -92,7 +92,7 @@ def test_a_half_written_table_is_never_seen(tmp_path: Path) -> None:
         "import sys\n"
         "from made_tables import make_table, make_cell\n"
         "from ccl_dispatch.runtime.vocabulary import Cell\n"
-        "from ccl_dispatch.tuner.emit import render\n"
+        "from ccl_dispatch.tuner.emit.text import render\n"
         "from ccl_dispatch.tuner.files import write_in_one_step\n"
         "cells = [Cell('all_gather', 'eager', 'first', 'bfloat16', ranks) for ranks in range(2, 32)]\n"
         "cells = tuple(make_cell(cell, 16, [4096, 65536], ['aiter', 'rccl']) for cell in cells)\n"

@@ -13,7 +13,7 @@ from ranks import run_ranks
 from ccl_dispatch.runtime.probe import this_platform
 from ccl_dispatch.runtime.table import Table
 from ccl_dispatch.runtime.vocabulary import Cell
-from ccl_dispatch.tuner.emit import seal, write_table
+from ccl_dispatch.tuner.emit.text import seal, write_table
 
 # Fault of one rank: the state that every rank ends in, where nobody has to wait for a rank that does not come.
 PROMPT = {

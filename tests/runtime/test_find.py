@@ -14,7 +14,7 @@ from ccl_dispatch.runtime.find import find_table
 from ccl_dispatch.runtime.load import load_table
 from ccl_dispatch.runtime.table import Platform, Table
 from ccl_dispatch.runtime.vocabulary import Cell
-from ccl_dispatch.tuner.emit import write_table
+from ccl_dispatch.tuner.emit.text import write_table
 
 HERE = Platform("cpu", "x86_64", "a CPU", 4, "host memory", {"torch": "2.13"}, {})
 CELLS = (make_cell(Cell("all_gather", "eager", "first", "bfloat16", 4), 16, [1024], ["aiter"]),)

@@ -17,7 +17,7 @@ from ccl_dispatch.runtime.errors import InstallError
 from ccl_dispatch.runtime.probe import this_platform
 from ccl_dispatch.runtime.table import Table
 from ccl_dispatch.runtime.vocabulary import Cell
-from ccl_dispatch.tuner.emit import seal, write_table
+from ccl_dispatch.tuner.emit.text import seal, write_table
 
 INSTALL = """
 import logging

@@ -12,7 +12,7 @@ from ranks import run_ranks
 from ccl_dispatch.runtime import recording
 from ccl_dispatch.runtime.errors import ConfigError
 from ccl_dispatch.runtime.recording import Recorder
-from ccl_dispatch.tuner.config import load_config
+from ccl_dispatch.tuner.config.parsing import load_config
 
 CONFIG = """\
 collective: all_gather

@@ -16,7 +16,7 @@ from ccl_dispatch.runtime.errors import TableError
 from ccl_dispatch.runtime.schema import read_table
 from ccl_dispatch.runtime.table import Band, CellTable, Exclusion, Override, Policy, Table
 from ccl_dispatch.runtime.vocabulary import Cell
-from ccl_dispatch.tuner.emit import render, seal
+from ccl_dispatch.tuner.emit.text import render, seal
 
 AITER = CANDIDATES[0]
 CELL = Cell("all_gather", "eager", "first", "bfloat16", 4)

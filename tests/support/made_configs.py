@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from ccl_dispatch.runtime.errors import ConfigError
-from ccl_dispatch.tuner.config import SweepConfig, parse_config
+from ccl_dispatch.tuner.config.parsing import SweepConfig, parse_config
 
 REPOSITORY = Path(__file__).parents[2]
 DATA = REPOSITORY / "tests" / "data" / "measurements"

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from ccl_dispatch.runtime.table import Band, CellTable, Crossover, Platform, Policy, Table
 from ccl_dispatch.runtime.vocabulary import Cell
-from ccl_dispatch.tuner.emit import seal
+from ccl_dispatch.tuner.emit.text import seal
 
 BASELINE = "rccl"
 CANDIDATES = ("aiter", "symm_mem")

@@ -27,7 +27,7 @@ from ccl_dispatch.runtime.errors import DocumentError, TableError
 from ccl_dispatch.runtime.schema import read_table
 from ccl_dispatch.runtime.table import Exclusion, Override, Table, Tie
 from ccl_dispatch.runtime.vocabulary import Cell
-from ccl_dispatch.tuner.emit import render
+from ccl_dispatch.tuner.emit.text import render
 
 SLOWEST_SECONDS = 1.0
 _PLAIN = (str, int, float, bool, type(None))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from ccl_dispatch.tuner.config import load_config
+from ccl_dispatch.tuner.config.parsing import load_config
 from ccl_dispatch.tuner.progress import SilentProgress
 from ccl_dispatch.tuner.sweep import run_sweep
 from ccl_dispatch.tuner.verify.run import Verified, verify_table

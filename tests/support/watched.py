@@ -6,7 +6,7 @@ import math
 from pathlib import Path
 
 from ccl_dispatch.runtime.vocabulary import Cell
-from ccl_dispatch.tuner.config import load_config
+from ccl_dispatch.tuner.config.parsing import load_config
 from ccl_dispatch.tuner.plan import Plan, make_plan
 from ccl_dispatch.tuner.samples import PointResult
 from ccl_dispatch.tuner.statistics import Interval

@@ -18,7 +18,7 @@ from ccl_dispatch.runtime import load_table
 from ccl_dispatch.runtime.vocabulary import Cell
 from ccl_dispatch.tuner.backends import BACKENDS
 from ccl_dispatch.tuner.cli import VERBS
-from ccl_dispatch.tuner.emit import write_table
+from ccl_dispatch.tuner.emit.text import write_table
 
 MI300X = Path(__file__).parent.parent / "data" / "measurements" / "mi300x-all_reduce-rccl-quickreduce.csv"
 GOOD = SMALL.replace("name: small", "name: bad")

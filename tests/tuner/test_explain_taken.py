@@ -13,7 +13,7 @@ from made_tables import make_cell, make_table
 
 from ccl_dispatch.runtime.probe import this_platform
 from ccl_dispatch.runtime.vocabulary import Cell
-from ccl_dispatch.tuner.emit import write_table
+from ccl_dispatch.tuner.emit.text import write_table
 
 CELLS = (make_cell(Cell("all_gather", "eager", "first", "bfloat16", 4), 16, [1024], ["aiter"]),)
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import torch
 
     from ccl_dispatch.tuner.measure.team import VirtualTeam
-    from ccl_dispatch.tuner.replay import ReplayCurves
+    from ccl_dispatch.tuner.measurements.replay import ReplayCurves
 
 
 class ReplayBackend(Backend):

@@ -8,10 +8,10 @@ from pathlib import Path
 import optuna
 
 from ccl_dispatch.runtime.units import counted
-from ccl_dispatch.tuner.build import build_table
 from ccl_dispatch.tuner.cli.options import add_storage
 from ccl_dispatch.tuner.cli.places import check_writable, no_empty_folders
-from ccl_dispatch.tuner.emit import write_table
+from ccl_dispatch.tuner.emit.build import build_table
+from ccl_dispatch.tuner.emit.text import write_table
 from ccl_dispatch.tuner.kinds import TABLE
 from ccl_dispatch.tuner.study import SweepStudy, open_storage
 

@@ -6,8 +6,8 @@ import argparse
 
 from ccl_dispatch.runtime.load import load_table
 from ccl_dispatch.tuner.cli.options import add_json, add_where, print_json, where
-from ccl_dispatch.tuner.evaluate import evaluate
-from ccl_dispatch.tuner.measurements import read_measurements
+from ccl_dispatch.tuner.measurements.csv_file import read_measurements
+from ccl_dispatch.tuner.measurements.evaluate import evaluate
 
 EXAMPLE = "ccl-dispatch evaluate table.yaml measured-later.csv"
 

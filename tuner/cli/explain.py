@@ -18,7 +18,7 @@ from ccl_dispatch.runtime.table import Table
 from ccl_dispatch.runtime.units import parse_size
 from ccl_dispatch.runtime.vocabulary import COLLECTIVES, DIMS, ITEMSIZE, MODES, dtype_name
 from ccl_dispatch.tuner.cli.options import add_json, print_json
-from ccl_dispatch.tuner.faults import faults_of
+from ccl_dispatch.tuner.evidence.faults import faults_of
 from ccl_dispatch.tuner.sizes import shape_size
 
 EXAMPLE = "ccl-dispatch explain TABLE --shape 4,32320 --dtype bfloat16 --world-size 8 --mode graph"

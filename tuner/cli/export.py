@@ -12,8 +12,8 @@ from ccl_dispatch.runtime.units import counted
 from ccl_dispatch.tuner.cli.options import add_storage
 from ccl_dispatch.tuner.cli.places import check_writable, no_empty_folders
 from ccl_dispatch.tuner.kinds import MEASUREMENTS
-from ccl_dispatch.tuner.measurements import write_measurements
-from ccl_dispatch.tuner.rows import AnyRow, ExcludedRow, Row, parted
+from ccl_dispatch.tuner.measurements.csv_file import write_measurements
+from ccl_dispatch.tuner.measurements.rows import AnyRow, ExcludedRow, Row, parted
 from ccl_dispatch.tuner.samples import PointResult
 from ccl_dispatch.tuner.study import SweepStudy, open_storage
 

@@ -11,8 +11,8 @@ import optuna
 from ccl_dispatch.runtime.errors import UsageError
 from ccl_dispatch.runtime.units import counted, short_size
 from ccl_dispatch.tuner.cli.options import add_json, add_storage, print_json
-from ccl_dispatch.tuner.disturbed import disturbed_results_in_words
-from ccl_dispatch.tuner.nodes import DEFAULT_CONFIDENCE, Difference, FleetVerdict, compare_nodes
+from ccl_dispatch.tuner.evidence.disturbed import disturbed_results_in_words
+from ccl_dispatch.tuner.fleet.nodes import DEFAULT_CONFIDENCE, Difference, FleetVerdict, compare_nodes
 from ccl_dispatch.tuner.study import SweepStudy, open_storage
 from ccl_dispatch.tuner.study.claims import COMMON
 from ccl_dispatch.tuner.study.storage import lies_on_one_machine

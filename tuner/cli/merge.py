@@ -14,11 +14,11 @@ from ccl_dispatch.runtime import load_table
 from ccl_dispatch.runtime.errors import StorageError, UsageError
 from ccl_dispatch.runtime.table import Table
 from ccl_dispatch.runtime.units import counted
-from ccl_dispatch.tuner.build import build_table
 from ccl_dispatch.tuner.cli.places import check_apart, check_writable, no_empty_folders
-from ccl_dispatch.tuner.emit import write_table
+from ccl_dispatch.tuner.emit.build import build_table
+from ccl_dispatch.tuner.emit.text import write_table
+from ccl_dispatch.tuner.fleet.merging import Sample, merged_meta, merged_table, samples_of, take_in
 from ccl_dispatch.tuner.kinds import TABLE
-from ccl_dispatch.tuner.merging import Sample, merged_meta, merged_table, samples_of, take_in
 from ccl_dispatch.tuner.study import Storage, StudyMeta, SweepStudy, open_storage
 from ccl_dispatch.tuner.study.databases import without_password
 from ccl_dispatch.tuner.study.storage import storage_file

@@ -26,14 +26,14 @@ def run(options: argparse.Namespace) -> int:
         print(commands_page(), end="")
         return 0
     if options.of == "config":
-        from ccl_dispatch.tuner.config_schema import config_page as page
-        from ccl_dispatch.tuner.config_schema import config_schema as schema
+        from ccl_dispatch.tuner.schemas.config import config_page as page
+        from ccl_dispatch.tuner.schemas.config import config_schema as schema
     elif options.of == "events":
-        from ccl_dispatch.tuner.event_schema import event_page as page
-        from ccl_dispatch.tuner.event_schema import event_schema as schema
+        from ccl_dispatch.tuner.schemas.events import event_page as page
+        from ccl_dispatch.tuner.schemas.events import event_schema as schema
     else:
-        from ccl_dispatch.tuner.table_schema import table_page as page
-        from ccl_dispatch.tuner.table_schema import table_schema as schema
+        from ccl_dispatch.tuner.schemas.table import table_page as page
+        from ccl_dispatch.tuner.schemas.table import table_schema as schema
     if options.page:
         print(page(), end="")
     else:

@@ -19,9 +19,9 @@ from ccl_dispatch.runtime.units import counted, percent
 from ccl_dispatch.tuner.cli.exit_codes import exit_code
 from ccl_dispatch.tuner.cli.options import print_json, write_json
 from ccl_dispatch.tuner.cli.places import check_apart, check_writable, make_folder, no_empty_folders
-from ccl_dispatch.tuner.common import DEFAULT_COMMON
-from ccl_dispatch.tuner.config import SweepConfig, load_config
-from ccl_dispatch.tuner.faults import faults_in_words
+from ccl_dispatch.tuner.config.parsing import SweepConfig, load_config
+from ccl_dispatch.tuner.evidence.faults import faults_in_words
+from ccl_dispatch.tuner.fleet.common import DEFAULT_COMMON
 from ccl_dispatch.tuner.kinds import SAMPLES, TABLE, what_lies_at
 from ccl_dispatch.tuner.launch.given import GivenRanks
 from ccl_dispatch.tuner.launch.hosting import host

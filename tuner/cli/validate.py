@@ -7,7 +7,7 @@ import argparse
 from ccl_dispatch.runtime.errors import TableError
 from ccl_dispatch.runtime.load import load_table
 from ccl_dispatch.tuner.cli.options import add_json, print_json
-from ccl_dispatch.tuner.shipping import shipping_problems
+from ccl_dispatch.tuner.emit.shipping import shipping_problems
 
 EXAMPLE = "ccl-dispatch validate tables/*.yaml"
 NO = "a table is not valid, or not to be shipped"

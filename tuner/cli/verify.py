@@ -21,10 +21,10 @@ from ccl_dispatch.tuner.cli.export import rows_of
 from ccl_dispatch.tuner.cli.options import add_json, print_json
 from ccl_dispatch.tuner.cli.places import check_apart, check_writable, make_folder, no_empty_folders
 from ccl_dispatch.tuner.cli.sweep import config_path
-from ccl_dispatch.tuner.config import load_config
+from ccl_dispatch.tuner.config.parsing import load_config
 from ccl_dispatch.tuner.files import try_to_write
 from ccl_dispatch.tuner.kinds import MEASUREMENTS, TABLE
-from ccl_dispatch.tuner.measurements import write_measurements
+from ccl_dispatch.tuner.measurements.csv_file import write_measurements
 from ccl_dispatch.tuner.progress import choose_progress
 from ccl_dispatch.tuner.verify.keep import keep_reference
 from ccl_dispatch.tuner.verify.reference import reference_path

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from ccl_dispatch.tuner.rows import ExcludedRow, Row
+from ccl_dispatch.tuner.measurements.rows import ExcludedRow, Row
 
 PLACEMENTS = ("out_of_place", "in_place")
 

@@ -9,8 +9,8 @@ from ccl_dispatch.runtime.errors import MeasurementFileError
 from ccl_dispatch.runtime.units import counted
 from ccl_dispatch.tuner.logs import nccl_tests, sglang
 from ccl_dispatch.tuner.logs.lines import LogHints, LogReading, numbered_lines
-from ccl_dispatch.tuner.measurements import COLUMNS, MAX_REPORTED, choose_rows, parse_measurements
-from ccl_dispatch.tuner.rows import EXCLUDED, parted
+from ccl_dispatch.tuner.measurements.csv_file import COLUMNS, MAX_REPORTED, choose_rows, parse_measurements
+from ccl_dispatch.tuner.measurements.rows import EXCLUDED, parted
 
 CSV, NCCL_TESTS, SGLANG = "csv", "nccl-tests", "sglang"
 

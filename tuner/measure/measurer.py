@@ -17,12 +17,12 @@ from ccl_dispatch.runtime.vocabulary import Cell
 from ccl_dispatch.tuner.backends.base import Point
 from ccl_dispatch.tuner.curves import Doubt
 from ccl_dispatch.tuner.device.condition import joined_conditions
+from ccl_dispatch.tuner.evidence.others import OTHERS, Watch
 from ccl_dispatch.tuner.launch.launcher import Launcher, OwnRanks
 from ccl_dispatch.tuner.measure.fault import WorkerFault
 from ccl_dispatch.tuner.measure.messages import NOT_MADE_ELSEWHERE, MeasureSettings, PointRequest, RankReport
 from ccl_dispatch.tuner.measure.pool import WorkerPool
 from ccl_dispatch.tuner.measure.visit import Visit
-from ccl_dispatch.tuner.others import OTHERS, Watch
 from ccl_dispatch.tuner.samples import PointExclusion, PointFault, PointResult
 
 logger = logging.getLogger(__name__)

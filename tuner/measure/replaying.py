@@ -10,7 +10,7 @@ from types import TracebackType
 
 from ccl_dispatch.tuner.backends.base import BackendContext, Point
 from ccl_dispatch.tuner.backends.replay import ReplayBackend
-from ccl_dispatch.tuner.config_model import SlowNode
+from ccl_dispatch.tuner.config.model import SlowNode
 from ccl_dispatch.tuner.curves import Doubt
 from ccl_dispatch.tuner.device.host import HostDevice
 from ccl_dispatch.tuner.measure.invocation import Eager, Invocation
@@ -18,7 +18,7 @@ from ccl_dispatch.tuner.measure.loop import time_point
 from ccl_dispatch.tuner.measure.measurer import point_result
 from ccl_dispatch.tuner.measure.messages import MeasureSettings, PointRequest, RankReport
 from ccl_dispatch.tuner.measure.team import VirtualTeam
-from ccl_dispatch.tuner.replay import ReplayCurves
+from ccl_dispatch.tuner.measurements.replay import ReplayCurves
 from ccl_dispatch.tuner.samples import PointExclusion, PointResult
 
 

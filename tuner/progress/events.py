@@ -17,7 +17,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ccl_dispatch.runtime.errors import OutputError
-from ccl_dispatch.tuner.config_model import config_digest
+from ccl_dispatch.tuner.config.model import config_digest
 from ccl_dispatch.tuner.files import keep_samples
 from ccl_dispatch.tuner.interrupts import uninterrupted
 from ccl_dispatch.tuner.progress.base import SilentProgress
@@ -28,7 +28,7 @@ from ccl_dispatch.tuner.study.databases import without_password
 from ccl_dispatch.tuner.version import version
 
 if TYPE_CHECKING:
-    from ccl_dispatch.tuner.config_model import SweepConfig
+    from ccl_dispatch.tuner.config.model import SweepConfig
     from ccl_dispatch.tuner.plan import Plan
     from ccl_dispatch.tuner.search import Outlook
     from ccl_dispatch.tuner.sweep import SweepOutcome

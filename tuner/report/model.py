@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 from ccl_dispatch.runtime.table import CellTable, Table
 from ccl_dispatch.runtime.vocabulary import Cell
-from ccl_dispatch.tuner.build import build_table
-from ccl_dispatch.tuner.compare import compare
+from ccl_dispatch.tuner.emit.build import build_table
+from ccl_dispatch.tuner.emit.compare import compare
 from ccl_dispatch.tuner.fit.points import join_points
 from ccl_dispatch.tuner.report.notes import cell_notes
 from ccl_dispatch.tuner.samples import PointResult

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from ccl_dispatch.runtime.units import counted
-from ccl_dispatch.tuner.faults import group_faults
+from ccl_dispatch.tuner.evidence.faults import group_faults
 from ccl_dispatch.tuner.samples import PointResult, nodes_of
 
 # A rank is called slow when it takes that much longer than the middle one at half of the points, of which there must be

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ccl_dispatch.runtime.table import Platform
-from ccl_dispatch.tuner.config_model import differences
+from ccl_dispatch.tuner.config.model import differences
 from ccl_dispatch.tuner.study.meta import StudyMeta
 
 _MARK = "@"

@@ -16,7 +16,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from ccl_dispatch.runtime.document import nearest
 from ccl_dispatch.runtime.errors import StorageError, UsageError
-from ccl_dispatch.tuner.config_model import differences
+from ccl_dispatch.tuner.config.model import differences
 from ccl_dispatch.tuner.curves import PointSamples
 from ccl_dispatch.tuner.samples import PointResult
 from ccl_dispatch.tuner.search.base import (

@@ -13,8 +13,8 @@ from threadpoolctl import threadpool_limits
 from ccl_dispatch.runtime.load import load_table
 from ccl_dispatch.runtime.units import counted
 from ccl_dispatch.tuner.backends.base import Point
+from ccl_dispatch.tuner.evidence.others import DISTURBING, Usage, others_share
 from ccl_dispatch.tuner.measure.measurer import Measurer
-from ccl_dispatch.tuner.others import DISTURBING, Usage, others_share
 from ccl_dispatch.tuner.plan import Plan, make_measurer
 from ccl_dispatch.tuner.samples import PointResult
 from ccl_dispatch.tuner.verify.excluded import excluded_by, right_again

@@ -13,8 +13,7 @@ from ccl_dispatch.runtime.platform import match
 from ccl_dispatch.runtime.table import CellTable, Platform, Table
 from ccl_dispatch.runtime.vocabulary import Cell
 from ccl_dispatch.tuner.backends.registry import backend_class
-from ccl_dispatch.tuner.config import load_config
-from ccl_dispatch.tuner.config_model import (
+from ccl_dispatch.tuner.config.model import (
     MachineConfig,
     MeasureConfig,
     PolicyConfig,
@@ -23,6 +22,7 @@ from ccl_dispatch.tuner.config_model import (
     WorkloadShape,
     config_digest,
 )
+from ccl_dispatch.tuner.config.parsing import load_config
 from ccl_dispatch.tuner.machine import sweep_platform
 from ccl_dispatch.tuner.plan import Plan, make_plan
 from ccl_dispatch.tuner.search import SearchSpace

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ccl_dispatch.runtime.errors import CclDispatchError, UsageError
 from ccl_dispatch.runtime.table import Table
-from ccl_dispatch.tuner.origin import foreign, tuned_anew, updates_of
+from ccl_dispatch.tuner.emit.origin import foreign, tuned_anew, updates_of
 from ccl_dispatch.tuner.samples import PointResult
 from ccl_dispatch.tuner.study import StudyMeta, SweepStudy, open_storage
 from ccl_dispatch.tuner.study.sweep_study import studies_in

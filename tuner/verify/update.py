@@ -13,8 +13,8 @@ from typing import Any
 from ccl_dispatch.runtime.table import Table
 from ccl_dispatch.runtime.units import counted
 from ccl_dispatch.runtime.vocabulary import Cell
-from ccl_dispatch.tuner.config_model import BudgetConfig, SweepConfig
-from ccl_dispatch.tuner.emit import write_table
+from ccl_dispatch.tuner.config.model import BudgetConfig, SweepConfig
+from ccl_dispatch.tuner.emit.text import write_table
 from ccl_dispatch.tuner.measure.measurer import Measurer
 from ccl_dispatch.tuner.plan import Plan, make_measurer
 from ccl_dispatch.tuner.progress import Progress

@@ -14,8 +14,8 @@ from made_studies import made_study
 from ccl_dispatch.runtime import load_table
 from ccl_dispatch.runtime.table import Table
 from ccl_dispatch.runtime.vocabulary import Cell
-from ccl_dispatch.tuner.build import build_table
-from ccl_dispatch.tuner.measurements import COLUMNS, read_measurements
+from ccl_dispatch.tuner.emit.build import build_table
+from ccl_dispatch.tuner.measurements.csv_file import COLUMNS, read_measurements
 from ccl_dispatch.tuner.samples import PointExclusion, PointResult
 from ccl_dispatch.tuner.search import RegretSampler, SearchSpace
 from ccl_dispatch.tuner.study import StudyMeta, SweepStudy, open_storage

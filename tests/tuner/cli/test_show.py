@@ -19,7 +19,7 @@ from made_tables import make_cell, make_table, tables
 from ccl_dispatch.runtime.table import Exclusion, Table
 from ccl_dispatch.runtime.vocabulary import Cell
 from ccl_dispatch.tuner.cli.show import overview
-from ccl_dispatch.tuner.emit import write_table
+from ccl_dispatch.tuner.emit.text import write_table
 
 CELL = Cell("all_gather", "graph", "first", "bfloat16", 8)
 

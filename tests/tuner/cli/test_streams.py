@@ -18,7 +18,7 @@ from fleets import write_config
 from made_tables import make_cell, make_table
 
 from ccl_dispatch.runtime.vocabulary import Cell
-from ccl_dispatch.tuner.emit import write_table
+from ccl_dispatch.tuner.emit.text import write_table
 
 CELL = Cell("all_gather", "graph", "first", "bfloat16", 8)
 

@@ -13,7 +13,7 @@ import pytest
 from ccl_dispatch.runtime.errors import MeasuringError, UsageError
 from ccl_dispatch.runtime.table import Platform
 from ccl_dispatch.tuner.cli.sweep import config_path
-from ccl_dispatch.tuner.config import load_config
+from ccl_dispatch.tuner.config.parsing import load_config
 from ccl_dispatch.tuner.launch import given as given_ranks
 from ccl_dispatch.tuner.launch import wire
 from ccl_dispatch.tuner.launch.given import GivenRanks

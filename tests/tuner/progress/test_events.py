@@ -19,9 +19,9 @@ import pytest
 from command import COMMAND, ccl_dispatch
 from watched import CELL, RESULT, small_plan
 
-from ccl_dispatch.tuner.event_schema import event_page, event_schema
 from ccl_dispatch.tuner.progress.events import EventProgress, EventSink
 from ccl_dispatch.tuner.samples import PointExclusion, PointFault
+from ccl_dispatch.tuner.schemas.events import event_page, event_schema
 from ccl_dispatch.tuner.search import Outlook
 
 DOCS = Path(__file__).parents[3] / "docs"

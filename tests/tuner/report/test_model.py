@@ -8,7 +8,7 @@ import pytest
 from made_studies import made_study
 
 from ccl_dispatch.runtime.vocabulary import Cell
-from ccl_dispatch.tuner.build import build_table
+from ccl_dispatch.tuner.emit.build import build_table
 from ccl_dispatch.tuner.report.model import Report, make_report
 from ccl_dispatch.tuner.report.notes import cell_notes
 from ccl_dispatch.tuner.samples import PointFault

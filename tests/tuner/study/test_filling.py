@@ -16,9 +16,9 @@ from postgres import PostgresServer
 
 from ccl_dispatch.runtime import load_table
 from ccl_dispatch.runtime.vocabulary import Cell
-from ccl_dispatch.tuner.build import build_table
-from ccl_dispatch.tuner.emit import render
-from ccl_dispatch.tuner.merging import add_missing, samples_of, take_in
+from ccl_dispatch.tuner.emit.build import build_table
+from ccl_dispatch.tuner.emit.text import render
+from ccl_dispatch.tuner.fleet.merging import add_missing, samples_of, take_in
 from ccl_dispatch.tuner.samples import PointResult
 from ccl_dispatch.tuner.search import RegretSampler, SearchSpace
 from ccl_dispatch.tuner.search.base import VISIT

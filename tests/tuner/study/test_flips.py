@@ -16,9 +16,9 @@ from command import ccl_dispatch
 from fleets import replayed_journal
 
 from ccl_dispatch.runtime.errors import CclDispatchError, StorageError
-from ccl_dispatch.tuner.build import build_table
-from ccl_dispatch.tuner.emit import render
-from ccl_dispatch.tuner.merging import samples_of
+from ccl_dispatch.tuner.emit.build import build_table
+from ccl_dispatch.tuner.emit.text import render
+from ccl_dispatch.tuner.fleet.merging import samples_of
 from ccl_dispatch.tuner.samples import PointResult
 from ccl_dispatch.tuner.search import RegretSampler, SearchSpace
 from ccl_dispatch.tuner.search.base import SIZE_INDEX

@@ -9,7 +9,7 @@ from verifying import verify
 
 from ccl_dispatch.runtime import load_table
 from ccl_dispatch.runtime.table import Band, Exclusion
-from ccl_dispatch.tuner.emit import write_table
+from ccl_dispatch.tuner.emit.text import write_table
 from ccl_dispatch.tuner.verify.excluded import excluded_by
 from ccl_dispatch.tuner.verify.visits import Place
 

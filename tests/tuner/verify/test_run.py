@@ -18,8 +18,8 @@ from verifying import swept, verify
 from ccl_dispatch.runtime import Table, load_table
 from ccl_dispatch.runtime.errors import MeasuringError, UsageError
 from ccl_dispatch.runtime.table import Platform
-from ccl_dispatch.tuner.config import load_config
-from ccl_dispatch.tuner.emit import write_table
+from ccl_dispatch.tuner.config.parsing import load_config
+from ccl_dispatch.tuner.emit.text import write_table
 from ccl_dispatch.tuner.measure.measurer import Measurer
 from ccl_dispatch.tuner.plan import Plan, make_measurer
 from ccl_dispatch.tuner.progress import SilentProgress

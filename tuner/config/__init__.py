@@ -1,0 +1,1 @@
+"""The config of a sweep: strict YAML, and what it means."""

@@ -1,0 +1,1 @@
+"""Several nodes that share one study: are all alike, and how studies and tables are joined."""

@@ -1,0 +1,230 @@
+"""What a table is worth on measurements: how much slower its choices are than the best backend, size by size."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from ccl_dispatch.runtime.errors import UsageError
+from ccl_dispatch.runtime.table import Table
+from ccl_dispatch.runtime.units import counted, full_size, short_size
+from ccl_dispatch.runtime.vocabulary import Cell
+from ccl_dispatch.tuner.measurements.csv_file import Measurements
+from ccl_dispatch.tuner.measurements.replay import ReplayCurves
+from ccl_dispatch.tuner.sizes import ALIGNMENT
+
+PER_OCTAVE = 16
+
+# T(chosen)/T(best) - 1 at a size in bytes.
+Losses = list[tuple[float, int]]
+
+
+@dataclass(frozen=True)
+class Slowdown:
+    """T(chosen)/T(best) - 1 of one way to choose: the mean over log-spaced sizes, the worst and its size in bytes."""
+
+    mean: float
+    worst: float
+    worst_at: int
+
+
+@dataclass(frozen=True)
+class Slowdowns:
+    """Of the table's choice, and of always the same backend, by its name."""
+
+    table: Slowdown
+    always: Mapping[str, Slowdown]
+
+    def lines(self, title: str) -> list[str]:
+        """For people, under a title."""
+        rows = {"this table": self.table, **{f"always {name}": slowdown for name, slowdown in self.always.items()}}
+        width = max(map(len, rows))
+        return [title] + [
+            f"  {label:<{width}}  mean {row.mean:8.2%}   worst {row.worst:8.2%} at {short_size(row.worst_at)}"
+            for label, row in rows.items()
+        ]
+
+
+@dataclass(frozen=True)
+class CellEvaluation:
+    """One cell.
+
+    Attributes:
+        low, high: the sizes in bytes between which all of `backends` are measured.
+        sizes: how many log-spaced sizes were compared.
+        backends: what was compared, the baseline first.
+    """
+
+    cell: Cell
+    low: int
+    high: int
+    sizes: int
+    backends: tuple[str, ...]
+    slowdowns: Slowdowns
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """All cells, and all their sizes together: each octave of each cell weighs alike.
+
+    Attributes:
+        overall: of the backends only those that are compared in every cell.
+        not_measured: cells of the table that the measurements don't have.
+        not_in_table: cells of the measurements that the table doesn't have.
+        not_compared: cell and reason, for cells of both that could not be compared.
+    """
+
+    table: str
+    measurements: str
+    cells: tuple[CellEvaluation, ...]
+    overall: Slowdowns
+    not_measured: tuple[Cell, ...]
+    not_in_table: tuple[Cell, ...]
+    not_compared: tuple[tuple[Cell, str], ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """The evaluation as JSON data; cells by name, sizes in bytes, slowdowns as fractions (0.03 is 3 % slower)."""
+        return {
+            "table": self.table,
+            "measurements": self.measurements,
+            "overall": asdict(self.overall),
+            "cells": [
+                {
+                    "cell": entry.cell.name,
+                    "low": entry.low,
+                    "high": entry.high,
+                    "sizes": entry.sizes,
+                    "backends": list(entry.backends),
+                    **asdict(entry.slowdowns),
+                }
+                for entry in self.cells
+            ],
+            "not_measured": [cell.name for cell in self.not_measured],
+            "not_in_table": [cell.name for cell in self.not_in_table],
+            "not_compared": [{"cell": cell.name, "reason": reason} for cell, reason in self.not_compared],
+        }
+
+    def lines(self) -> list[str]:
+        """The evaluation for people, line by line."""
+        count = sum(entry.sizes for entry in self.cells)
+        lines = [
+            f"{self.table} on {self.measurements}: slowdown against the best backend over {count} log-spaced sizes"
+        ]
+        lines += self.overall.lines(f"all {counted(len(self.cells), 'cell')}")
+        for entry in self.cells:
+            span = f"{short_size(entry.low)} to {short_size(entry.high)}"
+            lines += entry.slowdowns.lines(f"{entry.cell.name}, {span}")
+        lines += [f"{cell.name}: not compared, {reason}" for cell, reason in self.not_compared]
+        lines += [f"{cell.name}: in the table, not in the measurements" for cell in self.not_measured]
+        lines += [f"{cell.name}: in the measurements, not in the table" for cell in self.not_in_table]
+        return lines
+
+
+def evaluate(table: Table, measurements: Measurements) -> Evaluation:
+    """How the table would have done on `measurements`.
+
+    Compared are the table's baseline and those of its candidates that the measurements have, at sizes where all of them
+    are measured, on the curves through the medians of the repeats.
+
+    Raises:
+        UsageError: no cell of the table can be compared.
+    """
+    curves = ReplayCurves(measurements)
+    in_table = [entry.cell for entry in table.cells]
+    in_file = curves.cells()
+    cells: list[CellEvaluation] = []
+    chosen: Losses = []
+    always: dict[str, Losses] = {}
+    not_compared: list[tuple[Cell, str]] = []
+    for cell in in_table:
+        if cell not in in_file:
+            continue
+        try:
+            found, cell_chosen, cell_always = _evaluate_cell(table, cell, curves)
+        except _NotComparableError as reason:
+            not_compared.append((cell, str(reason)))
+            continue
+        cells.append(found)
+        chosen += cell_chosen
+        for name, losses in cell_always.items():
+            always.setdefault(name, []).extend(losses)
+    if not cells:
+        reasons = [f"{cell.name}: {reason}" for cell, reason in not_compared] or [
+            f"the table has {_named(in_table)}; the measurements have {_named(in_file)}"
+        ]
+        raise UsageError(
+            f"{measurements.source} can't judge {table.source or table.name}, no cell can be compared: "
+            f"{'; '.join(reasons)}"
+        )
+    everywhere = {name: losses for name, losses in always.items() if all(name in entry.backends for entry in cells)}
+    return Evaluation(
+        table=table.source or table.name,
+        measurements=measurements.source,
+        cells=tuple(cells),
+        overall=_slowdowns(chosen, everywhere),
+        not_measured=tuple(cell for cell in in_table if cell not in in_file),
+        not_in_table=tuple(cell for cell in in_file if cell not in in_table),
+        not_compared=tuple(not_compared),
+    )
+
+
+class _NotComparableError(Exception):
+    """Why a cell can't be compared."""
+
+
+def _evaluate_cell(table: Table, cell: Cell, curves: ReplayCurves) -> tuple[CellEvaluation, Losses, dict[str, Losses]]:
+    there = curves.backends(cell)
+    backends = tuple(name for name in (table.baseline, *table.candidates) if name in there)
+    if table.baseline not in there:
+        raise _NotComparableError(f"the baseline {table.baseline!r} is not measured, only {', '.join(there)}")
+    if len(backends) < 2:
+        raise _NotComparableError("none of the table's candidates is measured")
+    try:
+        low, high = curves.range_of(cell, backends)
+    except ValueError as problem:
+        raise _NotComparableError(str(problem)) from None
+    sizes = log_spaced(low, high)
+    choose = table.dispatcher(cell.collective, world_size=cell.world_size).bind(
+        dtype=cell.dtype, mode=cell.mode, dim=cell.dim
+    )
+    losses: Losses = []
+    always: dict[str, Losses] = {name: [] for name in backends}
+    for size in sizes:
+        times = {name: curves.true_latency_us(cell, name, size) for name in backends}
+        best = min(times.values())
+        chosen = choose(size)
+        if chosen not in times:
+            raise _NotComparableError(f"the table uses {chosen!r} at {full_size(size)}, which is not measured")
+        losses.append((times[chosen] / best - 1, size))
+        for name, time in times.items():
+            always[name].append((time / best - 1, size))
+    return CellEvaluation(cell, low, high, len(sizes), backends, _slowdowns(losses, always)), losses, always
+
+
+def log_spaced(low: int, high: int) -> list[int]:
+    """Sizes from `low` to `high`, as many in each octave, each moved to the nearest multiple of 16 in that range.
+
+    Unlike a grid to measure on it keeps what falls together: dropping it would take weight from small sizes.
+    """
+    steps = math.ceil(math.log2(high / low) * PER_OCTAVE)
+    sizes = [low * (high / low) ** (step / steps) for step in range(steps)] + [float(high)]
+    first, last = -(-low // ALIGNMENT) * ALIGNMENT, high // ALIGNMENT * ALIGNMENT
+    if first > last:
+        return [round(size) for size in sizes]
+    return [min(max(round(size / ALIGNMENT) * ALIGNMENT, first), last) for size in sizes]
+
+
+def _slowdowns(chosen: Losses, always: Mapping[str, Losses]) -> Slowdowns:
+    return Slowdowns(_slowdown(chosen), {name: _slowdown(losses) for name, losses in always.items()})
+
+
+def _slowdown(losses: Losses) -> Slowdown:
+    worst, at = max(losses, key=lambda loss: loss[0])
+    return Slowdown(math.fsum(loss for loss, _ in losses) / len(losses), worst, at)
+
+
+def _named(cells: Sequence[Cell]) -> str:
+    names = [cell.name for cell in cells[:8]]
+    return ", ".join([*names, f"{len(cells) - len(names)} more"] if len(cells) > len(names) else names) or "no cell"
