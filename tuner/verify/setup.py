@@ -23,6 +23,7 @@ from ccl_dispatch.tuner.config.model import (
     config_digest,
 )
 from ccl_dispatch.tuner.config.parsing import load_config
+from ccl_dispatch.tuner.device.placement import HOST_GRAPHS_SETTING, SHARED_SETTING
 from ccl_dispatch.tuner.machine import sweep_platform
 from ccl_dispatch.tuner.plan import Plan, make_plan
 from ccl_dispatch.tuner.search import SearchSpace
@@ -150,7 +151,7 @@ def _config(table: Table, path: Path, options: VerifyOptions, stored: StoredStud
                 continue  # a table or something else of that name
             if config_digest(config) == table.evidence.get("config_digest"):
                 return config, f"{file} says"
-    return _config_of_table(table), "the table says (its config was not found)"
+    return config_of_table(table), "the table says (its config was not found)"
 
 
 def config_of_identity(identity: Mapping[str, Any], name: str) -> SweepConfig:
@@ -178,8 +179,8 @@ def config_of_identity(identity: Mapping[str, Any], name: str) -> SweepConfig:
     )
 
 
-def _config_of_table(table: Table) -> SweepConfig:
-    """What the table alone tells: cells, timing, the pools of its backends, caches and graphs from its evidence."""
+def config_of_table(table: Table) -> SweepConfig:
+    """What the table alone tells: cells, timing, pools and devices of its backends, caches and graphs."""
     options = {
         name: {"max_size": table.platform.versions[f"{name}.max_size"]}
         for name in (table.baseline, *table.candidates)
@@ -190,6 +191,7 @@ def _config_of_table(table: Table) -> SweepConfig:
         measure = replace(measure, cache=str(table.evidence["cache"]))
     if isinstance(table.evidence.get("graph_calls"), int):
         measure = replace(measure, graph_calls=int(table.evidence["graph_calls"]))
+    measure = replace(measure, host_graphs=HOST_GRAPHS_SETTING in table.platform.settings)
     cells = [cell.cell for cell in table.cells]
     return SweepConfig(
         name=table.name,
@@ -205,6 +207,7 @@ def _config_of_table(table: Table) -> SweepConfig:
         measure=measure,
         backends=options,
         device=table.platform.device_type or None,
+        share_devices=SHARED_SETTING in table.platform.settings,
         source=str(table.source),
     )
 
@@ -235,7 +238,10 @@ def _adapted(
             left_out.append((cell.cell, reason))
     if not cells:
         told = "; ".join(f"{cell.name}: {reason}" for cell, reason in left_out[:4]) or "it has none"
-        raise UsageError(f"no cell of {table.source or table.name} can be verified here: {told}")
+        raise UsageError(
+            f"no cell of {table.source or table.name} can be verified here: {told}. Verify it on the machine that it "
+            "is for, or give --config with one that says how to measure it here"
+        )
     low, high = min(cell.measured_from for cell in cells), max(cell.measured_to for cell in cells)
     workload = tuple(
         entry
