@@ -10,6 +10,7 @@ from ccl_dispatch.tuner.measurements.csv_file import read_measurements
 from ccl_dispatch.tuner.measurements.evaluate import evaluate
 
 EXAMPLE = "ccl-dispatch evaluate table.yaml measured-later.csv"
+NO = "the table uses a backend where the measurements exclude it"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -21,10 +22,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print mean and worst slowdown of the table, of always the baseline, and of always a candidate."""
+    """Print mean and worst slowdown of the table, of always the baseline, and of always a candidate.
+
+    Exit code 1 when the table uses what the measurements exclude.
+    """
     evaluation = evaluate(load_table(options.table), read_measurements(options.measurements, where(options)))
     if options.json:
         print_json(evaluation.to_json())
     else:
         print("\n".join(evaluation.lines()))
-    return 0
+    return 1 if evaluation.misuses else 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -66,6 +66,29 @@ class CellEvaluation:
 
 
 @dataclass(frozen=True)
+class Misuse:
+    """That the table uses a backend at sizes at which the measurements say that it may not be used.
+
+    Attributes:
+        sizes: in bytes, rising.
+        reasons: of `runtime.table.EXCLUSION_REASONS`, in alphabetical order.
+    """
+
+    cell: Cell
+    backend: str
+    sizes: tuple[int, ...]
+    reasons: tuple[str, ...]
+
+    def line(self) -> str:
+        """For people."""
+        span = short_size(self.sizes[0])
+        if len(self.sizes) > 1:
+            span = f"{len(self.sizes)} sizes from {span} to {short_size(self.sizes[-1])}"
+        why = ", ".join(self.reasons)
+        return f"{self.cell.name}: the table uses {self.backend} at {span}, where the measurements exclude it: {why}"
+
+
+@dataclass(frozen=True)
 class Evaluation:
     """All cells, and all their sizes together: each octave of each cell weighs alike.
 
@@ -74,6 +97,7 @@ class Evaluation:
         not_measured: cells of the table that the measurements don't have.
         not_in_table: cells of the measurements that the table doesn't have.
         not_compared: cell and reason, for cells of both that could not be compared.
+        misuses: where the table uses what may not be used; such a table must not be shipped, however fast it is.
     """
 
     table: str
@@ -83,6 +107,7 @@ class Evaluation:
     not_measured: tuple[Cell, ...]
     not_in_table: tuple[Cell, ...]
     not_compared: tuple[tuple[Cell, str], ...]
+    misuses: tuple[Misuse, ...]
 
     def to_json(self) -> dict[str, Any]:
         """The evaluation as JSON data; cells by name, sizes in bytes, slowdowns as fractions (0.03 is 3 % slower)."""
@@ -104,6 +129,15 @@ class Evaluation:
             "not_measured": [cell.name for cell in self.not_measured],
             "not_in_table": [cell.name for cell in self.not_in_table],
             "not_compared": [{"cell": cell.name, "reason": reason} for cell, reason in self.not_compared],
+            "misuses": [
+                {
+                    "cell": item.cell.name,
+                    "backend": item.backend,
+                    "sizes": list(item.sizes),
+                    "reasons": list(item.reasons),
+                }
+                for item in self.misuses
+            ],
         }
 
     def lines(self) -> list[str]:
@@ -119,6 +153,7 @@ class Evaluation:
         lines += [f"{cell.name}: not compared, {reason}" for cell, reason in self.not_compared]
         lines += [f"{cell.name}: in the table, not in the measurements" for cell in self.not_measured]
         lines += [f"{cell.name}: in the measurements, not in the table" for cell in self.not_in_table]
+        lines += [item.line() for item in self.misuses]
         return lines
 
 
@@ -126,7 +161,8 @@ def evaluate(table: Table, measurements: Measurements) -> Evaluation:
     """How the table would have done on `measurements`.
 
     Compared are the table's baseline and those of its candidates that the measurements have, at sizes where all of them
-    are measured, on the curves through the medians of the repeats.
+    are measured, on the curves through the medians of the repeats. A backend is not the best where the measurements
+    exclude it, and who uses it there is taken to use the baseline.
 
     Raises:
         UsageError: no cell of the table can be compared.
@@ -150,10 +186,11 @@ def evaluate(table: Table, measurements: Measurements) -> Evaluation:
         chosen += cell_chosen
         for name, losses in cell_always.items():
             always.setdefault(name, []).extend(losses)
+    misuses = _misuses(table, measurements)
     if not cells:
-        reasons = [f"{cell.name}: {reason}" for cell, reason in not_compared] or [
-            f"the table has {_named(in_table)}; the measurements have {_named(in_file)}"
-        ]
+        reasons = [f"{cell.name}: {reason}" for cell, reason in not_compared]
+        reasons += [item.line() for item in misuses]
+        reasons = reasons or [f"the table has {_named(in_table)}; the measurements have {_named(in_file)}"]
         raise UsageError(
             f"{measurements.source} can't judge {table.source or table.name}, no cell can be compared: "
             f"{'; '.join(reasons)}"
@@ -167,6 +204,7 @@ def evaluate(table: Table, measurements: Measurements) -> Evaluation:
         not_measured=tuple(cell for cell in in_table if cell not in in_file),
         not_in_table=tuple(cell for cell in in_file if cell not in in_table),
         not_compared=tuple(not_compared),
+        misuses=misuses,
     )
 
 
@@ -186,21 +224,41 @@ def _evaluate_cell(table: Table, cell: Cell, curves: ReplayCurves) -> tuple[Cell
     except ValueError as problem:
         raise _NotComparableError(str(problem)) from None
     sizes = log_spaced(low, high)
-    choose = table.dispatcher(cell.collective, world_size=cell.world_size).bind(
-        dtype=cell.dtype, mode=cell.mode, dim=cell.dim
-    )
+    choose = _chooser(table, cell)
     losses: Losses = []
     always: dict[str, Losses] = {name: [] for name in backends}
     for size in sizes:
         times = {name: curves.true_latency_us(cell, name, size) for name in backends}
-        best = min(times.values())
+        usable = {name: time for name, time in times.items() if not curves.excluded(cell, name, size)}
+        best = min((usable or times).values())
         chosen = choose(size)
         if chosen not in times:
             raise _NotComparableError(f"the table uses {chosen!r} at {full_size(size)}, which is not measured")
-        losses.append((times[chosen] / best - 1, size))
-        for name, time in times.items():
+        allowed = {name: usable.get(name, times[table.baseline]) for name in backends}
+        losses.append((allowed[chosen] / best - 1, size))
+        for name, time in allowed.items():
             always[name].append((time / best - 1, size))
     return CellEvaluation(cell, low, high, len(sizes), backends, _slowdowns(losses, always)), losses, always
+
+
+def _misuses(table: Table, measurements: Measurements) -> tuple[Misuse, ...]:
+    """Asked of every size that the measurements exclude something at, be it outside of what is compared."""
+    found: dict[tuple[Cell, str], dict[int, set[str]]] = {}
+    excluded = {row.cell for row in measurements.exclusions}
+    choose = {entry.cell: _chooser(table, entry.cell) for entry in table.cells if entry.cell in excluded}
+    for row in measurements.exclusions:
+        if row.cell in choose and choose[row.cell](row.size) == row.backend:
+            found.setdefault((row.cell, row.backend), {}).setdefault(row.size, set()).add(row.reason)
+    return tuple(
+        Misuse(cell, backend, tuple(sorted(sizes)), tuple(sorted(set().union(*sizes.values()))))
+        for (cell, backend), sizes in sorted(found.items())
+    )
+
+
+def _chooser(table: Table, cell: Cell) -> Callable[[int], str]:
+    """What the table uses in `cell` at a size in bytes."""
+    found = table.dispatcher(cell.collective, world_size=cell.world_size)
+    return found.bind(dtype=cell.dtype, mode=cell.mode, dim=cell.dim)
 
 
 def log_spaced(low: int, high: int) -> list[int]:

@@ -13,6 +13,7 @@ from ccl_dispatch.runtime.table import Band, CellTable, Platform, Policy, Table
 from ccl_dispatch.runtime.vocabulary import Cell
 from ccl_dispatch.tuner.measurements.csv_file import Measurements, Row, read_measurements
 from ccl_dispatch.tuner.measurements.evaluate import PER_OCTAVE, evaluate
+from ccl_dispatch.tuner.measurements.rows import ExcludedRow
 
 DATA = Path(__file__).parents[2] / "data" / "measurements"
 CELL = Cell("all_gather", "eager", "first", "float32", 2)
@@ -85,6 +86,29 @@ def test_small_sizes_keep_their_weight_though_alignment_merges_them() -> None:
     assert cell.sizes == 4 * PER_OCTAVE + 1
     # Sizes up to 24 are nearest to 16: log2(24 / 16) of the four octaves.
     assert cell.slowdowns.table.mean == pytest.approx(0.25 * math.log2(1.5) / 4, abs=0.25 * 2 / cell.sizes)
+
+
+def test_what_the_measurements_exclude_is_never_the_best() -> None:
+    """A fast backend that was wrong from 8 KiB to 64 KiB: a table that uses it there is told so.
+
+    Who uses it there is taken to use the baseline.
+    """
+    wrong = tuple(ExcludedRow(CELL, "fast", size, "wrong_output", "made up") for size in (8192, 16384, 65536))
+    rows = (*measured(base=10.0, fast=8.0), *measured(low=4096, high=2 * 65536, fast=8.0))
+    measurements = Measurements("m.csv", rows, wrong, tells_excluded=True)
+    found = evaluate(table((CELL, [(LARGE, "fast")])), measurements)
+    (misuse,) = found.misuses
+    assert (misuse.backend, misuse.sizes, misuse.reasons) == ("fast", (8192, 16384, 65536), ("wrong_output",))
+    told = "the table uses fast at 3 sizes from 8 KiB to 64 KiB, where the measurements exclude it: wrong_output"
+    assert found.lines()[-1] == f"{CELL.name}: {told}"
+    assert found.cells[0].slowdowns.always["fast"].worst == 0.0
+    careful = evaluate(table((CELL, [(4096, "fast"), (LARGE, "base")])), measurements)
+    assert careful.misuses == ()
+    assert 0.0 < careful.cells[0].slowdowns.table.mean < careful.cells[0].slowdowns.always["base"].mean
+    # Outside of what can be compared, and where nothing can.
+    beyond = Measurements("m.csv", tuple(measured(base=10.0)), (ExcludedRow(CELL, "fast", 2 * LARGE, "hung"),))
+    with pytest.raises(UsageError, match=r"the table uses fast at 2 MiB, where the measurements exclude it: hung"):
+        evaluate(table((CELL, [(4 * LARGE, "fast")])), beyond)
 
 
 def test_sizes_outside_the_table_count_as_the_baseline() -> None:
