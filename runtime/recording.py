@@ -95,10 +95,13 @@ class Recorder:
 
     def write(self) -> bool:
         """Write the file when there is something new; false when that failed, which is warned of once."""
+        # A forked child has its parent's recorder, but the file is the parent's. Asked before the lock, which may have
+        # been held by the parent's thread when the child was forked, and is then held in the child for ever.
+        if os.getpid() != self._process:
+            return True
         with self._lock:
             seen = sum(self._counts.copy().values()) + self._dropped[0]
-            # A forked child has its parent's recorder, but the file is the parent's.
-            if seen == self._written or os.getpid() != self._process:
+            if seen == self._written:
                 return True
             try:
                 os.makedirs(os.path.dirname(self.path), exist_ok=True)

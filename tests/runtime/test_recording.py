@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -68,6 +71,24 @@ def test_a_folder_that_cannot_be_written_is_told_once(tmp_path: Path, caplog: py
         assert not recorder.write()
     recorder.close()
     assert caplog.text.count("can't be recorded") == 1
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")  # which is what happens here
+def test_a_child_that_is_forked_during_a_write_can_end(recorder: Recorder) -> None:
+    """A process that the serving process forks while its record is being written ends, and leaves the file alone."""
+    with recorder._lock:
+        child = os.fork()
+        if child == 0:
+            recorder.close()
+            os._exit(0)
+        end = time.monotonic() + 2
+        while (ended := os.waitpid(child, os.WNOHANG)) == (0, 0) and time.monotonic() < end:
+            time.sleep(0.01)
+        if ended == (0, 0):
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+    assert ended == (child, 0)
+    assert not Path(recorder.path).exists()
 
 
 RECORDS = """
