@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
@@ -18,11 +17,10 @@ from ccl_dispatch.runtime.load import read_file
 from ccl_dispatch.runtime.platform import Verdict, judge
 from ccl_dispatch.runtime.probe import this_platform
 from ccl_dispatch.runtime.table import Platform, Table
+from ccl_dispatch.runtime.telling import warn_once
 
 VARIABLE = "CCL_DISPATCH_TABLE"
 SYSTEM_FOLDER = "/etc/ccl-dispatch/tables"
-
-_log = logging.getLogger("ccl_dispatch")
 
 
 class Considered(NamedTuple):
@@ -165,7 +163,7 @@ def consider(folder: str, here: Callable[[str], Platform], edited: str = "refuse
         try:
             table = read_file(path, edited)
         except TableError as problem:
-            _log.warning("ccl-dispatch: a table on the search path is left out: %s", problem)
+            warn_once(f"a table on the search path is left out: {problem}")
             considered.append(Considered(path, None, None, str(problem)))
         else:
             considered.append(Considered(path, table, judge(table, here(table.platform.device_type)), ""))

@@ -43,11 +43,11 @@ from ccl_dispatch.runtime.predicate import (
 from ccl_dispatch.runtime.probe import this_platform
 from ccl_dispatch.runtime.switch import Switch, read_switch
 from ccl_dispatch.runtime.table import Table
+from ccl_dispatch.runtime.telling import warn_once
 
 _log = logging.getLogger("ccl_dispatch")
 _METHOD = "should_custom_ag"
 _ORIGINAL = "ccl_dispatch_original"
-_told: set[str] = set()
 
 
 class Installation(NamedTuple):
@@ -222,11 +222,8 @@ def _conclude(
         _log.error("ccl-dispatch: this rank may decide otherwise than the others, restart the job; %s", words)
     elif quiet:
         _log.info("ccl-dispatch: the table is not in use; %s", words)
-    elif rank == speaker and words not in _told:
-        # An engine makes several groups of the same ranks; the same cause is told once.
-        if len(_told) < 100:
-            _told.add(words)
-        _log.warning("ccl-dispatch: the table is not in use; %s", words)
+    elif rank == speaker:
+        warn_once(f"the table is not in use; {words}")
     if strict and not (quiet and claim.able == HAS_NONE):
         raise InstallError(f"the table is not in use; {words}")
     return Installation(False, state, words, claim.digest, claim.candidate)
@@ -347,6 +344,6 @@ def _record(communicator: Any, switch: Switch, modes: Modes) -> Installation:
         make_opaque(predicate)
         _replace(communicator, predicate)
     except Exception as problem:  # noqa: BLE001 - recording must never keep a process from serving
-        _log.warning("ccl-dispatch: nothing is recorded: %s", _words(problem))
+        warn_once(f"nothing is recorded: {_words(problem)}")
         return Installation(False, AS_IT_WAS, f"nothing is recorded: {_words(problem)}", "", "")
     return Installation(False, "recording", f"calls are counted in {recorder.path}", "", "")

@@ -11,6 +11,7 @@ from ccl_dispatch.runtime.digest import UNKNOWN, digest_of
 from ccl_dispatch.runtime.document import Node, Reader, describe, parse
 from ccl_dispatch.runtime.errors import TableError
 from ccl_dispatch.runtime.table import SCHEMA, SIZE_UNIT, CellTable, Platform, Policy, Table
+from ccl_dispatch.runtime.telling import warn_once
 from ccl_dispatch.runtime.vocabulary import PROVENANCES, TIMINGS, Cell
 
 MAX_CANDIDATES = 64
@@ -89,11 +90,7 @@ def _read(root: Node, source: str, edited: str = "refuse") -> Table:
         )
         if edited != "warn":
             raise problem
-        import logging
-
-        logging.getLogger("ccl_dispatch").warning(
-            "ccl-dispatch: taken as it is, because $CCL_DISPATCH_EDITED says so: %s", problem
-        )
+        warn_once(f"taken as it is, because $CCL_DISPATCH_EDITED says so: {problem}")
         return table._replace(digest=expected)
     return table
 

@@ -9,6 +9,8 @@ import os
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from ccl_dispatch.runtime.telling import warn_once
+
 VARIABLE = "CCL_DISPATCH"
 STATES = ("off", "on", "strict", "record")
 # What may be done with a table whose digest does not belong to what it says.
@@ -65,7 +67,7 @@ def _choice(values: Mapping[str, str], name: str, choices: tuple[str, ...], *, u
     if not found:
         return unset
     if found not in choices:
-        _warn("$%s is %r, expected one of %s; taken as %s", name, found[:40], ", ".join(choices), otherwise)
+        warn_once(f"${name} is {found[:40]!r}, expected one of {', '.join(choices)}; taken as {otherwise}")
         return otherwise
     return found
 
@@ -79,17 +81,6 @@ def _seconds(values: Mapping[str, str]) -> float:
     except ValueError:
         seconds = 0.0
     if not 0 < seconds <= 3600:
-        _warn(
-            "$%s is %r, expected seconds up to 3600; taken as %g",
-            TIMEOUT_VARIABLE,
-            found[:40],
-            DEFAULT_TIMEOUT,
-        )
+        warn_once(f"${TIMEOUT_VARIABLE} is {found[:40]!r}, expected seconds up to 3600; taken as {DEFAULT_TIMEOUT:g}")
         return DEFAULT_TIMEOUT
     return seconds
-
-
-def _warn(message: str, *values: object) -> None:
-    import logging  # a third of what importing the runtime costs, and seldom needed
-
-    logging.getLogger("ccl_dispatch").warning(f"ccl-dispatch: {message}", *values)  # noqa: G004 - the rest is lazy

@@ -29,6 +29,14 @@ def pytest_configure() -> None:
 
 
 @pytest.fixture(autouse=True)
+def _nothing_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A warning that an earlier test has caused would not be given again."""
+    from ccl_dispatch.runtime import telling
+
+    monkeypatch.setattr(telling, "_told", set())
+
+
+@pytest.fixture(autouse=True)
 def _no_process_left() -> Iterator[None]:
     """Fail a test whose processes outlive it by more than a short grace."""
     before = _running_children()

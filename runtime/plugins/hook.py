@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from ccl_dispatch.runtime.errors import InstallError
 from ccl_dispatch.runtime.installation import Installation
+from ccl_dispatch.runtime.telling import warn_once
 
 # What tables call AITER's communicator, the one that both engines use.
 CANDIDATE = "aiter"
@@ -29,7 +30,7 @@ def run_hook(engine: str, hook: Callable[[], Installation | None]) -> None:
     except InstallError:
         raise
     except Exception as problem:  # noqa: BLE001 - the engine goes on; the other ranks see that this one did not come
-        _log.warning("ccl-dispatch: %s is left as it is: %s", engine, str(problem) or type(problem).__name__)
+        warn_once(f"{engine} is left as it is: {str(problem) or type(problem).__name__}")
         return
     if done is not None and done.active:
         _log.info("ccl-dispatch: %s asks the table %s before it uses %s", engine, done.digest[:19], done.candidate)

@@ -12,7 +12,7 @@ import torch.distributed as dist
 from made_tables import BASELINE, make_cell, make_table
 from ranks import run_ranks
 
-from ccl_dispatch.runtime import counters, install, installation, uninstall
+from ccl_dispatch.runtime import counters, install, uninstall
 from ccl_dispatch.runtime.errors import InstallError
 from ccl_dispatch.runtime.probe import this_platform
 from ccl_dispatch.runtime.table import Table
@@ -106,12 +106,6 @@ class Communicator:
         if self.answer is None:
             raise RuntimeError("the communicator is broken")
         return self.answer
-
-
-@pytest.fixture(autouse=True)
-def _nothing_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A warning that an earlier test has caused would not be given again."""
-    monkeypatch.setattr(installation, "_told", set())
 
 
 @pytest.fixture
@@ -378,3 +372,23 @@ def test_an_edited_table_is_refused_or_told(
     assert not communicator.should_custom_ag(torch.zeros(512, dtype=torch.bfloat16))
     with pytest.raises(InstallError, match="edited"):
         install(communicator, edited, lone_group, environ={**environ, "CCL_DISPATCH": "strict"})
+
+
+def test_what_is_wrong_for_every_group_is_told_once(
+    lone_group: dist.ProcessGroup, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An engine that makes five groups tells of a variable, of a broken and of an edited table once each."""
+    folder = tmp_path / "ccl-dispatch" / "tables"
+    folder.mkdir(parents=True)
+    (folder / "broken.yaml").write_text("schema: another\n")
+    write_table(_modes(), folder / "edited.yaml")
+    edited = (folder / "edited.yaml").read_text().replace("up_to: 1024", "up_to: 1008", 1)
+    (folder / "edited.yaml").write_text(edited.replace("measured_to: 1024", "measured_to: 1008", 1))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    monkeypatch.setenv("CCL_DISPATCH_TIMEOUT", "half an hour")
+    monkeypatch.setenv("CCL_DISPATCH_EDITED", "warn")
+    monkeypatch.delenv("CCL_DISPATCH_TABLE", raising=False)
+    for _ in range(5):
+        assert install(Communicator(), group=lone_group)
+    for words in ("$CCL_DISPATCH_TIMEOUT is 'half an hour'", "is left out: ", "taken as it is"):
+        assert caplog.text.count(words) == 1, caplog.text

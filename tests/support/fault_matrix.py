@@ -16,7 +16,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from ccl_dispatch.runtime import Modes, installation
+from ccl_dispatch.runtime import Modes, installation, telling
 from ccl_dispatch.runtime.errors import InstallError
 
 SMALL, LARGE = torch.zeros(64, dtype=torch.bfloat16), torch.zeros(65536, dtype=torch.bfloat16)
@@ -136,7 +136,7 @@ def main(path: str) -> None:
     """Run the file's batches one after another, the cases of a batch side by side; print the results as JSON."""
     with open(path, encoding="utf-8") as file:
         plan = json.load(file)
-    installation._told = Never()
+    telling._told = Never()
     warnings = Warnings()
     logging.getLogger("ccl_dispatch").addHandler(warnings)
     base, rank = dist.distributed_c10d._get_default_store(), dist.get_rank()
