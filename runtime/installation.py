@@ -125,7 +125,7 @@ def install(
         return Installation(False, "off", "switched off by $CCL_DISPATCH", "", "")
     modes = modes or Modes(capture_mode(communicator))
     if switch.state == "record":
-        return _record(communicator, switch, modes)
+        return _record(communicator, group, switch, modes, stuck)
     strict = strict or switch.state == "strict"
     try:
         peers = find_peers(communicator, group)
@@ -329,17 +329,17 @@ def _baseline() -> Predicate:
     return should_custom_ag
 
 
-def _record(communicator: Any, switch: Switch, modes: Modes) -> Installation:
+def _record(communicator: Any, group: Any, switch: Switch, modes: Modes, stuck: str) -> Installation:
     """Count calls from now on. Every rank keeps deciding as it did, so there is nothing to agree on."""
     from ccl_dispatch.runtime.recording import recorder_of
 
-    stuck = _why_stuck(communicator)
-    if stuck:
-        return Installation(False, AS_IT_WAS, f"nothing is recorded: {stuck}", "", "")
     try:
+        # A communicator that the engine never asks would give a record without calls.
+        if stuck := stuck or _why_stuck(communicator):
+            raise InstallError(stuck)
         original, _ = _own(communicator)
         recorder = recorder_of(switch.folder)
-        ranks = ranks_of(communicator) or find_peers(communicator).size
+        ranks = ranks_of(communicator) or find_peers(communicator, group).size
         predicate = recorder.watch(original, mode_of(communicator, modes), ranks)
         make_opaque(predicate)
         _replace(communicator, predicate)

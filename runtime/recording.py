@@ -8,6 +8,7 @@ takes the folder as its `workload` (see docs/serving.md).
 from __future__ import annotations
 
 import atexit
+import contextlib
 import logging
 import os
 import threading
@@ -103,16 +104,23 @@ class Recorder:
             seen = sum(self._counts.copy().values()) + self._dropped[0]
             if seen == self._written:
                 return True
+            part = f"{self.path}.part"
             try:
                 os.makedirs(os.path.dirname(self.path), exist_ok=True)
-                part = f"{self.path}.part"
                 with open(part, "w", encoding="utf-8") as file:
                     file.write(self.text())
                 os.replace(part, self.path)
             except OSError as problem:
+                with contextlib.suppress(OSError):  # a full disk leaves the half of it
+                    os.unlink(part)
                 if not self._warned:
                     self._warned = True
-                    _log.warning("ccl-dispatch: calls are counted but can't be recorded: %s", problem)
+                    _log.warning(
+                        "ccl-dispatch: calls are counted but can't be recorded: %s. It is tried again every %g s; "
+                        "another folder is named by $CCL_DISPATCH_RECORD, at the next start",
+                        problem,
+                        WRITE_SECONDS,
+                    )
                 return False
             self._written = seen
             return True

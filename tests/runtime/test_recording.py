@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from ranks import run_ranks
 
-from ccl_dispatch.runtime import recording
+from ccl_dispatch.runtime import install, recording
 from ccl_dispatch.runtime.errors import ConfigError
 from ccl_dispatch.runtime.recording import Recorder
 from ccl_dispatch.tuner.config.parsing import load_config
@@ -89,6 +91,59 @@ def test_a_child_that_is_forked_during_a_write_can_end(recorder: Recorder) -> No
             os.waitpid(child, 0)
     assert ended == (child, 0)
     assert not Path(recorder.path).exists()
+
+
+class Group:
+    """What `find_peers` needs of a group."""
+
+    store, rank, world_size = None, 0, 2
+
+
+def test_calls_are_those_of_the_group_that_was_given(tmp_path: Path) -> None:
+    """A communicator that does not say how many ranks it has has those of its group, also while recording."""
+    communicator = SimpleNamespace(should_custom_ag=lambda inp: True)
+    environ = {"CCL_DISPATCH": "record", "CCL_DISPATCH_RECORD": str(tmp_path)}
+    done = install(communicator, group=Group(), environ=environ)
+    assert done.state == "recording", done.reason
+    assert communicator.should_custom_ag(torch.zeros(8))
+    recorder = recording.recorder_of(str(tmp_path))
+    recorder.close()
+    assert "world_size: 2, shape: [8], calls: 1}" in Path(recorder.path).read_text()
+
+
+def test_a_communicator_that_is_never_asked_is_told_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Who asks for a record and will get none hears why: once, and not as a file without calls."""
+    communicator = SimpleNamespace(should_custom_ag=lambda inp: True)
+    environ = {"CCL_DISPATCH": "record", "CCL_DISPATCH_RECORD": str(tmp_path / "calls")}
+    for _ in range(2):
+        done = install(communicator, group=Group(), stuck="the engine does not ask it", environ=environ)
+        assert done.state == "as it was"
+        assert not hasattr(communicator.should_custom_ag, "ccl_dispatch_original")
+    assert caplog.text.count("nothing is recorded: the engine does not ask it") == 1
+    install(SimpleNamespace(should_custom_ag=None, disabled=True), group=Group(), environ=environ)
+    assert "nothing is recorded: its communicator is disabled" in caplog.text
+    assert not (tmp_path / "calls").exists()
+
+
+def test_a_full_disk_leaves_no_half_of_a_file(recorder: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What can't be written whole is taken away again, and the file comes when there is space."""
+    watched = recorder.watch(lambda inp: True, lambda: "eager", 4)
+    watched(torch.zeros(8))
+    text = recorder.text
+    Path(recorder.path).parent.mkdir()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    monkeypatch.setattr(recorder, "text", lambda: "x" * 10000)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (5000, limits[1]))  # a file of 5000 bytes is as a disk that is full
+    try:
+        assert not recorder.write()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, before)
+    assert list(Path(recorder.path).parent.iterdir()) == []
+    monkeypatch.setattr(recorder, "text", text)
+    assert recorder.write()
+    assert "calls: 1}" in Path(recorder.path).read_text()
 
 
 RECORDS = """
