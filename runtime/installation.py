@@ -41,7 +41,7 @@ from ccl_dispatch.runtime.predicate import (
     mode_of,
 )
 from ccl_dispatch.runtime.probe import this_platform
-from ccl_dispatch.runtime.switch import Switch, read_switch
+from ccl_dispatch.runtime.switch import Switch, read_switch, seconds
 from ccl_dispatch.runtime.table import Table
 from ccl_dispatch.runtime.telling import warn_once
 
@@ -109,7 +109,7 @@ def install(
         group: a process group of the communicator's ranks; by default what `peers.find_peers` finds.
         candidate: the table's name for this communicator; may be left out when the table has one candidate only.
         strict: raise where the table can't be used, on every rank alike.
-        timeout: seconds to wait for the slowest rank; $CCL_DISPATCH_TIMEOUT or 30 by default.
+        timeout: seconds to wait for the slowest rank, up to 3600; $CCL_DISPATCH_TIMEOUT or 30 by default.
         modes: how calls run by capture state; AITER's own way by default.
         stuck: why this rank always uses the baseline, whatever its communicator says; empty when it does not.
         environ: the environment variables; this process's own by default.
@@ -142,7 +142,7 @@ def install(
         peers.size,
         list(prepared.claim),
         judge,
-        switch.timeout if timeout is None else timeout,
+        switch.timeout if timeout is None else seconds(timeout, "install's timeout", switch.timeout),
     )
     return _conclude(outcome, prepared, communicator, strict, peers.rank)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ccl_dispatch.runtime.telling import warn_once
 
@@ -52,7 +52,7 @@ def read_switch(environ: Mapping[str, str] | None = None) -> Switch:
     return Switch(
         state=_choice(values, VARIABLE, STATES, unset="on", otherwise="off"),
         edited=_choice(values, EDITED_VARIABLE, EDITED, unset="refuse", otherwise="refuse"),
-        timeout=_seconds(values),
+        timeout=seconds(values.get(TIMEOUT_VARIABLE, "").strip() or DEFAULT_TIMEOUT, f"${TIMEOUT_VARIABLE}"),
         folder=values.get(RECORD_VARIABLE) or DEFAULT_RECORD_FOLDER,
     )
 
@@ -72,15 +72,13 @@ def _choice(values: Mapping[str, str], name: str, choices: tuple[str, ...], *, u
     return found
 
 
-def _seconds(values: Mapping[str, str]) -> float:
-    found = values.get(TIMEOUT_VARIABLE, "").strip()
-    if not found:
-        return DEFAULT_TIMEOUT
+def seconds(found: Any, what: str, otherwise: float = DEFAULT_TIMEOUT) -> float:
+    """How long `found` lets ranks wait for each other; `otherwise`, with a warning, where that can't be told."""
     try:
-        seconds = float(found)
-    except ValueError:
-        seconds = 0.0
-    if not 0 < seconds <= 3600:
-        warn_once(f"${TIMEOUT_VARIABLE} is {found[:40]!r}, expected seconds up to 3600; taken as {DEFAULT_TIMEOUT:g}")
-        return DEFAULT_TIMEOUT
-    return seconds
+        number = float(found)
+    except (TypeError, ValueError, OverflowError):
+        number = 0.0
+    if not 0 < number <= 3600:
+        warn_once(f"{what} is {repr(found)[:42]}, expected seconds up to 3600; taken as {otherwise:g}")
+        return otherwise
+    return number
