@@ -7,6 +7,7 @@ is called where it is not.
 
 from __future__ import annotations
 
+import contextlib
 from bisect import bisect_left
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -15,6 +16,7 @@ from ccl_dispatch.runtime.capacity import ALIGNMENT, Capacity, known_capacity
 from ccl_dispatch.runtime.counting import BASELINE, CANDIDATE, REFUSED, Counters, keep
 from ccl_dispatch.runtime.dispatch import MAX_KEPT, Answers, Dispatcher
 from ccl_dispatch.runtime.table import Table
+from ccl_dispatch.runtime.telling import warn_once
 from ccl_dispatch.runtime.vocabulary import MODES, Cell, dtype_name
 
 COLLECTIVE = "all_gather"
@@ -93,14 +95,15 @@ def make_predicate(
     dispatcher = table.dispatcher(COLLECTIVE, ranks)
     cells = {mode: _cells(dispatcher, counters, mode, candidate, capacity.limit) for mode in MODES}
     index = _device_index(communicator, table.platform.device_type)
-    ask = _asker(original, index, counters.failed)
+    fail = _failure(counters.failed)
+    ask = _asker(original, index, fail)
     predicate = _compose(
         state=capacity.state if hasattr(state, "_IS_CAPTURING") else _NEVER_CAPTURING,
         index=index,
         cells=cells["eager"],
-        captured=_captured(mode_of(communicator, modes), cells, ask, counters.failed),
+        captured=_captured(mode_of(communicator, modes), cells, ask, fail),
         ask=ask,
-        failed=counters.failed,
+        fail=fail,
     )
     make_opaque(predicate)
     # The counts are there as long as the predicate is, also where nobody keeps the installation.
@@ -114,8 +117,6 @@ def make_opaque(predicate: Callable[..., Any]) -> None:
     Dynamo knows functions by an attribute, and the frames that it meets at run time by their code. Both are set here
     without importing Dynamo, which would take seconds.
     """
-    import contextlib
-
     predicate._torchdynamo_disable = True  # type: ignore[attr-defined]  # noqa: SLF001
     predicate._torchdynamo_disable_msg = "ccl-dispatch decides when it is called"  # type: ignore[attr-defined]  # noqa: SLF001
     with contextlib.suppress(Exception):  # a torch whose Dynamo has no such switch traces the frame, at some cost
@@ -194,14 +195,32 @@ class Verdicts(Answers):
         return verdict
 
 
-def _asker(original: Predicate, index: int, failed: list[int]) -> Callable[[Any, list[int]], bool]:
+def _failure(failed: list[int]) -> Callable[[Exception], None]:
+    """What is done with a call that gives no answer: it is counted, and the first one is told.
+
+    It has to be told: the other ranks may have an answer, and then the job hangs in this very call.
+    """
+
+    def fail(problem: Exception) -> None:
+        failed[0] += 1
+        if failed[0] == 1:
+            with contextlib.suppress(Exception):  # an exception may even fail to say what it is
+                warn_once(
+                    f"a call could not be decided and takes the baseline: {type(problem).__name__}: {problem}. "
+                    "If the job hangs now, other ranks took another way: restart it with $CCL_DISPATCH=off"
+                )
+
+    return fail
+
+
+def _asker(original: Predicate, index: int, fail: Callable[[Exception], None]) -> Callable[[Any, list[int]], bool]:
     """Ask the communicator about a tensor for which the table has chosen it."""
 
     def ask(inp: Any, counts: list[int]) -> bool:
         try:
             taken = inp.get_device() == index and bool(original(inp))
-        except Exception:  # noqa: BLE001 - a check that fails must not take the serving process with it
-            failed[0] += 1
+        except Exception as problem:  # noqa: BLE001 - a check that fails must not take the serving process with it
+            fail(problem)
             return False
         counts[CANDIDATE if taken else REFUSED] += 1
         return taken
@@ -213,7 +232,7 @@ def _captured(
     mode_now: Callable[[], str],
     cells: dict[str, _Cells],
     ask: Callable[[Any, list[int]], bool],
-    failed: list[int],
+    fail: Callable[[Exception], None],
 ) -> Predicate:
     """The answer while the communicator is capturing; asked once per captured call, so the check is not inlined."""
 
@@ -223,8 +242,8 @@ def _captured(
             if verdicts[inp.nbytes] != _NO:
                 return ask(inp, counts)
             counts[BASELINE] += 1
-        except Exception:  # noqa: BLE001 - see _asker
-            failed[0] += 1
+        except Exception as problem:  # noqa: BLE001 - see _asker
+            fail(problem)
         return False
 
     return captured
@@ -236,7 +255,7 @@ def _compose(
     cells: _Cells,
     captured: Predicate,
     ask: Callable[[Any, list[int]], bool],
-    failed: list[int],
+    fail: Callable[[Exception], None],
 ) -> Predicate:
     """The predicate itself: all that it reads are locals of this function and constants."""
 
@@ -252,8 +271,8 @@ def _compose(
             if verdict == 1 and inp.get_device() == index and inp.is_contiguous() and not state.disabled:
                 counts[1] += 1
                 return True
-        except Exception:  # noqa: BLE001 - see _asker
-            failed[0] += 1
+        except Exception as problem:  # noqa: BLE001 - see _asker
+            fail(problem)
             return False
         return ask(inp, counts)
 

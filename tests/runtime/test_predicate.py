@@ -250,3 +250,31 @@ def test_torch_compile_calls_it_and_does_not_trace_it(known: None) -> None:
     gather.register_fake(torch.empty_like)
     whole = torch.compile(lambda tensor: gather(tensor * 2), backend="eager", fullgraph=True)
     assert float(whole(ones)[0]) == 3.0
+
+
+class Wordless(Exception):
+    """An exception that can't even say what it is."""
+
+    def __str__(self) -> str:
+        raise RuntimeError("no words")
+
+
+@pytest.mark.parametrize("size", [64, 8192])
+@pytest.mark.parametrize("problem", [RuntimeError("out of memory"), Wordless()])
+def test_the_first_call_that_could_not_be_decided_is_told(
+    size: int, problem: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A check that raises, in eager or while capturing, is answered by the baseline and told once with its words, since
+    other ranks may take the candidate and the job hang.
+    """
+
+    class Failing(Known):
+        def should_custom_ag(self, inp: torch.Tensor) -> bool:
+            raise problem
+
+    communicator = Failing()
+    communicator._IS_CAPTURING = size > 4096
+    predicate = _installed(communicator, _table())
+    assert [predicate(BYTES[:size].view(torch.bfloat16)) for _ in range(3)] == [False] * 3
+    assert predicate.ccl_dispatch_counters.failed == [3]
+    assert caplog.text.count("takes the baseline: RuntimeError: out of memory") == (type(problem) is RuntimeError)
