@@ -16,6 +16,8 @@ from ccl_dispatch.runtime.errors import DocumentError
 
 MAX_BYTES = 4 * 1024 * 1024
 MAX_DEPTH = 16
+# Every value has its whole path, so that a long key above a long list would take the square of the file's size.
+MAX_PATH = 256
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 # No regular expressions here: compiling two of them costs a tenth of the whole import.
@@ -104,6 +106,9 @@ def _build(text: str, source: str, error: type[DocumentError]) -> Node:
                 fix = "" if not parent.value else "A list of values stands in brackets: [4, 8]"
                 raise error(f"a key must be a word, found {value!r}", source=source, line=line, key=parent.key, fix=fix)
             path = f"{parent.key}.{value}" if parent.key else value
+            if len(path) > MAX_PATH:
+                fix = f"A key with those that it stands under has at most {MAX_PATH}"
+                raise error(f"a key of {len(path)} characters", source=source, line=line, key=path[:60], fix=fix)
             if value in parent.value:
                 raise error("key given twice", source=source, line=line, key=path, fix="Keep one of the two")
             pending.append((value, line))
