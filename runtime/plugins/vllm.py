@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import logging
 from typing import Any
 
 from ccl_dispatch.runtime.installation import Installation, install
@@ -27,6 +28,7 @@ def _hook() -> None:
     # Where there is no AITER vLLM builds no such communicator, and its modules need not be loaded early.
     if importlib.util.find_spec("aiter") is None:
         return
+    _speak_where_vllm_does()
     from vllm.distributed.device_communicators.aiter_custom_all_reduce import AiterCustomAllreduce
 
     own = AiterCustomAllreduce.__init__
@@ -40,6 +42,15 @@ def _hook() -> None:
 
     setattr(construct, _MARK, True)
     AiterCustomAllreduce.__init__ = construct
+
+
+def _speak_where_vllm_does() -> None:
+    """Let our words be where vLLM's are. It sets up its own logger and not the root, so that ours would be without a
+    handler: a table in use would be told nobody, and warnings would come without time and process.
+    """
+    ours = logging.getLogger("ccl_dispatch")
+    if not ours.hasHandlers():
+        ours.parent = logging.getLogger("vllm")
 
 
 def install_on(communicator: Any) -> Installation:

@@ -88,6 +88,30 @@ def test_both_branches_are_taken_and_right(
         ]
 
 
+SPEAKS = """
+from vllm.config.logging import LoggingConfig
+from vllm.logger import configure_logging_if_needed
+configure_logging_if_needed(LoggingConfig())
+from vllm.distributed.device_communicators.aiter_custom_all_reduce import AiterCustomAllreduce
+import vllm.plugins
+vllm.plugins.load_general_plugins()
+AiterCustomAllreduce(dist.group.WORLD, torch.device("cpu"))
+"""
+
+
+def test_a_table_in_use_is_told_in_vllms_log(
+    settings_of_vllm: None, tables: Path, engine_path: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With logging as vLLM sets it up, the line that says that the table is in use is there, in vLLM's form."""
+    monkeypatch.setenv("CCL_DISPATCH_TABLE", str(tables / "good.yaml"))
+    monkeypatch.setenv("VLLM_LOGGING_STREAM", "ext://sys.stdout")
+    for output in run_ranks(SPEAKS, 2):
+        lines = [line for line in output.splitlines() if "asks the table" in line]
+        assert len(lines) == 1, output
+        assert " INFO " in lines[0]
+        assert "pid=" in lines[0]
+
+
 FAILS = (
     "import os\nos.environ['CCL_DISPATCH_TABLE'] = sys.argv[4 + rank]\n"
     + PRELUDE
