@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from ccl_dispatch.runtime.vocabulary import Cell
 
@@ -61,18 +61,20 @@ class Counters:
         return tuple(found)
 
 
-_live: weakref.WeakSet[Any] = weakref.WeakSet()
+# Not a WeakSet: that can't be read while another thread adds to it.
+_live: weakref.WeakValueDictionary[int, Counters] = weakref.WeakValueDictionary()
 
 
 def keep(counters: Counters) -> Counters:
-    """Have `counters` read by `all_counts` as long as somebody holds them."""
-    _live.add(counters)
+    """Have `counters`, which are complete, read by `all_counts` as long as somebody holds them."""
+    _live[id(counters)] = counters
     return counters
 
 
 def all_counts() -> Iterator[tuple[str, Count]]:
     """The label of each installation of this process that is alive, with each of its counts."""
-    for counters in sorted(_live, key=lambda item: item.label):
+    found = [counters for reference in _live.valuerefs() if (counters := reference()) is not None]
+    for counters in sorted(found, key=lambda item: item.label):
         for count in counters.read():
             yield counters.label, count
 

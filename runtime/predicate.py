@@ -89,7 +89,7 @@ def make_predicate(
         modes: how calls run.
         label: names the installation among the counts of the process.
     """
-    counters = keep(Counters(table.baseline, candidate, label))
+    counters = Counters(table.baseline, candidate, label)
     state = _state_of(communicator)
     capacity = known_capacity(original) or Capacity(state, -1)
     dispatcher = table.dispatcher(COLLECTIVE, ranks)
@@ -108,7 +108,7 @@ def make_predicate(
     make_opaque(predicate)
     # The counts are there as long as the predicate is, also where nobody keeps the installation.
     predicate.ccl_dispatch_counters = counters  # type: ignore[attr-defined]
-    return predicate, counters
+    return predicate, keep(counters)
 
 
 def make_opaque(predicate: Callable[..., Any]) -> None:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import sys
+import threading
+import time
+
 from prometheus_client import CollectorRegistry, generate_latest
 
 from ccl_dispatch.runtime import register_metrics
-from ccl_dispatch.runtime.counting import Counters, keep
+from ccl_dispatch.runtime.counting import Counters, counters, keep
 from ccl_dispatch.runtime.vocabulary import Cell
 
 
@@ -14,8 +18,8 @@ def test_a_scrape_has_every_count() -> None:
     registry = CollectorRegistry()
     register_metrics(registry)
     held = [keep(Counters("rccl", "aiter", "tp:cpu")) for _ in range(2)]
-    for counters in held:
-        counters.add_cell(Cell("all_gather", "graph", "first", "bfloat16", 8))[1] += 21
+    for one in held:
+        one.add_cell(Cell("all_gather", "graph", "first", "bfloat16", 8))[1] += 21
     text = generate_latest(registry).decode()
     labels = 'answer="aiter",collective="all_gather",dim="first",dtype="bfloat16",group="tp:cpu",mode="graph"'
     found = [line for line in text.splitlines() if 'group="tp:cpu"' in line]
@@ -24,3 +28,26 @@ def test_a_scrape_has_every_count() -> None:
     assert name == "ccl_dispatch_decisions_total"
     assert sorted(rest.partition("}")[0].split(",")) == sorted([*labels.split(","), 'world_size="8"'])
     assert rest.endswith(" 42.0")
+
+
+def test_counts_are_read_while_another_thread_installs() -> None:
+    """A scrape during the start of an engine, which makes its groups one after another, raises nothing."""
+    ended = threading.Event()
+
+    def install() -> None:
+        while not ended.is_set():
+            held = [keep(Counters("rccl", "aiter")) for _ in range(10)]
+            del held
+
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    installing = threading.Thread(target=install)
+    installing.start()
+    try:
+        end = time.monotonic() + 0.5
+        while time.monotonic() < end:
+            counters()
+    finally:
+        ended.set()
+        installing.join()
+        sys.setswitchinterval(before)
