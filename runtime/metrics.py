@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import weakref
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,14 +17,12 @@ class DecisionCollector:
     """Gives Prometheus the counter `ccl_dispatch_decisions_total`, read at each scrape; nothing is kept in between."""
 
     def describe(self) -> list[Any]:
-        """Nothing: what there will be depends on the calls."""
-        return []
+        """The counter without samples, by which a registry knows what it has."""
+        return [_family()]
 
     def collect(self) -> Iterator[Any]:
         """One counter, a sample for each installation, cell and answer."""
-        from prometheus_client.core import CounterMetricFamily
-
-        family = CounterMetricFamily(NAME, "Decisions of ccl-dispatch by cell and answer", labels=LABELS)
+        family = _family()
         total: dict[tuple[str, ...], int] = {}
         for label, (cell, answer, calls) in all_counts():
             key = (label, cell.collective, cell.mode, cell.dim, cell.dtype, str(cell.world_size), answer)
@@ -32,8 +32,20 @@ class DecisionCollector:
         yield family
 
 
+def _family() -> Any:
+    from prometheus_client.core import CounterMetricFamily
+
+    return CounterMetricFamily(NAME, "Decisions of ccl-dispatch by cell and answer", labels=LABELS)
+
+
+# The collector of each registry that has one.
+_collectors: weakref.WeakKeyDictionary[Any, DecisionCollector] = weakref.WeakKeyDictionary()
+
+
 def register_metrics(registry: Any = None) -> DecisionCollector:
     """Add the decisions of this process to a Prometheus registry, the default one when none is given.
+
+    May be called again, by each part of a program that wants them: a registry gets them once.
 
     Raises:
         ModuleNotFoundError: `prometheus_client` is not installed.
@@ -45,6 +57,13 @@ def register_metrics(registry: Any = None) -> DecisionCollector:
             "register_metrics() needs prometheus_client: pip install prometheus_client", name=problem.name
         ) from None
 
-    collector = DecisionCollector()
-    (REGISTRY if registry is None else registry).register(collector)
+    registry = REGISTRY if registry is None else registry
+    collector = _collectors.get(registry)
+    if collector is None:
+        collector = DecisionCollector()
+        registry.register(collector)
+        _collectors[registry] = collector
+    else:
+        with contextlib.suppress(ValueError):  # it is there, unless somebody has taken it away
+            registry.register(collector)
     return collector

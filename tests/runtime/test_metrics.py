@@ -30,6 +30,18 @@ def test_a_scrape_has_every_count() -> None:
     assert rest.endswith(" 42.0")
 
 
+def test_a_registry_gets_the_counts_once() -> None:
+    """Registered twice, by an engine and what runs in it, a scrape has each sample once; taken away, it can return."""
+    registry = CollectorRegistry()
+    collector = register_metrics(registry)
+    assert register_metrics(registry) is collector
+    assert generate_latest(registry).decode().count("# TYPE ccl_dispatch_decisions_total") == 1
+    registry.unregister(collector)
+    assert generate_latest(registry) == b""
+    register_metrics(registry)
+    assert generate_latest(registry).decode().count("# TYPE ccl_dispatch_decisions_total") == 1
+
+
 def test_counts_are_read_while_another_thread_installs() -> None:
     """A scrape during the start of an engine, which makes its groups one after another, raises nothing."""
     ended = threading.Event()
