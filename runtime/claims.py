@@ -81,14 +81,33 @@ def _difference(what: str, claims: list[Claim], field: str) -> str:
 
 
 def _told(what: str, values: list[str]) -> str:
-    return f"the ranks differ in {what}: " + ", ".join(f"rank {rank} has {value}" for rank, value in enumerate(values))
+    found = [f"{_named(ranks)} ha{'ve' if len(ranks) > 1 else 's'} {value}" for value, ranks in _by_text(values)]
+    return f"the ranks differ in {what}: {', '.join(found)}"
 
 
 def _joined(problems: list[tuple[int, str]]) -> str:
     """The problems in one line; equal ones of many ranks are told once."""
-    by_text: dict[str, list[str]] = {}
-    for rank, text in problems:
-        by_text.setdefault(text, []).append(str(rank))
-    return "; ".join(
-        f"{'ranks' if len(ranks) > 1 else 'rank'} {', '.join(ranks)}: {text}" for text, ranks in by_text.items()
-    )
+    found = _by_text([text for _, text in problems])
+    return "; ".join(f"{_named([problems[place][0] for place in places])}: {text}" for text, places in found)
+
+
+def _by_text(texts: Sequence[str]) -> list[tuple[str, list[int]]]:
+    """Each text with the places where it stands, that of the fewest first: of many ranks one is odd, and a long line is
+    cut at its end.
+    """
+    places: dict[str, list[int]] = {}
+    for place, text in enumerate(texts):
+        places.setdefault(text, []).append(place)
+    return sorted(places.items(), key=lambda item: len(item[1]))
+
+
+def _named(ranks: Sequence[int]) -> str:
+    """`rank 3`, `ranks 0, 1`, `ranks 0 to 5, 7`."""
+    runs: list[list[int]] = []
+    for rank in ranks:
+        if runs and rank == runs[-1][-1] + 1:
+            runs[-1].append(rank)
+        else:
+            runs.append([rank])
+    words = [f"{run[0]} to {run[-1]}" if len(run) > 2 else ", ".join(map(str, run)) for run in runs]
+    return f"rank{'s' if len(ranks) > 1 else ''} {', '.join(words)}"
