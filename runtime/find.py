@@ -150,11 +150,16 @@ def _named(path: str, here: Callable[[str], Platform], edited: str) -> Search:
 
 
 def consider(folder: str, here: Callable[[str], Platform], edited: str = "refuse") -> list[Considered]:
-    """Every table file in `folder` with its verdict; an absent folder holds none. A broken file is also logged."""
+    """Every table file in `folder` with its verdict; an absent folder holds none. What can't be read is also logged."""
     try:
         names = sorted(os.listdir(folder))
-    except OSError:
-        return []
+    except OSError as unread:
+        # Of one whose very being is hidden, such as another user's, nobody expects a table.
+        if not os.path.lexists(folder):
+            return []
+        problem = f"the folder can't be read: {unread.strerror}"
+        warn_once(f"{folder}, where tables are looked for, is left out: {problem}")
+        return [Considered(folder, None, None, problem)]
     considered = []
     for name in names:
         if not name.endswith((".yaml", ".yml")):

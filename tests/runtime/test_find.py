@@ -9,7 +9,7 @@ import pytest
 from made_tables import make_cell, make_table
 
 from ccl_dispatch.runtime import find
-from ccl_dispatch.runtime.errors import NoTableError, PlatformMismatchError, TableError
+from ccl_dispatch.runtime.errors import AbsentTableError, NoTableError, PlatformMismatchError, TableError
 from ccl_dispatch.runtime.find import find_table
 from ccl_dispatch.runtime.load import load_table
 from ccl_dispatch.runtime.table import Platform, Table
@@ -153,3 +153,21 @@ def test_a_file_that_is_no_text_says_why(tmp_path: Path, content: bytes, told: s
     assert found.value.source == str(path)
     with pytest.raises(TableError, match="folder"):
         load_table(tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["a file", "a link to nowhere"])
+def test_a_folder_that_is_there_and_can_not_be_read_is_told(
+    places: Places, kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Somebody made a place for tables, so none being found in it is no quiet matter; the next one is looked at."""
+    places.user.rmdir()
+    if kind == "a file":
+        places.user.write_text("")
+    else:
+        places.user.symlink_to(places.user.parent / "not mounted")
+    with pytest.raises(AbsentTableError, match="tables: not valid: the folder can't be read: ") as found:
+        places.find()
+    assert found.value.others
+    places.put(places.system / "fits.yaml")
+    assert places.find().name == "fits"
+    assert caplog.text.count(f"{places.user}, where tables are looked for, is left out") == 1
