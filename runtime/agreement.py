@@ -9,6 +9,9 @@ without this code.
 3. A proposal that changes something is acted on only when every rank has said that it read it. That is the final word,
    again set once: the proposal itself, or "as it was" by the first rank that waited too long.
 
+A group's agreements are told apart by how many each rank has had. After one that a rank did not come to, these counts
+may belong to different communicators, and the group's later agreements all leave everything as it was.
+
 Leaving everything as it was needs nobody's word: a rank that never learns anything has done just that. So the ranks can
 end apart only when one of them loses the store between its own "read it" and reading the final word, while the others
 keep it. It then stays as it was and says so as an error; docs/serving.md has the reasoning.
@@ -23,13 +26,14 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 # In the keys: ranks that speak another version of this protocol don't see each other, and all stay as they were.
-PROTOCOL = "1"
+PROTOCOL = "2"
 AS_IT_WAS = "as it was"
 
 # How much longer than its own clock the caller waits for the thread that talks to the store.
 _GRACE_SECONDS = 2.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.001, 0.02
 _LONGEST_REASON = 2000
+_LEFT = "an earlier installation on this group was left alone"
 
 
 class Proposal(NamedTuple):
@@ -40,12 +44,14 @@ class Proposal(NamedTuple):
         reason: why, for a reader; empty when all is well.
         quiet: nobody needs to be told.
         speaker: the rank that tells, so that it is told once.
+        left: some rank did not take part, in this agreement of the group or in an earlier one.
     """
 
     decision: str
     reason: str
     quiet: bool
     speaker: int
+    left: bool = False
 
 
 class Outcome(NamedTuple):
@@ -117,6 +123,10 @@ class _Talk(threading.Thread):
         base = f"ccl_dispatch/{PROTOCOL}"
         number = self.store.add(f"{base}/count/{self.rank}", 1)
         self.prefix = f"{base}/{number}"
+        if number > 1 and (reason := self._left_before(f"{base}/{number - 1}/proposal")):
+            mine = Proposal(AS_IT_WAS, reason, quiet=False, speaker=self.rank, left=True)
+            self.outcome = Outcome(self._settle("proposal", mine), certain=True)
+            return
         self.store.set(self._key("claim", self.rank), json.dumps(self.claim))
         claims = [self._key("claim", rank) for rank in range(self.size)]
         self._wait(claims, "proposal")
@@ -137,13 +147,28 @@ class _Talk(threading.Thread):
             final = Proposal(AS_IT_WAS, reason, quiet=False, speaker=self.rank)
         self.outcome = Outcome(self._settle("final", final), certain=True)
 
+    def _left_before(self, key: str) -> str:
+        """Why the count of this group's agreements says nothing any more, by the one before; empty when it does.
+
+        A rank that missed one is a number behind from then on: its next communicator would meet the others' last one
+        under one number, and both be changed, each alone. The verdict that a rank did not come stands before anybody
+        goes on to the next number, so all see it; who could not learn that verdict takes it to be that.
+        """
+        if not self.store.check([key]):
+            return "this rank could not learn what came of the group's installation before this one. Restart the job"
+        before = _proposal(self.store.get(key))
+        if not before.left or before.reason.startswith(_LEFT):
+            return before.reason if before.left else ""
+        return f"{_LEFT} ({before.reason}), and which communicators belong together is not known since. Restart the job"
+
     def _propose(self, claims: list[str]) -> Proposal:
         """The proposal that stands: ours, unless another rank was first."""
         if self.store.check([self._key("proposal")]):
             return _proposal(self.store.get(self._key("proposal")))
         if missing := self._missing(claims):
             # A rank that is not here can't be made to change anything; whether it ever will is not known.
-            mine = Proposal(AS_IT_WAS, f"{missing} did not come within {self.timeout:g} s", False, self.rank)
+            reason = f"{missing} did not come within {self.timeout:g} s"
+            mine = Proposal(AS_IT_WAS, reason, quiet=False, speaker=self.rank, left=True)
         else:
             mine = self.judge([json.loads(self.store.get(key)) for key in claims])
         return self._settle("proposal", mine)
@@ -177,5 +202,5 @@ class _Talk(threading.Thread):
 
 
 def _proposal(text: str | bytes) -> Proposal:
-    decision, reason, quiet, speaker = json.loads(text)
-    return Proposal(str(decision), str(reason), bool(quiet), int(speaker))
+    decision, reason, quiet, speaker, left = json.loads(text)
+    return Proposal(str(decision), str(reason), bool(quiet), int(speaker), bool(left))

@@ -100,7 +100,8 @@ def install(
     """From now on `communicator.should_custom_ag(tensor)` is true only where the table chooses the candidate as well.
 
     Every rank of the group calls this, in the same order where there are several communicators; also a rank that has no
-    valid table. A rank that does not call it, or not in time, leaves all ranks as they were.
+    valid table. A rank that does not call it, or not in time, leaves all ranks as they were, at this call and at later
+    ones over the same group. Calls belong together by their count in the group: who has no communicator passes None.
 
     Args:
         communicator: anything with `should_custom_ag(tensor)`: AITER's `CustomAllreduce`, vLLM's wrapper around it,
@@ -207,7 +208,7 @@ def _conclude(
     outcome: Outcome, prepared: _Prepared | None, communicator: Any, strict: bool, rank: int = 0
 ) -> Installation:
     """Do what was agreed on, tell it if it is for this rank to tell, and raise in strict mode."""
-    decision, reason, quiet, speaker = outcome.proposal
+    decision, reason, quiet, speaker, _ = outcome.proposal
     claim = prepared.claim if prepared is not None else _claim(KEEPS_ITS_OWN, reason)
     if decision == USE_TABLE and prepared is not None and prepared.predicate is not None:
         _replace(communicator, prepared.predicate)
