@@ -143,10 +143,11 @@ def _state_of(communicator: Any) -> Any:
     return getattr(communicator, "_impl", communicator)
 
 
-def _device_index(communicator: Any, device_type: str) -> int:
-    """What `tensor.get_device()` says of the communicator's device: its index, -1 for the CPU.
+def _device_index(communicator: Any, device_type: str) -> int | None:
+    """What `tensor.get_device()` says of the communicator's device: its index, -1 for the CPU; None for some GPU.
 
-    A communicator that does not name its device is taken to be on the current one of the table's `device_type`.
+    A communicator that does not name its device is on one of the table's `device_type`. Which GPU is current now is not
+    asked: a rank may set its own later than another, and would then refuse what the other takes.
     """
     import torch
 
@@ -157,7 +158,7 @@ def _device_index(communicator: Any, device_type: str) -> int:
     if device.type == "cpu":
         return -1
     index: Any = device.index  # None for "cuda", whatever torch's types say
-    return torch.cuda.current_device() if index is None else int(index)
+    return None if index is None else int(index)
 
 
 def _cells(dispatcher: Dispatcher, counters: Counters, mode: str, candidate: str, limit: int) -> _Cells:
@@ -213,12 +214,15 @@ def _failure(failed: list[int]) -> Callable[[Exception], None]:
     return fail
 
 
-def _asker(original: Predicate, index: int, fail: Callable[[Exception], None]) -> Callable[[Any, list[int]], bool]:
+def _asker(
+    original: Predicate, index: int | None, fail: Callable[[Exception], None]
+) -> Callable[[Any, list[int]], bool]:
     """Ask the communicator about a tensor for which the table has chosen it."""
 
     def ask(inp: Any, counts: list[int]) -> bool:
         try:
-            taken = inp.get_device() == index and bool(original(inp))
+            device = inp.get_device()
+            taken = (device == index if index is not None else device >= 0) and bool(original(inp))
         except Exception as problem:  # noqa: BLE001 - a check that fails must not take the serving process with it
             fail(problem)
             return False
@@ -251,7 +255,7 @@ def _captured(
 
 def _compose(
     state: Any,
-    index: int,
+    index: int | None,
     cells: _Cells,
     captured: Predicate,
     ask: Callable[[Any, list[int]], bool],

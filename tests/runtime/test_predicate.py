@@ -278,3 +278,22 @@ def test_the_first_call_that_could_not_be_decided_is_told(
     assert [predicate(BYTES[:size].view(torch.bfloat16)) for _ in range(3)] == [False] * 3
     assert predicate.ccl_dispatch_counters.failed == [3]
     assert caplog.text.count("takes the baseline: RuntimeError: out of memory") == (type(problem) is RuntimeError)
+
+
+@pytest.mark.parametrize("device", [None, torch.device("cuda")])
+def test_a_gpu_that_is_not_named_is_any(device: Any, known: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a communicator that does not say which GPU is its own all ranks take a tensor on theirs, whichever of them had
+    set it as the current one before the installation; a tensor on the CPU is refused.
+    """
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    table = _table()
+    table = table._replace(platform=table.platform._replace(device_type="cuda"))
+    communicator = Known()
+    communicator.should_custom_ag = lambda inp: True  # type: ignore[method-assign]
+    communicator.device = device  # type: ignore[attr-defined]
+    predicate = _installed(communicator, table)
+    for index, taken in ((0, True), (1, True), (-1, False)):
+        inp = SimpleNamespace(
+            dtype=torch.bfloat16, nbytes=64, get_device=lambda index=index: index, is_contiguous=lambda: True
+        )
+        assert predicate(inp) is taken
