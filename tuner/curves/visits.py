@@ -67,16 +67,20 @@ def likely_ratio(cells: Iterable[Mapping[int, PointSamples]], scale: float) -> f
 
     What a visit finds lies normally around the truth of its size, by what its repetitions leave open and by the ratio;
     or, where it is too short to show that, it is an outlier. A search comes back to what looked odd, so there are more
-    of these among its first visits than elsewhere. Each ratio of a few is held against all sizes.
+    of these among its first visits than elsewhere. Each ratio of a few is held against all sizes; of fewer than
+    `SIZES_AGAIN` nothing is concluded: where one size was disturbed, or hit by a call ten times as long, that would
+    make all points of all curves as uncertain as that one.
 
     Args:
         cells: by size in bytes, of curves that are measured alike.
         scale: of the samples of one visit, log units.
     """
     logs = np.array([math.log1p(-_DIFFER), *([math.log(_DIFFER / len(_RATIOS))] * len(_RATIOS))])
-    for point in (point for cell in cells for point in cell.values()):
-        if len(point.lengths) > 1:
-            logs = logs + _log_likelihoods(point, scale)
+    again = [point for cell in cells for point in cell.values() if len(point.lengths) > 1]
+    if len(again) < SIZES_AGAIN:
+        return 0.0
+    for point in again:
+        logs = logs + _log_likelihoods(point, scale)
     weights = np.exp(logs - logs.max())
     if weights[0] >= weights[1:].sum():
         return 0.0

@@ -103,6 +103,18 @@ def test_an_outlier_among_many_visits_of_one_size_is_one() -> None:
         assert likely_ratio([{64: point}], 0.07) == 0
 
 
+@pytest.mark.parametrize("late", [0.7, 1.5, 2.3, 3.0])
+def test_one_late_call_does_not_speak_for_all_visits(late: float) -> None:
+    """A size that was visited again since its call took ten times as long says nothing of all others, nor do two such
+    sizes: else every point of the curve is as uncertain as that one, and the table is the baseline's.
+    """
+    odd = PointSamples((0.1 - late,)) + PointSamples((0.05,))
+    others = {size: PointSamples((0.3,)) for size in range(256, 512, 16)}
+    for scale in (0.03, 0.07, 0.14):
+        assert likely_ratio([{64: odd, **others}], scale) == 0
+        assert likely_ratio([{64: odd, 128: odd, **others}], scale) == 0
+
+
 def test_visits_that_differ_bear_witness_as_one_each() -> None:
     """Where short visits were seen to differ a run has as many samples as visits; elsewhere all that it has."""
     cells = [again(4.0, seed) for seed in (0, 2)]
