@@ -64,20 +64,20 @@ class Jump(NamedTuple):
         return total
 
 
-def best_run(x: Array, values: Array, inverse: Array, level: float) -> tuple[float, int, int]:
+def best_run(x: Array, pulls: Array, inverse: Array, level: float) -> tuple[float, int, int]:
     """The run of points (first and last place) that a level of its own explains best, with what it raises the log
     evidence by beyond the odds of one run among all.
 
     Args:
         x: rising log2 sizes; runs begin and end where they change.
-        values: of the points.
-        inverse: of their covariance.
+        pulls: K^-1 y of the points, K the covariance and y the values of these and any others.
+        inverse: their part of K^-1.
         level: standard deviation of the run's level, in log units.
     """
     count = len(x)
     sums = np.zeros((count + 1, count + 1))
     sums[1:, 1:] = inverse.cumsum(0).cumsum(1)
-    pulls = np.concatenate([[0.0], (inverse @ values).cumsum()])
+    pulls = np.concatenate([[0.0], pulls.cumsum()])
     corner = np.diagonal(sums)
     # Rows: where a run starts; columns: where it ends, exclusively.
     weight = np.maximum(corner[None, :] - 2 * sums + corner[:, None], 0.0)

@@ -20,11 +20,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ccl_dispatch.tuner.curves.jumps import LEVEL, Jump, best_run
+from ccl_dispatch.tuner.curves.jumps import LEVEL, Jump
 from ccl_dispatch.tuner.curves.kernel import JITTER, SHAPES, Shape, own_kernel, unit_of
 from ccl_dispatch.tuner.curves.noise import OUTLIER_SCALE
 from ccl_dispatch.tuner.curves.outliers import believed, log_odds, most_credible, most_suspicious, widened
-from ccl_dispatch.tuner.curves.points import FEWEST_AROUND, Joined, Points, Question, join
+from ccl_dispatch.tuner.curves.points import FEWEST_AROUND, Joined, Points, Question, join, likely_jump
 
 Array = NDArray[np.float64]
 
@@ -53,7 +53,7 @@ _LEAST_SUSPICION = 0.02
 # Up to that roughness a curve counts as calm: jumps are looked for beside it. A few; more are a rough curve.
 _CALM = 0.02
 _MOST_JUMPS = 6
-# Cells of one curve have the same jumps; those that are only alike each have their own.
+# Cells of one curve have the same jumps, but that one may have one of its own; those only alike each have their own.
 _SAME_JUMPS = 0.99
 
 
@@ -126,11 +126,13 @@ class CurveModel:
         for start, score in ((learned.calmest, learned.calmest_score), (learned.model, learned.score)):
             jumps, raised = start.jumps(cells)
             if jumps and score + raised > learned.score:
-                return cls._learned(cells, kept, jumps).model
+                return cls._learned(cells, kept, jumps, same=start.same_jumps).model
         return learned.model
 
     @classmethod
-    def _learned(cls, cells: Sequence[Points], kept: int, jumps: Sequence[Jump] = ()) -> _Learned:
+    def _learned(
+        cls, cells: Sequence[Points], kept: int, jumps: Sequence[Jump] = (), *, same: bool = False
+    ) -> _Learned:
         known = [points for points in cells if len(points.x)]
         unit = max([1.0, *(unit_of(points.values) for points in known)])
         if not known:
@@ -175,9 +177,8 @@ class CurveModel:
         scored.sort(key=lambda item: (-item[0], item[1], item[2]))
         calmest_score, calm, degree = next(item for item in scored if item[1].rough <= _CALM)
         if jumps:
-            # As they were found, in all cells alike or in each its own, only those have them that find them so again.
-            common = jumps[0].cell is None
-            scored = [item for item in scored if (item[2] >= _SAME_JUMPS) == common]
+            # As they were found, where cells have one curve or apart, only those have them that find them so again.
+            scored = [item for item in scored if (item[2] >= _SAME_JUMPS) == same]
         top = scored[0][0]
         chosen = [item for item in scored[:kept] if item[0] > top + math.log(_LEAST_SHARE)]
         total = math.fsum(math.exp(score - top) for score, _, _ in chosen)
@@ -191,36 +192,32 @@ class CurveModel:
         `only`: the places of the cells that matter, where no cell is like another.
         """
         shape, likeness, _ = self._hypotheses[0]
+        if self.same_jumps:
+            # Of all cells, or of one that is like the others but for it.
+            rows: list[tuple[Joined, Sequence[int | None]]] = [(join(cells), (None, *range(len(cells))))]
+        else:
+            apart = range(len(cells)) if only is None or self.likeness else sorted(set(only))
+            rows = [(join([cells[cell]], cell), (cell,)) for cell in apart]
         found: list[Jump] = []
         raised = 0.0
-        apart = range(len(cells)) if only is None or self.likeness else sorted(set(only))
-        groups: list[int | None] = [None] if likeness >= _SAME_JUMPS else [*apart]
-        while groups and len(found) < _MOST_JUMPS:
-            runs = [run for cell in groups if (run := self._next_jump(cells, cell, shape, likeness, found))]
-            if not runs:
+        while len(found) < _MOST_JUMPS:
+            runs = []
+            for joined, groups in rows:
+                if len(joined.x) >= FEWEST_AROUND:
+                    covariance = _covariance(joined, shape, likeness, self._unit, found)
+                    inverse = np.asarray(np.linalg.inv(covariance), dtype=np.float64)
+                    runs.append(likely_jump(joined, groups, inverse, LEVEL * self._unit))
+            gain, jump = max(runs, key=itemgetter(0), default=(0.0, None))
+            if jump is None or gain <= 0:
                 break
-            gain, jump = max(runs, key=lambda run: run[0])
             found.append(jump)
             raised += gain
         return tuple(found), raised
 
-    def _next_jump(
-        self, cells: Sequence[Points], cell: int | None, shape: Shape, likeness: float, found: Sequence[Jump]
-    ) -> tuple[float, Jump] | None:
-        """The jump more that raises the evidence most, in one cell or (None) in all; None where none is likely."""
-        joined = join(cells if cell is None else [cells[cell]], 0 if cell is None else cell)
-        if len(joined.x) < FEWEST_AROUND:
-            return None
-        order = np.argsort(joined.x, kind="stable")
-        x = joined.x[order]
-        covariance = _covariance(joined, shape, likeness, self._unit, found)
-        inverse = np.asarray(np.linalg.inv(covariance[np.ix_(order, order)]), dtype=np.float64)
-        gain, start, end = best_run(x, joined.values[order], inverse, LEVEL * self._unit)
-        if gain <= 0:
-            return None
-        below = float(x[start - 1]) if start else -math.inf
-        above = float(x[end + 1]) if end + 1 < len(x) else math.inf
-        return gain, Jump(cell, below, float(x[start]), float(x[end]), above)
+    @property
+    def same_jumps(self) -> bool:
+        """Whether the cells have one curve by the best hypothesis, and so their jumps in common."""
+        return self._hypotheses[0].likeness >= _SAME_JUMPS
 
     def beliefs(self, cells: Sequence[Points], cell: int, x: Array) -> list[tuple[float, Posterior]]:
         """What may be true of a cell's curve at log2 sizes `x`, with how far each is believed.

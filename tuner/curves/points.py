@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -9,7 +10,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from ccl_dispatch.tuner.curves.jumps import Jump
+from ccl_dispatch.tuner.curves.jumps import Jump, best_run
 from ccl_dispatch.tuner.curves.kernel import KernelParts
 from ccl_dispatch.tuner.curves.noise import Summary
 
@@ -118,6 +119,35 @@ def join(cells: Sequence[Points], first: int = 0) -> Joined:
         np.concatenate([points.variances for points in cells]),
         np.repeat(np.arange(first, first + len(cells)), [len(points.x) for points in cells]),
     )
+
+
+def likely_jump(
+    joined: Joined, groups: Sequence[int | None], inverse: Array, level: float
+) -> tuple[float, Jump | None]:
+    """The jump more that raises the log evidence of the points most, and by how much beyond the odds of finding it.
+
+    Args:
+        joined: the points.
+        groups: whose jump it may be: that of one cell, or (None) of all.
+        inverse: of the points' covariance.
+        level: standard deviation of a jump's level, in log units.
+    """
+    order = np.argsort(joined.x, kind="stable")
+    pulls = inverse @ joined.values
+    found: tuple[float, Jump | None] = (-math.inf, None)
+    for cell in groups:
+        part = order if cell is None else order[joined.cell[order] == cell]
+        if len(part) < FEWEST_AROUND:
+            continue
+        x = joined.x[part]
+        gain, start, end = best_run(x, pulls[part], inverse[np.ix_(part, part)], level)
+        if cell is not None:
+            gain -= math.log(max(len(groups) - 1, 1))
+        if gain > found[0]:
+            below = float(x[start - 1]) if start else -math.inf
+            above = float(x[end + 1]) if end + 1 < len(x) else math.inf
+            found = (gain, Jump(cell, below, float(x[start]), float(x[end]), above))
+    return found
 
 
 @dataclass(frozen=True)
