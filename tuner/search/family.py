@@ -25,7 +25,6 @@ from ccl_dispatch.tuner.curves import (
 )
 from ccl_dispatch.tuner.curves.points import Points
 from ccl_dispatch.tuner.curves.value import loss_of
-from ccl_dispatch.tuner.curves.visits import SIZES_AGAIN
 from ccl_dispatch.tuner.search.base import Observation, joined_samples, samples_by_cell
 from ccl_dispatch.tuner.search.costs import LONG_VISIT
 
@@ -211,9 +210,12 @@ class Family:
         return self._cell_view(grid, curves, acquitted, observations, warm_up=warm_up)
 
     def _with_visits(self, noise: Mapping[str, Noise], finished: Sequence[Observation]) -> Mapping[str, Noise]:
-        """The study's noise with what this family's visits differ by, as far as sizes were visited again."""
+        """The study's noise with what this family's visits differ by, as far as sizes were visited again.
+
+        However few they are: a table is made by what they show, and what it asks for is to be proven.
+        """
         again = {point for point, count in Counter((o.cell, o.size) for o in finished).items() if count > 1}
-        if len(again) < SIZES_AGAIN:
+        if not again:
             return noise
         twice = [o for o in finished if (o.cell, o.size) in again]
         return {name: with_visits(own, samples_by_cell(twice, name).values()) for name, own in noise.items()}

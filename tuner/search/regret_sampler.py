@@ -150,9 +150,9 @@ class RegretSampler(PointSampler):
         unlimited = self._budget.executions is None and self._budget.seconds is None
         enough = self._budget.regret or (_ENOUGH if unlimited else 0.0)
         if mean_regret(states) < enough:
-            # No search ends on what was thought of a cell before the last visits of the others.
-            now = study_noise(finished, self._candidates)
-            states = self._latest.of(known.families, now, len(finished), finished, warm_up=warm_up)
+            # No search ends on what was thought of a cell before the last visits of the others, nor by another noise
+            # than the one that the table will go by.
+            states = self._latest.of(known.families, noise, 0, finished, warm_up=warm_up)
         regret = mean_regret(states)
         exhausted = ""
         if all(state.uses[0] > left for state in states):

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ccl_dispatch.tuner.curves import Noise
-from ccl_dispatch.tuner.search.base import Observation, joined_samples
+from ccl_dispatch.tuner.search.base import Observation, joined_samples, study_noise
 from ccl_dispatch.tuner.search.costs import Budget, CostModel
 from ccl_dispatch.tuner.search.family import CellView, Family, checkpoint
 from ccl_dispatch.tuner.search.index import FamilyPoints
@@ -61,7 +61,7 @@ class States:
         budget: what may be spent.
         choices: numbers of repetitions that a visit may have.
         threshold, confidence: of a proof.
-        latest: whether the states are as of now instead.
+        latest: whether the states are as of now instead, and by each family's own noise: as a table is made.
     """
 
     def __init__(
@@ -96,7 +96,7 @@ class States:
 
         Args:
             families: what is known of each family, in the order of the families.
-            noise: of the study's samples after its first `at` visits.
+            noise: of the study's samples after its first `at` visits, by candidate.
             finished: all visits.
             warm_up: whether also a short visit needs one.
         """
@@ -122,6 +122,8 @@ class States:
         whole = (len(done), under_way, at, warm_up)
         if place in self._of_family and self._of_family[place][0] == whole:
             return self._of_family[place][1]
+        if self._latest:
+            noise = study_noise(done, noise)
         least = len(done) if self._latest else checkpoint(len(done))
         upto = {grid.name: least for grid in family.grids}
         for number, observation in enumerate(done[least:], least + 1):

@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from ccl_dispatch.runtime.table import CellTable, Policy
 from ccl_dispatch.runtime.vocabulary import Cell
@@ -40,17 +41,11 @@ def test_a_search_that_ends_by_its_regret_leaves_nothing_to_prove(shapes: int, s
         rng = np.random.default_rng([seed, len(found)])
         repeats = max(25, proposal.repeats)
         values = rng.normal(2.3 + rng.normal(0, 1.2), 0.3, repeats)
-        samples = PointSamples(tuple(values.tolist()))
-        visit = Visit(1e-2, repeats, 1e-4, 2, 2 * repeats + 6)
-        found = [*found, Observation(proposal.cell, proposal.size, {"fast": samples}, visit)]
-        latencies = {"base": tuple((10 * np.exp(values)).tolist()), "fast": (10.0,) * repeats}
-        results.append(PointResult(CELLS[proposal.cell], proposal.size, latencies, (), stopped_by="settled"))
+        found = [*found, _visit(proposal.cell, proposal.size, values)]
+        results.append(_result(CELLS[proposal.cell], proposal.size, values))
     outlook = sampler.judge(found)
     assert (outlook.exhausted, outlook.regret < 0.005) == ("", True)
-    cells = fit_cells(
-        results, baseline="base", candidates=("fast",), policy=Policy(0.03, 0.95, "isolated"), workload={}
-    )
-    assert min(map(_share_of_fast, cells)) > 0.75
+    assert min(map(_share_of_fast, _fitted(results))) > 0.75
 
 
 def _share_of_fast(cell: CellTable) -> float:
@@ -60,3 +55,45 @@ def _share_of_fast(cell: CellTable) -> float:
         math.log2(high / low) for band, low, high in zip(cell.bands, ends, ends[1:], strict=False) if band.use == "fast"
     ]
     return sum(used) / math.log2(ends[-1] / ends[0])
+
+
+@pytest.mark.parametrize("seed", [0, 2])
+def test_a_search_asks_for_the_proofs_that_the_table_will_ask_for(seed: int) -> None:
+    """Cells of three ranks scatter widely, within visits and between them; those of two hardly do. The search ends by
+    what the cells of three show themselves, and by the few sizes of theirs that were visited again, as the table does:
+    it uses the candidate, four times as fast, in all of them.
+    Seen on a virtual machine with two cores: the search had ended, and a cell was left to the baseline, with an
+    estimated regret of 412 %.
+    """
+    cells = {c.name: c for n in (2, 3) for c in (Cell("all_gather", "eager", "first", d, n) for d in ("bool", "int8"))}
+    names = list(cells)
+    space = SearchSpace(dict.fromkeys(cells, SIZES[::8]), families=(tuple(names[:2]), tuple(names[2:])))
+    budget = Budget(regret=0.01, seconds=1000.0)
+    sampler = RegretSampler(space, ["fast"], threshold=np.log(1.03), budget=budget, repeats=(1, 400), visits_again=True)
+    found: list[Observation] = []
+    results = []
+    while (proposal := sampler.judge(found).proposal) is not None and len(found) < 200:
+        rng = np.random.default_rng([seed, len(found)])
+        # As a visit of so many seconds at least has them: fewer at larger sizes.
+        loud, octaves = cells[proposal.cell].world_size == 3, math.log2(proposal.size / SIZES[0])
+        repeats = max(int(40 / (1 + 0.7 * octaves)) if loud else 40, proposal.repeats)
+        values = rng.normal(1.4 + loud * rng.normal(0, 0.8), 0.6 if loud else 0.05, repeats)
+        found = [*found, _visit(proposal.cell, proposal.size, values)]
+        results.append(_result(cells[proposal.cell], proposal.size, values))
+    assert sampler.judge(found).exhausted == ""
+    assert min(map(_share_of_fast, _fitted(results))) > 0.75
+
+
+def _visit(cell: str, size: int, values: NDArray[np.float64]) -> Observation:
+    visit = Visit(1e-2, len(values), 1e-4, 2, 2 * len(values) + 6)
+    return Observation(cell, size, {"fast": PointSamples(tuple(values.tolist()))}, visit)
+
+
+def _result(cell: Cell, size: int, values: NDArray[np.float64]) -> PointResult:
+    latencies = {"base": tuple((10 * np.exp(values)).tolist()), "fast": (10.0,) * len(values)}
+    return PointResult(cell, size, latencies, (), stopped_by="settled")
+
+
+def _fitted(results: list[PointResult]) -> tuple[CellTable, ...]:
+    policy = Policy(0.03, 0.95, "isolated")
+    return fit_cells(results, baseline="base", candidates=("fast",), policy=policy, workload={})
