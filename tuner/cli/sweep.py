@@ -308,7 +308,7 @@ def _uncovered(outcome: SweepOutcome) -> str:
     )
 
 
-def estimated(table: Table, estimate: float) -> str:
+def estimated(table: Table, estimate: float, stopped_by: str) -> str:
     """The mean of the cells' estimates; where it is much, which cell has the most, and what may make it less."""
     text = f"estimated regret: {estimate:.3%} (slower than the best backend by that at most, in about 9 of 10 cells)"
     if estimate < _MUCH_REGRET:
@@ -316,12 +316,14 @@ def estimated(table: Table, estimate: float) -> str:
     worst = max(table.cells, key=lambda cell: cell.regret_estimate or 0.0)
     asked = f"at least {percent(table.policy.min_gain)} faster with {percent(table.policy.confidence)} confidence"
     text = f"{text}. The most is in {worst.cell.name}, {worst.regret_estimate or 0.0:.1%}"
+    # Nothing more is measured for a limit that was not met.
+    larger = {"regret": ", or a smaller `budget.regret`,", "searched": ""}.get(stopped_by, ", or a larger budget,")
     # Its gain is over the best candidate, see `Band`.
     if not any(band.use == table.baseline and (band.gain or 0.0) < 0 for band in worst.bands):
-        return f"{text}: what was measured there scatters widely; a calmer machine, or a larger budget, tells more"
+        return f"{text}: what was measured there scatters widely; a calmer machine{larger} tells more"
     return (
-        f"{text}: where no candidate is proven to be {asked} the table keeps {table.baseline}; a larger budget may "
-        "prove it, a smaller `policy.min_gain` asks less"
+        f"{text}: where no candidate is proven to be {asked} the table keeps {table.baseline}; a calmer machine"
+        f"{larger} may prove it, a smaller `policy.min_gain` asks less"
     )
 
 
@@ -342,7 +344,7 @@ def _lines(outcome: SweepOutcome, storage: str) -> list[str]:
         f"executions: {spent}; this run took {summary['wall_seconds']:.1f} s and ended because {ended}",
     ]
     if summary["regret_estimate"] is not None:
-        lines.append(estimated(outcome.table, summary["regret_estimate"]))
+        lines.append(estimated(outcome.table, summary["regret_estimate"], outcome.stopped_by))
     if uncovered := _uncovered(outcome):
         lines.append(uncovered)
     if outcome.shapes:
