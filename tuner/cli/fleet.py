@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import optuna
@@ -12,7 +13,9 @@ from ccl_dispatch.runtime.errors import UsageError
 from ccl_dispatch.runtime.units import counted, short_size
 from ccl_dispatch.tuner.cli.options import add_json, add_storage, print_json
 from ccl_dispatch.tuner.evidence.disturbed import disturbed_results_in_words
+from ccl_dispatch.tuner.fleet.common import LEAST_SECONDS
 from ccl_dispatch.tuner.fleet.nodes import DEFAULT_CONFIDENCE, Difference, FleetVerdict, compare_nodes
+from ccl_dispatch.tuner.samples import nodes_of
 from ccl_dispatch.tuner.study import SweepStudy, open_storage
 from ccl_dispatch.tuner.study.claims import COMMON
 from ccl_dispatch.tuner.study.storage import lies_on_one_machine
@@ -42,15 +45,17 @@ def run(options: argparse.Namespace) -> int:
     with open_storage(options.storage, write=False) as storage:
         study = SweepStudy.load(storage, options.study)
         # What all were asked to measure; in a study without such points what happens to be from several nodes.
-        results = study.results(only=COMMON) or study.results()
+        everything = study.results()
+        results = study.results(only=COMMON) or everything
+        goes_on = study.goes_on()
     verdict = compare_nodes(results, options.confidence)
     if len(verdict.nodes) < 2:
-        advice = "Run the same sweep with this --storage on another node"
-        if lies_on_one_machine(storage.url):
-            advice = (
-                "This storage lies on one machine, where a sweep measures no points for comparing: run the sweep on "
-                "every node with one --storage that all of them reach, such as postgresql://user@host/name"
-            )
+        advice = (
+            "This storage lies on one machine, where a sweep measures no points for comparing: run the sweep on "
+            "every node with one --storage that all of them reach, such as postgresql://user@host/name"
+            if lies_on_one_machine(storage.url)
+            else shared_advice(sorted({*nodes_of(everything)} - {""}), goes_on=goes_on)
+        )
         raise UsageError(
             f"study {study.meta.name!r} in {storage.url}: no point was measured by two nodes, so there is nothing to "
             f"compare. {advice}"
@@ -62,6 +67,26 @@ def run(options: argparse.Namespace) -> int:
         if told := disturbed_results_in_words(results):
             print(told)
     return 1 if verdict.accused else 0
+
+
+def shared_advice(nodes: Sequence[str], *, goes_on: bool) -> str:
+    """What to do where no point is common to two nodes, though all reach the storage.
+
+    Args:
+        nodes: that measured anything.
+        goes_on: whether the search has not ended: after that no node measures anything.
+    """
+    if len(nodes) > 1:
+        return (
+            f"{', '.join(nodes)} shared the work without such points, which a sweep leaves out with `--common 0`, with "
+            f"a `budget.seconds` below {LEAST_SECONDS:g}, and where they would take more than a tenth of "
+            "`budget.executions`. Run it on all nodes without that, with another --storage"
+        )
+    if goes_on:
+        return "Run the same sweep with this --storage on another node"
+    return (
+        "Its search has ended, and who comes now measures nothing: run the sweep on all nodes, with another --storage"
+    )
 
 
 def _lines(verdict: FleetVerdict, name: str, provenance: str, confidence: float) -> list[str]:

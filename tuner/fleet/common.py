@@ -17,7 +17,7 @@ ROUNDS = 2
 _REPEATS = 100
 # Of a sweep's budget, for each node.
 _SHARE = 0.1
-_LEAST_SECONDS = 60.0
+LEAST_SECONDS = 60.0
 
 
 class CommonVisit(NamedTuple):
@@ -32,7 +32,7 @@ class CommonVisit(NamedTuple):
 def common_visits(plan: Plan, most: int = DEFAULT_COMMON) -> list[CommonVisit]:
     """What each node measures: of the first and the last cell the largest size, then the smallest; all twice.
 
-    None where the sweep's budget is so small that they would take more than a tenth of it.
+    None where the sweep's budget is so small that they would take more than a tenth of it, or below `LEAST_SECONDS`.
 
     Args:
         most: so many points at most.
@@ -45,7 +45,7 @@ def common_visits(plan: Plan, most: int = DEFAULT_COMMON) -> list[CommonVisit]:
     if budget.executions is not None and chosen:
         each = ROUNDS * len(chosen) * len(plan.settings.backends)
         repeats = min(repeats, int(_SHARE * budget.executions / each))
-    if repeats < rule.min_samples or (budget.seconds is not None and budget.seconds < _LEAST_SECONDS):
+    if repeats < rule.min_samples or (budget.seconds is not None and budget.seconds < LEAST_SECONDS):
         return []
     return [CommonVisit(name, size, repeats, turn) for turn in range(ROUNDS) for name, size in chosen]
 
