@@ -134,3 +134,21 @@ def test_two_that_fit_alike_are_named(home: Path) -> None:
     done = _explain(home)
     assert done.returncode == 1
     assert f"good.yaml: fits, but so does {folder / 'twin.yaml'}" in done.stdout
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_a_call_that_no_table_answers_is_told_to_programs_as_well(home: Path, named: bool) -> None:
+    """Exit code 1 with --json has JSON with the reasons, as without a call; people get the words on standard error."""
+    folder = home / "ccl-dispatch" / "tables"
+    for name in ("good.yaml", "broken.yaml"):
+        (folder / name).unlink()
+    environment = {"CCL_DISPATCH_TABLE": str(folder / "other.yaml")} if named else {}
+    call = ("--size", "64KiB", "--dtype", "bfloat16", "--world-size", "4")
+    done = _explain(home, *call, "--json", **environment)
+    assert (done.returncode, done.stderr) == (1, "")
+    found = json.loads(done.stdout)
+    assert found == json.loads(_explain(home, "--json", **environment).stdout)
+    assert found["taken"] is None
+    plain = _explain(home, *call, **environment)
+    assert (plain.returncode, plain.stdout) == (1, "")
+    assert "architecture: the table has riscv128" in plain.stderr

@@ -12,7 +12,9 @@ _HEAD = """\
 # Every command
 
 Written by `ccl-dispatch schema --of commands --page` from the command line itself; `ccl-dispatch VERB --help` prints
-the same. Data goes to standard output, progress and logs to standard error.
+the same. Data goes to standard output, progress and logs to standard error. With `--json` the data is one JSON value,
+also where the answer is no; with exit code 2, and where something failed before there was an answer, there is none. New
+keys may come, so a reader passes over what it does not know.
 
 | exit code | meaning |
 | --- | --- |

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from ccl_dispatch.runtime.document import nearest
-from ccl_dispatch.runtime.errors import UsageError
+from ccl_dispatch.runtime.errors import NoTableError, PlatformMismatchError, UsageError
 from ccl_dispatch.runtime.find import VARIABLE, Considered, search
 from ccl_dispatch.runtime.load import load_table
 from ccl_dispatch.runtime.platform import judge
@@ -28,7 +28,7 @@ _IDLE = {
     "record": "engines use no table, decide each call as they do without ccl-dispatch, and count it",
 }
 _OF_A_CALL = ("dtype", "world_size", "mode", "dim", "collective")
-NO = "without a call: no table is taken on this machine"
+NO = "no table is taken on this machine"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -49,7 +49,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print the explanation; 1 when no call was given and no table is taken."""
+    """Print the explanation; 1 when no table is taken, which programs are told as they are without a call."""
     if options.shape is None and options.size is None:
         given = [f"--{name.replace('_', '-')}" for name in _OF_A_CALL if getattr(options, name) is not None]
         if given:
@@ -63,7 +63,12 @@ def run(options: argparse.Namespace) -> int:
         raise UsageError("a call needs --dtype and --world-size beside --shape or --size")
     options.mode, options.dim = options.mode or MODES[0], options.dim or DIMS[0]
     options.collective = options.collective or COLLECTIVES[0]
-    table = load_table(options.table)
+    try:
+        table = load_table(options.table)
+    except (NoTableError, PlatformMismatchError):
+        if options.json:
+            return _taken(options)
+        raise
     return _call(options, table)
 
 
