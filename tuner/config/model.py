@@ -283,7 +283,22 @@ def _compare(a: Any, b: Any, key: str, lines: list[str]) -> None:
         for name in sorted({*a, *b}):
             _compare(a.get(name), b.get(name), f"{key}.{name}" if key else name, lines)
     elif a != b or type(a) is not type(b):
-        lines.append(f"{key}: {_shown(a)} against {_shown(b)}")
+        one, other, alike = _apart(a, b)
+        lines.append(f"{key}: {_shown(one)} against {_shown(other)}{alike}")
+
+
+def _apart(a: Any, b: Any) -> tuple[Any, Any, str]:
+    """Of two lists of mappings, such as a workload's shapes, what is not in both; of anything else all."""
+    if not all(isinstance(value, list) and all(isinstance(item, Mapping) for item in value) for value in (a, b)):
+        return a, b, ""
+    own = [_given(item) for item in a if item not in b]
+    others = [_given(item) for item in b if item not in a]
+    alike = len(a) - len(own)
+    return (own or None, others or None, f" ({alike} alike)") if alike and (own or others) else (a, b, "")
+
+
+def _given(item: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in item.items() if value is not None}
 
 
 def _shown(value: Any) -> str:

@@ -357,6 +357,20 @@ def test_differences_are_lines_for_people() -> None:
     assert differences(a, a) == []
 
 
+def test_of_a_workload_only_the_shapes_that_differ_are_told() -> None:
+    """A workload has dozens of shapes, one of which was changed: the line is as long as that one."""
+    shapes = [{"shape": [n, 64], "weight": 1.0, "mode": None} for n in range(1, 40)]
+    changed = [*shapes[:20], {**shapes[20], "weight": 2.0}, *shapes[21:]]
+    (line,) = differences({"workload": shapes}, {"workload": changed})
+    assert line == (
+        'workload: [{"shape": [21, 64], "weight": 1.0}] against [{"shape": [21, 64], "weight": 2.0}] (38 alike)'
+    )
+    (line,) = differences({"workload": shapes}, {"workload": shapes[:-1]})
+    assert line == 'workload: [{"shape": [39, 64], "weight": 1.0}] against nothing (38 alike)'
+    (line,) = differences({"workload": shapes[:2]}, {"workload": shapes[1::-1]})
+    assert "alike" not in line
+
+
 def test_a_file_that_is_no_config_is_refused(tmp_path: Path) -> None:
     """A missing file, a folder, another encoding, a list and an empty file are errors of this tree."""
     with pytest.raises(ConfigError, match="No such file"):
