@@ -9,7 +9,13 @@ from ccl_dispatch.runtime.errors import MeasurementFileError
 from ccl_dispatch.runtime.units import counted
 from ccl_dispatch.tuner.logs import nccl_tests, sglang
 from ccl_dispatch.tuner.logs.lines import LogHints, LogReading, numbered_lines
-from ccl_dispatch.tuner.measurements.csv_file import COLUMNS, MAX_REPORTED, choose_rows, parse_measurements
+from ccl_dispatch.tuner.measurements.csv_file import (
+    COLUMNS,
+    MAX_REPORTED,
+    choose_rows,
+    parse_measurements,
+    refuse_other_kinds,
+)
 from ccl_dispatch.tuner.measurements.rows import EXCLUDED, parted
 
 CSV, NCCL_TESTS, SGLANG = "csv", "nccl-tests", "sglang"
@@ -23,6 +29,7 @@ def recognise(data: bytes, source: str) -> str:
     Raises:
         MeasurementFileError: none of them; says what was expected.
     """
+    refuse_other_kinds(data, source)
     text = _text(data)
     first = ""
     for _, line in numbered_lines(text):

@@ -9,9 +9,11 @@ backend may not be used at that size.
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 import os
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +22,7 @@ from ccl_dispatch.runtime.document import did_you_mean
 from ccl_dispatch.runtime.errors import MeasurementFileError, OutputError
 from ccl_dispatch.runtime.vocabulary import DIMS, Cell
 from ccl_dispatch.tuner.files import write_in_one_step
+from ccl_dispatch.tuner.kinds import CONFIG, DATABASE, SAMPLES, TABLE, kind_of
 from ccl_dispatch.tuner.measurements.rows import COLUMNS, EXCLUDED, AnyRow, ExcludedRow, Row, parted, read_row
 
 __all__ = [
@@ -32,6 +35,7 @@ __all__ = [
     "choose_rows",
     "parse_measurements",
     "read_measurements",
+    "refuse_other_kinds",
     "write_measurements",
 ]
 
@@ -94,9 +98,11 @@ def parse_measurements(
         one_platform: refuse rows of several platforms.
 
     Raises:
-        MeasurementFileError: no UTF-8, no CSV, a missing column, rows that are wrong (up to ten are listed, and nothing
-            of the file is taken), a filter that names no column or leaves nothing, or rows of several platforms left.
+        MeasurementFileError: another kind of file, no UTF-8, no CSV, a missing column, rows that are wrong (up to ten
+            are listed, and nothing of the file is taken), a filter that names no column or leaves nothing, or rows of
+            several platforms left.
     """
+    refuse_other_kinds(data, source)
     text = _decode(data, source)
     problems: list[tuple[int, str]] = []
     rows: list[AnyRow] = []
@@ -159,6 +165,30 @@ def write_measurements(rows: Iterable[AnyRow], path: str | Path) -> None:
             f"{path}: the measurements can't be written: {problem.strerror or problem}. What was there before is "
             "untouched: make room or name another file"
         ) from problem
+
+
+def refuse_other_kinds(data: bytes, source: str) -> None:
+    """Refuse what is known to be no measurements.
+
+    Raises:
+        MeasurementFileError: it is a study's journal or database, a table or a config, or in UTF-16.
+    """
+    kind = kind_of(data)
+    if kind in SAMPLES:
+        storage = f"sqlite:///{source}" if kind == DATABASE else source
+        raise MeasurementFileError(
+            f"this is {kind}, expected measurements",
+            source=source,
+            fix=f"`ccl-dispatch export --storage {shlex.quote(storage)} --out measured.csv` writes those that it has",
+        )
+    if kind in (TABLE, CONFIG):
+        raise MeasurementFileError(
+            f"this is {kind}, which holds no measurements",
+            source=source,
+            fix="Give a file of them, such as `ccl-dispatch export` writes from a study",
+        )
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise MeasurementFileError("UTF-16, expected UTF-8", source=source, fix="Save the file as UTF-8")
 
 
 def _decode(data: bytes, source: str) -> str:

@@ -7,7 +7,7 @@ from made_logs import rccl_log, sglang_log
 
 from ccl_dispatch.runtime.errors import MeasurementFileError
 from ccl_dispatch.tuner.logs import LogHints, read_layout, recognise
-from ccl_dispatch.tuner.measurements.csv_file import COLUMNS
+from ccl_dispatch.tuner.measurements.csv_file import COLUMNS, parse_measurements
 
 CSV = f"{','.join(COLUMNS)}\nall_gather,,bfloat16,8,,64640,rccl,20.5\n"
 EXCLUDED = f"{','.join(COLUMNS)},excluded\nall_gather,,bfloat16,8,,64640,rccl,20.5,\n"
@@ -37,6 +37,23 @@ def test_an_unknown_layout_is_refused_with_what_was_expected(data: bytes) -> Non
         recognise(data, "a.file")
     for word in ("latency_us", "redop", "Input Bytes"):
         assert word in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("data", "told"),
+    [
+        (b'{"op_code":0,"worker_id":"a"', "the journal of a study.*export --storage a.file --out measured.csv"),
+        (b"SQLite format 3\0", "an SQLite database.*export --storage sqlite:///a.file --out"),
+        (b"schema: ccl-dispatch/table/v1\n", "a table, which holds no measurements"),
+        (b"baseline: gloo\ncandidates: [shm]\n", "a config, which holds no measurements"),
+        (CSV.encode("utf-16"), "UTF-16, expected UTF-8"),
+    ],
+)
+def test_another_kind_of_file_is_called_what_it_is(data: bytes, told: str) -> None:
+    """A journal where measurements are asked for: the message names it, and the command that gets them out of it."""
+    for read in (recognise, parse_measurements):
+        with pytest.raises(MeasurementFileError, match=told):
+            read(data, "a.file")
 
 
 def test_a_log_without_one_good_row_is_refused_with_the_reasons() -> None:
