@@ -62,7 +62,7 @@ def most_visits(plan: Plan) -> int | None:
 
 
 def no_room(plan: Plan, budget: str) -> str:
-    """Why the budget of that name, `executions` or `seconds`, ended a sweep before its first point; what to do."""
+    """Why the budget of that name, `executions` or `seconds`, ends a sweep before its first point; what to do."""
     given = plan.config.budget
     if budget == "seconds":
         return (

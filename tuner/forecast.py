@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from ccl_dispatch.runtime.units import short_size
+from ccl_dispatch.runtime.errors import UsageError
+from ccl_dispatch.runtime.units import counted, short_size
 from ccl_dispatch.tuner.backends.registry import backend_class
-from ccl_dispatch.tuner.budgeting import make_sampler, most_visits
+from ccl_dispatch.tuner.budgeting import make_sampler, most_visits, no_room
 from ccl_dispatch.tuner.device.base import INFINITY_CACHE
 from ccl_dispatch.tuner.device.host import HostDevice
 from ccl_dispatch.tuner.machine import Need, available_memory, check_room, memory_needs
@@ -35,11 +36,14 @@ def forecast(plan: Plan) -> dict[str, Any]:
     and as good as no time.
 
     Raises:
-        UsageError: it does not fit into the memory that the config's `machine`, or for host memory this machine, has.
+        UsageError: the budget of executions has no room for one visit; or it does not fit into the memory that the
+            config's `machine`, or for host memory this machine, has.
     """
     config, settings = plan.config, plan.settings
     first = make_sampler(plan).judge([]).first_look
     most = most_visits(plan)
+    if most == 0:
+        raise UsageError(no_room(plan, "executions"))
     visits = [first, first * _REFINEMENT] if most is None else [min(first, most), min(first * _REFINEMENT, most)]
     needs: list[Need] = []
     memory, seconds = None, [0.0, 0.0]
@@ -96,7 +100,7 @@ def forecast_lines(plan: Plan) -> list[str]:
         lines += [f"      {name} will not take {count}: {reason}" for name, reason, count in cell["refused"]]
     minutes = " to ".join(f"{each:g}" for each in facts["minutes"])
     few, many = facts["visits"]
-    visits = f"about {few} to {many} visits in all" if few < many else f"at most {many} visits by the budget"
+    visits = f"about {few} to {many} visits in all" if few < many else f"at most {counted(many, 'visit')} by the budget"
     budget = ", ".join(f"{key} {value:g}" for key, value in facts["budget"].items())
     parts = ", ".join(f"{what} {short_size(size)}" for what, size in facts["memory"].items())
     available = facts["memory_available"]

@@ -70,6 +70,20 @@ def test_a_budget_of_executions_has_room_for_so_many_visits(tmp_path: Path) -> N
     assert "at most 10 visits by the budget" in ccl_dispatch("sweep", "--dry-run", str(few), folder=tmp_path).stdout
 
 
+def test_a_budget_without_room_for_a_visit_is_refused(tmp_path: Path) -> None:
+    """A plan that says it is fine for a sweep that will not start is none; the smallest that does start is told."""
+    text = (
+        "baseline: gloo\ncandidates: [shm]\ncollective: all_gather\nworld_sizes: [2]\ndtypes: [int8]\n"
+        "sizes: {min: 64 B, max: 1 KiB}\nbudget: {executions: %s}\n"
+    )
+    (tmp_path / "none.yaml").write_text(text % 7)
+    (tmp_path / "one.yaml").write_text(text % 8)
+    planned = ccl_dispatch("sweep", "none.yaml", "--dry-run", folder=tmp_path)
+    assert (planned.returncode, planned.stdout) == (2, "")
+    assert "has no room for a single visit of a point, which takes at least 8: " in planned.stderr
+    assert "at most 1 visit by the budget" in ccl_dispatch("sweep", "one.yaml", "--dry-run", folder=tmp_path).stdout
+
+
 def test_visits_that_last_are_told_where_executions_are_few(tmp_path: Path) -> None:
     """A visit of `measure.min_seconds` has as many executions as fit into it, which no plan knows beforehand."""
     text = (
