@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -117,13 +118,25 @@ def _check_same_import(there: StudyMeta, wanted: StudyMeta, where: str) -> None:
     Raises:
         StorageError: it was made of other files, or otherwise.
     """
-    changed = differences(_said(there), _said(wanted))
+    one, other = _said(there), _said(wanted)
+    changed = []
+    if one.get("imported") and one["imported"] != other["imported"]:
+        changed.append(f"files: {_named(one['imported'])} against {_named(other['imported'])}")
+        # How each is read differs with them.
+        for said in (one, other):
+            said.pop("imported")
+            said.pop("read_as", None)
+    changed += differences(one, other)
     if changed:
         raise StorageError(
             f"{where} has a study {there.name!r} already, which is not of this import; what differs, the study's "
             f"first: {'; '.join(changed)}. Import all files that belong together in one call, and give another --study "
             "or --storage"
         )
+
+
+def _named(digests: Mapping[str, str]) -> str:
+    return ", ".join(f"{name} (sha256 {digest[:8]})" for name, digest in sorted(digests.items()))
 
 
 def _said(meta: StudyMeta) -> dict[str, Any]:
