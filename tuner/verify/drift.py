@@ -219,14 +219,17 @@ def _scan(differences: Sequence[_Difference], shared: Mapping[int, float], confi
         scores[row] = min(scores[row], (believed - margin) / deviations[row])
     order = sorted((row for row in range(len(runs)) if scores[row] > limit), key=lambda row: -float(scores[row]))
     proven = _told_of(differences, runs, order, changes)
+    of_cell: dict[tuple[Cell, bool], set[int]] = {}
+    for index, item in enumerate(differences):
+        of_cell.setdefault((item.place.cell, item.used), set()).add(index)
     whole: dict[Cell, float] = {}
     for row, run in enumerate(runs):
         if len(run.members) == 1 and not differences[run.members[0]].robust:
             continue
         least = margin + (limit + _POWER) * float(deviations[row])
+        inside = set(run.members)
         for cell in run.cells:
-            places = [i for i, item in enumerate(differences) if item.place.cell == cell and item.used == run.used]
-            if set(places) <= set(run.members):
+            if of_cell[cell, run.used] <= inside:
                 whole[cell] = min(least, whole.get(cell, math.inf))
     found = []
     for row, cells in proven.items():

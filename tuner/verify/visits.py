@@ -167,9 +167,13 @@ def _steadied(
                 variances[place] = (known * variances.get(place, 0.0) + free * found) / (known + free)
             freedom[place] = known + free
     overall = fmean(variances.values()) if variances else _LEAST_VARIANCE
+    # Only places that may be near are compared: a large table has thousands.
+    alike: dict[Cell, list[Place]] = {}
+    for place in variances:
+        alike.setdefault(_any_dtype(place.cell), []).append(place)
     steadied, degrees = {}, {}
     for place, own in freedom.items():
-        around = [other for other in variances if _is_near(place, other)]
+        around = [other for other in alike.get(_any_dtype(place.cell), ()) if _is_near(place.size, other.size)]
         weight = sum(freedom[other] for other in around)
         pooled = math.fsum(freedom[other] * variances[other] for other in around) / weight if weight else overall
         degrees[place] = own + _POOLED_FREEDOM
@@ -213,10 +217,14 @@ def _winsorised(values: Sequence[float]) -> list[float]:
     return [min(max(value, low), high) for value in values]
 
 
-def _is_near(place: Place, other: Place) -> bool:
-    """Whether they differ in dtype and by `_NEAR_OCTAVES` at most."""
-    alike = place.cell._replace(dtype="") == other.cell._replace(dtype="")
-    return alike and abs(math.log2(place.size / other.size)) <= _NEAR_OCTAVES
+def _any_dtype(cell: Cell) -> Cell:
+    """What cells have in common that differ in dtype alone."""
+    return cell._replace(dtype="")
+
+
+def _is_near(size: int, other: int) -> bool:
+    """Whether the sizes differ by `_NEAR_OCTAVES` at most."""
+    return abs(math.log2(size / other)) <= _NEAR_OCTAVES
 
 
 def _between(runs: Sequence[Values], within: Mapping[Place, float]) -> dict[int, float]:
