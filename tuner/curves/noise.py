@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
@@ -55,9 +56,16 @@ class PointSamples:
     firsts: tuple[float, ...] = ()
     visits: tuple[int, ...] = ()
 
-    def __add__(self, other: PointSamples) -> PointSamples:
-        """Both points' samples, this one's first."""
-        return PointSamples(self.repeats + other.repeats, self.firsts + other.firsts, self.lengths + other.lengths)
+    @staticmethod
+    def joined(parts: Sequence[PointSamples]) -> PointSamples:
+        """The samples of all `parts` of one point, of which there is one at least, in their order."""
+        if len(parts) == 1:
+            return parts[0]
+        return PointSamples(
+            tuple(chain.from_iterable(part.repeats for part in parts)),
+            tuple(chain.from_iterable(part.firsts for part in parts)),
+            tuple(chain.from_iterable(part.lengths for part in parts)),
+        )
 
     @property
     def lengths(self) -> tuple[int, ...]:

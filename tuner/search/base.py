@@ -139,13 +139,12 @@ def decode(cell: str, size: int, text: str) -> Observation:
 
 def joined_samples(observations: Iterable[Observation], candidate: str) -> dict[tuple[str, int], PointSamples]:
     """The candidate's samples by cell and size, visit after visit."""
-    joined: dict[tuple[str, int], PointSamples] = {}
+    visits: dict[tuple[str, int], list[PointSamples]] = {}
     for observation in observations:
         samples = observation.samples.get(candidate)
         if samples is not None and samples.repeats:
-            key = (observation.cell, observation.size)
-            joined[key] = joined[key] + samples if key in joined else samples
-    return joined
+            visits.setdefault((observation.cell, observation.size), []).append(samples)
+    return {key: PointSamples.joined(own) for key, own in visits.items()}
 
 
 def samples_by_cell(observations: Iterable[Observation], candidate: str) -> dict[str, dict[int, PointSamples]]:

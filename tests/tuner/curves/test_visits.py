@@ -18,7 +18,7 @@ def cell(ratio: float, *, sizes: int, visits: int, repeats: int, seed: int = 0) 
     for place in range(sizes):
         scale = 0.05 ** (place / max(sizes - 1, 1))
         values = [rng.normal(rng.normal(0.3, ratio * scale), scale, repeats).tolist() for _ in range(visits)]
-        found[16 * (place + 1)] = sum((PointSamples(tuple(v)) for v in values[1:]), PointSamples(tuple(values[0])))
+        found[16 * (place + 1)] = PointSamples.joined([PointSamples(tuple(v)) for v in values])
     return found
 
 
@@ -42,7 +42,8 @@ def test_one_disturbed_size_of_three_does_not_speak_for_all() -> None:
     calm = cell(0.0, sizes=3, visits=2, repeats=100)
     first = min(calm)
     one, two = calm[first].by_visit()
-    disturbed = {**calm, first: PointSamples(one) + PointSamples(tuple(value + 5 for value in two))}
+    visits = [PointSamples(one), PointSamples(tuple(value + 5 for value in two))]
+    disturbed = {**calm, first: PointSamples.joined(visits)}
     found = visit_ratio([disturbed])
     assert found is not None
     assert found < 0.5
@@ -75,7 +76,7 @@ def again(ratio: float, seed: int, *, sizes: int = 6, repeats: tuple[int, ...] =
         visits = [rng.normal(rng.normal(0, ratio * 0.07), 0.07, count).tolist() for count in repeats]
         if place == 0 and seed % 2:
             visits[0][0] += abs(rng.normal(0, 1))
-        found[16 * (place + 1)] = sum((PointSamples(tuple(v)) for v in visits[1:]), PointSamples(tuple(visits[0])))
+        found[16 * (place + 1)] = PointSamples.joined([PointSamples(tuple(v)) for v in visits])
     return found
 
 
@@ -99,7 +100,7 @@ def test_an_outlier_among_many_visits_of_one_size_is_one() -> None:
     rng = np.random.default_rng(1)
     for place in range(7):
         visits = [PointSamples((float(rng.normal(0.8 if other == place else 0.0, 0.07)),)) for other in range(7)]
-        point = sum(visits[1:], visits[0])
+        point = PointSamples.joined(visits)
         assert likely_ratio([{64: point}], 0.07) == 0
 
 
