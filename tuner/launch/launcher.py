@@ -12,7 +12,7 @@ from typing import Protocol
 
 from ccl_dispatch.tuner.launch import wire
 from ccl_dispatch.tuner.launch.interpreter import python
-from ccl_dispatch.tuner.launch.link import ANSWER_SECONDS, Link, NurseryLost, RunningWorker
+from ccl_dispatch.tuner.launch.link import ANSWER_SECONDS, Link, NurseryLost, RunningWorker, ended_in_words
 
 __all__ = ["Launcher", "NurseryLost", "OwnRanks", "RunningWorker", "log_note"]
 
@@ -136,9 +136,7 @@ class OwnRanks:
             process.wait()
         self._link.close()
         self._link = None
-        if code is None:
-            return ""
-        return f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+        return "" if code is None else ended_in_words(code)
 
 
 def log_note(log: Path) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import select
+import signal
 import socket
 import time
 from collections.abc import Mapping, Sequence
@@ -16,6 +17,15 @@ from ccl_dispatch.tuner.launch import wire
 # A nursery does one thing at a time and each takes milliseconds; what takes longer is a process that is stopped, or a
 # machine that swaps.
 ANSWER_SECONDS = 20.0
+
+
+def ended_in_words(code: int) -> str:
+    """How a process ended, by its code as `subprocess` has it: `was ended by SIGKILL`, `ended with exit code 7`."""
+    if code >= 0:
+        return f"ended with exit code {code}"
+    # Of real-time signals only the first and the last have a name.
+    name = signal.Signals(-code).name if -code in {*signal.Signals} else f"signal {-code}"
+    return f"was ended by {name}"
 
 
 class NurseryLost(Exception):

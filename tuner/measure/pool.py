@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import signal
 import socket
 import time
 from collections.abc import Mapping, Sequence
@@ -16,6 +15,7 @@ from typing import Any
 
 from ccl_dispatch.runtime.errors import MeasuringError
 from ccl_dispatch.tuner.launch.launcher import Launcher, NurseryLost, OwnRanks, RunningWorker
+from ccl_dispatch.tuner.launch.link import ended_in_words
 from ccl_dispatch.tuner.measure.board import Board
 from ccl_dispatch.tuner.measure.fault import RankLog, WorkerFault, process_state
 from ccl_dispatch.tuner.measure.messages import Failure, MeasureSettings, PointRequest, RankReport, WorkerSetup
@@ -298,8 +298,4 @@ def _wait(channels: list[connection.Connection], deadline: float) -> tuple[list[
 
 def _ending(running: RunningWorker) -> str:
     code = running.ending(_GRACE_SECONDS)
-    if code is None:
-        return "it closed its channel"
-    if code < 0:
-        return f"its process was ended by {signal.Signals(-code).name}"
-    return f"its process ended with exit code {code}"
+    return "it closed its channel" if code is None else f"its process {ended_in_words(code)}"

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import select
+import signal
 import socket
+import subprocess
 from functools import partial
 
 from interrupting import interrupt
 
 from ccl_dispatch.tuner.interrupts import handled
 from ccl_dispatch.tuner.launch import wire
-from ccl_dispatch.tuner.launch.link import Link, NurseryLost
+from ccl_dispatch.tuner.launch.link import Link, NurseryLost, ended_in_words
 
 
 def test_an_ending_is_not_lost_by_an_interrupt() -> None:
@@ -51,6 +53,14 @@ def test_no_answer_is_taken_for_anothers() -> None:
         link.close()
     assert moment > 15
     assert lost > 5
+
+
+def test_every_ending_has_words() -> None:
+    """Exit codes, signals by their names, and by numbers those that have none (of real-time signals most)."""
+    words = {"exit 7": "exit code 7", "kill -KILL $$": "SIGKILL", f"kill -{signal.SIGRTMIN + 1} $$": "signal 35"}
+    for command, word in words.items():
+        code = subprocess.run(["sh", "-c", command], check=False).returncode
+        assert ended_in_words(code).endswith(f" {word}")
 
 
 def _is_asked(line: socket.socket) -> bool:
