@@ -20,7 +20,7 @@ from ccl_dispatch.tuner.backends import BACKENDS
 from ccl_dispatch.tuner.cli import VERBS
 from ccl_dispatch.tuner.emit.text import write_table
 
-MI300X = Path(__file__).parent.parent / "data" / "measurements" / "mi300x-all_reduce-rccl-quickreduce.csv"
+MI300X = Path(__file__).parents[2] / "data" / "measurements" / "mi300x-all_reduce-rccl-quickreduce.csv"
 GOOD = SMALL.replace("name: small", "name: bad")
 
 
