@@ -197,14 +197,15 @@ class WorkerPool:
     def _spawn(self, rank: int, segment: Segment) -> _Worker:
         ours, theirs = socket.socketpair()
         log = RankLog(self._log_folder / f"rank{rank}.log")
-        with theirs, log.path.open("ab") as output:
-            channel = connection.Connection(ours.detach())
-            fds = (theirs.fileno(), segment.fd, output.fileno())
-            environment = self._settings.placement.environment(rank)
-            try:
+        channel = connection.Connection(ours.detach())
+        environment = self._settings.placement.environment(rank)
+        try:
+            with theirs, log.path.open("ab") as output:
+                fds = (theirs.fileno(), segment.fd, output.fileno())
                 running = self._launcher.start(rank, environment, fds, self._log_folder)
-            except OSError as problem:
-                raise MeasuringError(f"the process of rank {rank} can't be started: {problem}") from None
+        except OSError as problem:
+            channel.close()
+            raise MeasuringError(f"the process of rank {rank} can't be started: {problem}") from None
         setup = WorkerSetup(rank, self._world_sizes, self._largest, self._settings, self._options)
         worker = _Worker(running, channel, log)
         with contextlib.suppress(OSError):

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from workers import nursery_pids, runs, worker_pids
 
+from ccl_dispatch.runtime.errors import MeasuringError
 from ccl_dispatch.runtime.vocabulary import Cell
 from ccl_dispatch.tuner.backends import BACKENDS, Point
 from ccl_dispatch.tuner.measure import MeasureSettings, PointRequest
@@ -88,6 +89,17 @@ def test_a_killed_worker_is_told_and_replaced(tmp_path: Path) -> None:
         assert worker_pids() == []
         reports = pool.measure(PointRequest(Point(CELL, 64), 0))
         assert reports[0].timings is not None
+
+
+def test_a_log_that_can_not_be_written_is_told_with_its_rank(tmp_path: Path) -> None:
+    """And nothing was started for it."""
+    (tmp_path / "rank0.log").mkdir()
+    with (
+        WorkerPool([2], 65536, _settings(), {}, tmp_path) as pool,
+        pytest.raises(MeasuringError, match=r"rank 0 can't be started: .*rank0\.log"),
+    ):
+        pool.start()
+    assert not (tmp_path / "nursery.log").exists()
 
 
 def test_a_stopped_worker_is_a_hang(tmp_path: Path) -> None:
