@@ -248,9 +248,12 @@ class Family:
         return learned
 
     def _points(self, observations: Sequence[Observation], candidate: str) -> list[Points]:
+        of_cell: dict[str, list[Observation]] = {}
+        for observation in observations:
+            of_cell.setdefault(observation.cell, []).append(observation)
         result = []
         for place, grid in enumerate(self.grids):
-            mine = [o for o in observations if o.cell == grid.name]
+            mine = of_cell.get(grid.name, [])
             known = self._known.get((candidate, place))
             # Of all cells but one the very observations of last time.
             if known is None or known[0] != mine:
