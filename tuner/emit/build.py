@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -68,7 +69,7 @@ def evidence_of(meta: StudyMeta, results: Sequence[PointResult]) -> Mapping[str,
         "trials": len(results),
         "samples": sum(max((len(v) for v in result.latencies_us.values()), default=0) for result in results),
         "executions": executions(results),
-        "collective_seconds": round(sum(result.collective_seconds for result in results), 3),
+        "collective_seconds": round(math.fsum(result.collective_seconds for result in results), 3),
     }
     nodes = Counter(name for name in nodes_of(results) if name)
     if nodes:
