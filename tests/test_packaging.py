@@ -66,13 +66,17 @@ def test_the_wheel_holds_every_module_of_the_checkout(wheel: Path) -> None:
 
 
 def test_the_wheel_holds_the_data_beside_the_modules(wheel: Path) -> None:
-    """Configs, tables and the markers that say "typed" travel with the code; examples and samples do not."""
+    """Configs, tables, the report's style and script and the markers that say "typed" travel with the code; examples
+    and samples do not.
+    """
     packed = set(zipfile.ZipFile(wheel).namelist())
     data = {
         f"ccl_dispatch/{path.relative_to(ROOT)}"
         for name in FOLDERS
         for path in (ROOT / name).rglob("*")
-        if path.name == "py.typed" or (path.suffix == ".yaml" and path.parent.name in ("configs", "tables"))
+        if path.name == "py.typed"
+        or path.suffix in {".css", ".js"}
+        or (path.suffix == ".yaml" and path.parent.name in ("configs", "tables"))
     }
     assert {f"ccl_dispatch/{name}/py.typed" for name in FOLDERS} <= data
     assert not [name for name in packed if "examples" in name or name.endswith(".journal")]
