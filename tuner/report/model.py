@@ -159,9 +159,10 @@ def _progress(meta: StudyMeta, results: Sequence[PointResult], final: Table) -> 
     progress: list[Progress] = []
     for count in _checkpoints(meta, results, final):
         some = results[:count]
-        # A cell of which the baseline is not measured yet has no answer yet.
+        # A cell of which the baseline is not measured yet has no answer yet, unless nothing may replace it anywhere.
         ready = {result.cell for result in some if result.latencies_us.get(meta.baseline)}
-        taken = [result for result in some if result.cell in ready]
+        waiting = {result.cell for result in some if not _is_refused(meta, result)} - ready
+        taken = [result for result in some if result.cell not in waiting]
         if not taken:
             continue
         table = final if count == len(results) else build_table(meta, taken)
@@ -185,9 +186,14 @@ def _checkpoints(meta: StudyMeta, results: Sequence[PointResult], final: Table) 
     counts = {max(round(part * len(results)), 1) for part in CHECKPOINTS}
     ends = {(cell.cell, size) for cell in final.cells for size in (cell.measured_from, cell.measured_to)}
     for whole, result in enumerate(results, 1):
-        if result.latencies_us.get(meta.baseline):
+        if result.latencies_us.get(meta.baseline) or _is_refused(meta, result):
             ends.discard((result.cell, result.size))
         if not ends:
             counts |= {whole + round(part * (len(results) - whole)) for part in LATE_CHECKPOINTS}
             break
     return sorted(counts)
+
+
+def _is_refused(meta: StudyMeta, result: PointResult) -> bool:
+    """Whether nothing may replace the baseline at this point: then it is not timed."""
+    return {item.backend for item in result.exclusions} >= {*meta.candidates}

@@ -11,7 +11,7 @@ from ccl_dispatch.runtime.vocabulary import Cell
 from ccl_dispatch.tuner.emit.build import build_table
 from ccl_dispatch.tuner.report.model import Report, make_report
 from ccl_dispatch.tuner.report.notes import cell_notes
-from ccl_dispatch.tuner.samples import PointFault
+from ccl_dispatch.tuner.samples import PointExclusion, PointFault
 
 CELLS = [Cell("all_gather", "eager", "first", dtype, 8) for dtype in ("bfloat16", "float32")]
 
@@ -72,6 +72,20 @@ def test_estimates_begin_where_every_cell_is_measured_from_end_to_end() -> None:
     assert len(known) == 4
     assert known[-1] == len(once) + 6
     assert [item.visits for item in make_report(meta, once).progress if item.regret is not None] == [len(once)]
+
+
+def test_a_cell_in_which_nothing_may_replace_the_baseline_keeps_no_estimates_back() -> None:
+    """Nor does a largest size at which nothing may: the baseline is not timed there, and all is known."""
+    meta, results = made_study(CELLS, visits=2)
+    begins = [entry.visits for entry in make_report(meta, results).progress if entry.regret is not None]
+    out = tuple(PointExclusion(name, "unsupported", "made up") for name in meta.candidates)
+    largest = max(result.size for result in results)
+    for refused in (CELLS[1], largest):
+        some = [
+            replace(result, latencies_us={}, exclusions=out) if refused in (result.cell, result.size) else result
+            for result in results
+        ]
+        assert [entry.visits for entry in make_report(meta, some).progress if entry.regret is not None] == begins
 
 
 def test_slow_ranks_faults_and_nodes_are_named() -> None:
