@@ -109,7 +109,7 @@ def test_one_late_call_does_not_speak_for_all_visits(late: float) -> None:
     """A size that was visited again since its call took ten times as long says nothing of all others, nor do two such
     sizes: else every point of the curve is as uncertain as that one, and the table is the baseline's.
     """
-    odd = PointSamples((0.1 - late,)) + PointSamples((0.05,))
+    odd = PointSamples.joined([PointSamples((0.1 - late,)), PointSamples((0.05,))])
     others = {size: PointSamples((0.3,)) for size in range(256, 512, 16)}
     for scale in (0.03, 0.07, 0.14):
         assert likely_ratio([{64: odd, **others}], scale) == 0
