@@ -1,4 +1,4 @@
-"""Sizes along a cell's curve: per-rank input bytes, spread evenly on a log scale."""
+"""Sizes along a cell's curve: per-rank input bytes, spread evenly on a log scale; and runs of them in words."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 
 from ccl_dispatch.runtime.document import nearest
+from ccl_dispatch.runtime.units import full_size, short_size
 from ccl_dispatch.runtime.vocabulary import ITEMSIZE
 
 # AITER, and the 16-byte loads and stores of custom kernels in general, take multiples of it only.
@@ -53,3 +54,21 @@ def shape_size(shape: Sequence[int], dtype: str) -> int:
     if any(dimension < 1 for dimension in shape):
         raise ValueError(f"shape {list(shape)} has a dimension below 1")
     return math.prod(shape) * ITEMSIZE[dtype]
+
+
+def span_text(low: int, high: int) -> str:
+    """A run of sizes, or the one size that it is."""
+    return short_size(low) if low == high else f"{short_size(low)} to {short_size(high)}"
+
+
+def exact_span(low: int, high: int) -> str:
+    """The same for sizes that are measured ones, which a rounded text would not find again."""
+    return full_size(low) if low == high else f"{full_size(low)} to {full_size(high)}"
+
+
+def start_text(start: int) -> str:
+    """The first size of a run that may follow on another: one edge, one text.
+
+    A run begins one byte after the last one's end, and sizes are whole elements: so an odd start reads as that end.
+    """
+    return short_size(start - 1 if start % 2 and start > 1 else start)

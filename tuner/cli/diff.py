@@ -11,8 +11,9 @@ from ccl_dispatch.runtime.load import load_table
 from ccl_dispatch.runtime.table import Table
 from ccl_dispatch.runtime.units import full_size, gain_texts, short_size
 from ccl_dispatch.tuner.cli.options import add_json, print_json
-from ccl_dispatch.tuner.cli.terminal import is_coloured, painted, span_text, start_text
+from ccl_dispatch.tuner.cli.terminal import is_coloured, painted
 from ccl_dispatch.tuner.emit.compare import Change, Comparison, Evidence, compare
+from ccl_dispatch.tuner.sizes import span_text, start_text
 
 EXAMPLE = "ccl-dispatch diff shipped.yaml new.yaml"
 NO = "the tables decide some calls otherwise"

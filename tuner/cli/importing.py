@@ -18,11 +18,11 @@ from ccl_dispatch.runtime.vocabulary import COLLECTIVES, Cell
 from ccl_dispatch.tuner.cli.options import add_where, where
 from ccl_dispatch.tuner.config.model import differences
 from ccl_dispatch.tuner.fleet.merging import add_missing
-from ccl_dispatch.tuner.logs import LogHints, LogReading, read_layout, recognise
-from ccl_dispatch.tuner.logs.lines import PLACEMENTS
-from ccl_dispatch.tuner.logs.reading import NCCL_TESTS
 from ccl_dispatch.tuner.measurements.csv_file import MAX_REPORTED, Measurements
 from ccl_dispatch.tuner.measurements.importing import common_timing, import_measurements, joined, left_out
+from ccl_dispatch.tuner.measurements.logs import LogHints, LogReading, read_layout, recognise
+from ccl_dispatch.tuner.measurements.logs.lines import PLACEMENTS
+from ccl_dispatch.tuner.measurements.logs.reading import NCCL_TESTS
 from ccl_dispatch.tuner.measurements.rows import platforms
 from ccl_dispatch.tuner.samples import PointResult
 from ccl_dispatch.tuner.search import RegretSampler, SearchSpace

@@ -12,11 +12,12 @@ from ccl_dispatch.runtime.load import load_table
 from ccl_dispatch.runtime.table import Band, CellTable, Table
 from ccl_dispatch.runtime.units import counted, gain_text, gain_texts, percent, short_size
 from ccl_dispatch.tuner.cli.options import add_json, print_json
-from ccl_dispatch.tuner.cli.terminal import Line, columns, exact_span, is_coloured, span_text
+from ccl_dispatch.tuner.cli.terminal import Line, columns, is_coloured
 from ccl_dispatch.tuner.evidence.disturbed import disturbed_in_words
 from ccl_dispatch.tuner.evidence.faults import faults_of
 from ccl_dispatch.tuner.evidence.ranks import slow_ranks_of
 from ccl_dispatch.tuner.palette import terminal_colour
+from ccl_dispatch.tuner.sizes import exact_span, span_text
 
 EXAMPLE = "ccl-dispatch show runs/cpu/table.yaml"
 

@@ -1,4 +1,4 @@
-"""What the verbs that print tables share: lines with colours, and figures as people write them."""
+"""What the verbs that print tables share: lines with colours, as wide as the terminal."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ import os
 import shutil
 import sys
 from dataclasses import dataclass
-
-from ccl_dispatch.runtime.units import full_size, short_size
 
 # What the terminal's own theme has.
 _CODES = {"green": "32", "red": "31", "grey": "90", "yellow": "33"}
@@ -64,21 +62,3 @@ def _shade(colour: str) -> str:
         return "38;2;" + ";".join(map(str, parts))
     red, green, blue = (min(range(6), key=lambda level: abs(_LEVELS[level] - part)) for part in parts)
     return f"38;5;{16 + 36 * red + 6 * green + blue}"
-
-
-def span_text(low: int, high: int) -> str:
-    """A run of sizes, or the one size that it is."""
-    return short_size(low) if low == high else f"{short_size(low)} to {short_size(high)}"
-
-
-def exact_span(low: int, high: int) -> str:
-    """The same for sizes that are measured ones, which a rounded text would not find again."""
-    return full_size(low) if low == high else f"{full_size(low)} to {full_size(high)}"
-
-
-def start_text(start: int) -> str:
-    """The first size of a run that may follow on another: one edge, one text.
-
-    A run begins one byte after the last one's end, and sizes are whole elements: so an odd start reads as that end.
-    """
-    return short_size(start - 1 if start % 2 and start > 1 else start)

@@ -8,8 +8,8 @@ from ccl_dispatch.runtime.document import nearest
 from ccl_dispatch.runtime.errors import UsageError
 from ccl_dispatch.runtime.units import counted, full_size
 from ccl_dispatch.runtime.vocabulary import TIMINGS, Cell
-from ccl_dispatch.tuner.logs import LogReading
 from ccl_dispatch.tuner.measurements.csv_file import Measurements
+from ccl_dispatch.tuner.measurements.logs import LogReading
 from ccl_dispatch.tuner.measurements.rows import EXCLUDED, ExcludedRow, platforms
 from ccl_dispatch.tuner.samples import PointExclusion, PointResult
 

@@ -9,11 +9,11 @@ from importlib.resources import files
 
 from ccl_dispatch.runtime.table import Table
 from ccl_dispatch.runtime.units import counted, full_size, gain_text, gain_texts, percent, short_size
-from ccl_dispatch.tuner.cli.terminal import exact_span, span_text
 from ccl_dispatch.tuner.evidence.disturbed import disturbed_in_words
 from ccl_dispatch.tuner.evidence.ranks import slow_ranks_of
 from ccl_dispatch.tuner.report.figures import FAINT, INK, figures, picture
 from ccl_dispatch.tuner.report.model import CellReport, Report
+from ccl_dispatch.tuner.sizes import exact_span, span_text
 
 # Nothing but what is in the file may be used, and the browser holds the page to it.
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:"

@@ -8,9 +8,9 @@ import pytest
 
 from ccl_dispatch.runtime.errors import UsageError
 from ccl_dispatch.runtime.vocabulary import Cell
-from ccl_dispatch.tuner.logs import LogReading
 from ccl_dispatch.tuner.measurements.csv_file import ExcludedRow, Measurements, Row, read_measurements
 from ccl_dispatch.tuner.measurements.importing import common_timing, import_measurements, joined, left_out
+from ccl_dispatch.tuner.measurements.logs import LogReading
 from ccl_dispatch.tuner.samples import PointExclusion, PointResult
 
 DATA = Path(__file__).parents[2] / "data" / "measurements"

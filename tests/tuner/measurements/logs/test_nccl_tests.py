@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from made_logs import rccl_log
 
 from ccl_dispatch.runtime.vocabulary import Cell
-from ccl_dispatch.tuner.logs import LogHints, LogReading
-from ccl_dispatch.tuner.logs.nccl_tests import read_nccl_tests
+from ccl_dispatch.tuner.measurements.logs import LogHints, LogReading
+from ccl_dispatch.tuner.measurements.logs.nccl_tests import read_nccl_tests
 
 TIMES = {count: (10.0 + count, 20.0 + count) for count in (64, 128, 256)}
 

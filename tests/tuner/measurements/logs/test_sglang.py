@@ -6,8 +6,8 @@ import pytest
 from made_logs import sglang_log
 
 from ccl_dispatch.runtime.vocabulary import Cell
-from ccl_dispatch.tuner.logs import LogHints, LogReading
-from ccl_dispatch.tuner.logs.sglang import read_sglang
+from ccl_dispatch.tuner.measurements.logs import LogHints, LogReading
+from ccl_dispatch.tuner.measurements.logs.sglang import read_sglang
 
 GOOD = ("bfloat16", "(4, 32320)", -1, 258560, "True", "30.25", "20.50")
 

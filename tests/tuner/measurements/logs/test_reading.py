@@ -6,8 +6,8 @@ import pytest
 from made_logs import rccl_log, sglang_log
 
 from ccl_dispatch.runtime.errors import MeasurementFileError
-from ccl_dispatch.tuner.logs import LogHints, read_layout, recognise
 from ccl_dispatch.tuner.measurements.csv_file import COLUMNS, parse_measurements
+from ccl_dispatch.tuner.measurements.logs import LogHints, read_layout, recognise
 
 CSV = f"{','.join(COLUMNS)}\nall_gather,,bfloat16,8,,64640,rccl,20.5\n"
 EXCLUDED = f"{','.join(COLUMNS)},excluded\nall_gather,,bfloat16,8,,64640,rccl,20.5,\n"

@@ -7,8 +7,6 @@ from dataclasses import replace
 
 from ccl_dispatch.runtime.errors import MeasurementFileError
 from ccl_dispatch.runtime.units import counted
-from ccl_dispatch.tuner.logs import nccl_tests, sglang
-from ccl_dispatch.tuner.logs.lines import LogHints, LogReading, numbered_lines
 from ccl_dispatch.tuner.measurements.csv_file import (
     COLUMNS,
     MAX_REPORTED,
@@ -16,6 +14,8 @@ from ccl_dispatch.tuner.measurements.csv_file import (
     parse_measurements,
     refuse_other_kinds,
 )
+from ccl_dispatch.tuner.measurements.logs import nccl_tests, sglang
+from ccl_dispatch.tuner.measurements.logs.lines import LogHints, LogReading, numbered_lines
 from ccl_dispatch.tuner.measurements.rows import EXCLUDED, parted
 
 CSV, NCCL_TESTS, SGLANG = "csv", "nccl-tests", "sglang"

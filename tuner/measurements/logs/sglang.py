@@ -17,7 +17,7 @@ from contextlib import suppress
 
 from ccl_dispatch.runtime.units import full_size
 from ccl_dispatch.runtime.vocabulary import DIMS, Cell
-from ccl_dispatch.tuner.logs.lines import LogHints, LogReading, latency_us, numbered_lines
+from ccl_dispatch.tuner.measurements.logs.lines import LogHints, LogReading, latency_us, numbered_lines
 from ccl_dispatch.tuner.measurements.rows import AnyRow, ExcludedRow, Row, parted
 from ccl_dispatch.tuner.sizes import shape_size
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 
 from ccl_dispatch.runtime.units import full_size
 from ccl_dispatch.runtime.vocabulary import COLLECTIVES, DIMS, ITEMSIZE, Cell
-from ccl_dispatch.tuner.logs.lines import PLACEMENTS, LogHints, LogReading, latency_us, numbered_lines
+from ccl_dispatch.tuner.measurements.logs.lines import PLACEMENTS, LogHints, LogReading, latency_us, numbered_lines
 from ccl_dispatch.tuner.measurements.rows import AnyRow, ExcludedRow, Row
 
 LAYOUT = "a log of rccl-tests or nccl-tests: a line `#  size  count  type  redop  root  time  algbw  busbw  #wrong ...`"
