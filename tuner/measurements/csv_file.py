@@ -218,7 +218,7 @@ def _header(fields: list[str], source: str, line: int) -> list[str]:
             f"the header has no column {', '.join(hints)}",
             source=source,
             line=line,
-            fix=f"Needed are {','.join(COLUMNS)}; separate columns by commas",
+            fix=f"Needed are {','.join(COLUMNS)}: bytes of one rank's input, latencies in us; separated by commas",
         )
     return fields
 

@@ -232,6 +232,9 @@ def test_a_missing_column_is_named_with_the_nearest_one() -> None:
     """Columns that are not there are named, with the column that was probably meant."""
     with pytest.raises(MeasurementFileError, match=r"no column latency_us \(Did you mean 'latency'\?\)"):
         parsed(GOOD, header=HEADER.replace("latency_us", "latency"))
+    # Who renames a column of milliseconds is told what is wanted.
+    with pytest.raises(MeasurementFileError, match=r"'latency_ms'\?\).* latencies in us"):
+        parsed(GOOD, header=HEADER.replace("latency_us", "latency_ms"))
 
 
 @pytest.mark.parametrize(
@@ -242,7 +245,7 @@ def test_a_missing_column_is_named_with_the_nearest_one() -> None:
         (f"{HEADER},bytes\n".encode(), "2 columns 'bytes'", 1),
         (f"{HEADER}\n\n\xff".encode("latin-1"), "0xff is not UTF-8", 3),
         (f'{HEADER}\n"{GOOD}'.encode(), "not CSV", 2),
-        (f"{HEADER.replace(',', ';')}\n".encode(), "separate columns by commas", 1),
+        (f"{HEADER.replace(',', ';')}\n".encode(), "separated by commas", 1),
     ],
 )
 def test_what_is_no_measurement_file_is_refused(data: bytes, words: str, line: int) -> None:
