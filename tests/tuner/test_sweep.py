@@ -281,7 +281,7 @@ def test_a_real_sweep_survives_interruptions(tmp_path: Path) -> None:
     """
     (tmp_path / "real.yaml").write_text(
         "name: real\ncollective: all_gather\nbaseline: gloo\ncandidates: [shm]\nworld_sizes: [2]\n"
-        "dtypes: [bfloat16, float32]\nsizes: {min: 16 B, max: 64 KiB}\nbudget: {executions: 20000}\n"
+        "dtypes: [bfloat16, float32]\nsizes: {min: 16 B, max: 64 KiB}\nbudget: {executions: 10000}\n"
         "measure: {min_seconds: 0.15, max_seconds: 0.3}\n"
     )
     journal = tmp_path / "runs/real/study.journal"
