@@ -212,7 +212,7 @@ class Family:
     def _with_visits(self, noise: Mapping[str, Noise], finished: Sequence[Observation]) -> Mapping[str, Noise]:
         """The study's noise with what this family's visits differ by, as far as sizes were visited again.
 
-        However few they are: a table is made by what they show, and what it asks for is to be proven.
+        What they show of that is asked as a table asks it: what it goes by is to be proven.
         """
         again = {point for point, count in Counter((o.cell, o.size) for o in finished).items() if count > 1}
         if not again:
