@@ -45,21 +45,13 @@ def run(options: argparse.Namespace) -> int:
     with open_storage(options.storage, write=False) as storage:
         study = SweepStudy.load(storage, options.study)
         # What all were asked to measure; in a study without such points what happens to be from several nodes.
-        everything = study.results()
-        results = study.results(only=COMMON) or everything
-        goes_on = study.goes_on()
-    verdict = compare_nodes(results, options.confidence)
-    if len(verdict.nodes) < 2:
-        advice = (
-            "This storage lies on one machine, where a sweep measures no points for comparing: run the sweep on "
-            "every node with one --storage that all of them reach, such as postgresql://user@host/name"
-            if lies_on_one_machine(storage.url)
-            else shared_advice(sorted({*nodes_of(everything)} - {""}), goes_on=goes_on)
-        )
-        raise UsageError(
-            f"study {study.meta.name!r} in {storage.url}: no point was measured by two nodes, so there is nothing to "
-            f"compare. {advice}"
-        )
+        results = study.results(only=COMMON) or study.results()
+        verdict = compare_nodes(results, options.confidence)
+        if len(verdict.nodes) < 2:
+            raise UsageError(
+                f"study {study.meta.name!r} in {storage.url}: no point was measured by two nodes, so there is nothing "
+                f"to compare. {_advice(study)}"
+            )
     if options.json:
         print_json(_json(verdict, study.meta.name, study.meta.provenance, options.confidence))
     else:
@@ -67,6 +59,16 @@ def run(options: argparse.Namespace) -> int:
         if told := disturbed_results_in_words(results):
             print(told)
     return 1 if verdict.accused else 0
+
+
+def _advice(study: SweepStudy) -> str:
+    """What to do for points that two nodes measure."""
+    if lies_on_one_machine(study.storage.url):
+        return (
+            "This storage lies on one machine, where a sweep measures no points for comparing: run the sweep on "
+            "every node with one --storage that all of them reach, such as postgresql://user@host/name"
+        )
+    return shared_advice(sorted({*nodes_of(study.results())} - {""}), goes_on=study.goes_on())
 
 
 def shared_advice(nodes: Sequence[str], *, goes_on: bool) -> str:

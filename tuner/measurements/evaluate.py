@@ -13,7 +13,7 @@ from ccl_dispatch.runtime.units import counted, full_size, short_size
 from ccl_dispatch.runtime.vocabulary import Cell
 from ccl_dispatch.tuner.measurements.csv_file import Measurements
 from ccl_dispatch.tuner.measurements.replay import ReplayCurves
-from ccl_dispatch.tuner.sizes import ALIGNMENT
+from ccl_dispatch.tuner.sizes import ALIGNMENT, span_text
 
 PER_OCTAVE = 16
 
@@ -81,9 +81,9 @@ class Misuse:
 
     def line(self) -> str:
         """For people."""
-        span = short_size(self.sizes[0])
+        span = span_text(self.sizes[0], self.sizes[-1])
         if len(self.sizes) > 1:
-            span = f"{len(self.sizes)} sizes from {span} to {short_size(self.sizes[-1])}"
+            span = f"{len(self.sizes)} sizes from {span}"
         why = ", ".join(self.reasons)
         return f"{self.cell.name}: the table uses {self.backend} at {span}, where the measurements exclude it: {why}"
 
