@@ -21,6 +21,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from ccl_dispatch.tuner.backends import backend_class
 from ccl_dispatch.tuner.launch.launcher import Launcher, OwnRanks, RunningWorker
 from ccl_dispatch.tuner.launch.link import Link
 from ccl_dispatch.tuner.launch.nursery import WORKER_MODULE
@@ -56,6 +57,10 @@ class Interpreters:
 
     def prepare(self, log_folder: Path) -> None:
         """Nothing can begin before it is known who is wanted."""
+
+    def unavailable(self, backend: str, log_folder: Path) -> str | None:
+        """See `Launcher`: by this process."""
+        return backend_class(backend).unavailable()
 
     def start(self, rank: int, environment: Mapping[str, str], fds: Sequence[int], log_folder: Path) -> RunningWorker:
         """See `Launcher`."""

@@ -19,8 +19,8 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 _PR_SET_CHILD_SUBREAPER = 36  # <linux/prctl.h>
 _GRACE_SECONDS = 3.0
-# Python starts these once and keeps them until the interpreter ends.
-_HELPERS = (b"multiprocessing.resource_tracker", b"multiprocessing.forkserver")
+# Started once and kept until the interpreter ends: two by Python, one by `ranks`.
+_HELPERS = (b"multiprocessing.resource_tracker", b"multiprocessing.forkserver", b"support/forking.py")
 
 
 def pytest_configure() -> None:

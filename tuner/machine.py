@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -61,15 +61,18 @@ def memory_needs(plan: Plan, cache_bytes: int) -> list[Need]:
     return [need for need in needs if need.bytes]
 
 
-def check_machine(plan: Plan) -> Placement:
+def check_machine(plan: Plan, unavailable: Callable[[str], str | None]) -> Placement:
     """Refuse what this machine can't do, before anything is started; where each rank goes.
+
+    Args:
+        unavailable: why this machine can't run the backend of that name, None when it can.
 
     Raises:
         UsageError: a backend can't run here, the machine is not the one that the config is for, or it has not enough
             devices or memory for that many ranks.
     """
     for name in plan.settings.backends:
-        reason = backend_class(name).unavailable()
+        reason = unavailable(name)
         if reason is not None:
             raise UsageError(
                 f"the backend {name} can't run on this machine: {reason}. "

@@ -19,7 +19,7 @@ from ccl_dispatch.tuner.config.model import SweepConfig
 from ccl_dispatch.tuner.curves.cells import families
 from ccl_dispatch.tuner.device.placement import Placement
 from ccl_dispatch.tuner.launch.given import GivenRanks
-from ccl_dispatch.tuner.launch.launcher import Launcher, OwnRanks
+from ccl_dispatch.tuner.launch.launcher import Launcher, OwnRanks, once_more
 from ccl_dispatch.tuner.machine import check_machine
 from ccl_dispatch.tuner.measure.measurer import Measurer, WorkerMeasurer
 from ccl_dispatch.tuner.measure.messages import MeasureSettings
@@ -157,12 +157,19 @@ def make_measurer(plan: Plan, log_folder: Path) -> Measurer:
         slow = replay.slow.get(plan.node)
         return ReplayMeasurer(plan.curves, plan.settings, replay.seed, pace=replay.pace, slow=slow)
     launcher: Launcher = plan.given or OwnRanks()
-    # torch is imported there while this process imports it to look at the machine.
     launcher.prepare(log_folder)
+
+    def unavailable(backend: str) -> str | None:
+        kind = backend_class(backend)
+        if kind.torch_tells and plan.settings.placement.type == "cpu":
+            # This process needs torch for nothing else then: a second or two, and half the work of a short sweep.
+            return once_more(lambda: launcher.unavailable(backend, log_folder))
+        return kind.unavailable()
+
     try:
         if plan.given is not None:
             plan.given.gather(max(config.world_sizes))
-        settings = replace(plan.settings, placement=check_machine(plan))
+        settings = replace(plan.settings, placement=check_machine(plan, unavailable))
     except BaseException:
         launcher.close(at_once=True)
         raise

@@ -96,6 +96,8 @@ class Backend(abc.ABC):
     options: ClassVar[tuple[str, ...]] = ()
     #: Bytes of its pool where the option `max_size` is not given; None for a backend without a pool.
     default_max_size: ClassVar[int | None] = None
+    #: Whether `unavailable` imports torch, which takes a second or two: it is asked where torch is imported anyway.
+    torch_tells: ClassVar[bool] = False
 
     @classmethod
     @abc.abstractmethod

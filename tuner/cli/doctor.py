@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import tempfile
 import time
 from dataclasses import asdict
@@ -38,13 +39,14 @@ def run(options: argparse.Namespace) -> int:
 
 def examine(*, check: bool) -> dict[str, Any]:
     """The facts as JSON data; a backend's value is the reason why it can't run, or None."""
+    broken = _broken_torch()
     reasons: dict[str, str | None] = {}
     for name in BACKENDS:
         try:
-            reasons[name] = backend_class(name).unavailable()
+            reasons[name] = broken or backend_class(name).unavailable()
         except ImportError as problem:
             reasons[name] = f"{problem.name} is not installed"
-    gpus = _gpu_count()
+    gpus = 0 if broken else _gpu_count()
     return {
         "version": version(),
         "platform": this_platform("cpu")._asdict(),
@@ -111,6 +113,17 @@ def _check_lines(check: dict[str, Any]) -> list[str]:
         return [f"takes nothing {where}: {check['reason']}"]
     refused = f", refuses {check['refused']}" if check["refused"] else ""
     return [f"right bit for bit at {check['right']} points {where}{refused}"]
+
+
+def _broken_torch() -> str | None:
+    """Why torch can't be imported although it is installed: a library of the driver's that it does not find, say."""
+    if importlib.util.find_spec("torch") is None:
+        return None
+    try:
+        importlib.import_module("torch")
+    except (ImportError, OSError) as problem:
+        return f"torch can't be imported: {problem}"
+    return None
 
 
 def _gpu_count() -> int:

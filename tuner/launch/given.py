@@ -89,6 +89,10 @@ class GivenRanks:
         """See `Launcher`."""
         self._first.prepare(log_folder)
 
+    def unavailable(self, backend: str, log_folder: Path) -> str | None:
+        """See `Launcher`: by the first rank."""
+        return self._first.unavailable(backend, log_folder)
+
     def start(self, rank: int, environment: Mapping[str, str], fds: Sequence[int], log_folder: Path) -> RunningWorker:
         """See `Launcher`.
 

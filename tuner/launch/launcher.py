@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import signal
 import subprocess
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
+from ccl_dispatch.runtime.errors import MeasuringError, UsageError
 from ccl_dispatch.tuner.launch import wire
 from ccl_dispatch.tuner.launch.interpreter import python
 from ccl_dispatch.tuner.launch.link import ANSWER_SECONDS, Link, NurseryLost, RunningWorker, ended_in_words
 
-__all__ = ["Launcher", "NurseryLost", "OwnRanks", "RunningWorker", "log_note"]
+__all__ = ["Launcher", "NurseryLost", "OwnRanks", "RunningWorker", "log_note", "once_more"]
+
+logger = logging.getLogger(__name__)
 
 NURSERY_MODULE = "ccl_dispatch.tuner.launch.nursery"
 # torch from a busy network filesystem takes minutes.
@@ -22,12 +27,21 @@ IMPORT_SECONDS = 180.0
 _CLOSE_SECONDS = 5.0
 _LOG_TAIL = 2000
 
+Answer = TypeVar("Answer")
+
 
 class Launcher(Protocol):
     """Starts workers. The pool asks for one rank after the other, and again after a fault."""
 
     def prepare(self, log_folder: Path) -> None:
         """Begin with what takes long before the first start, and return at once."""
+
+    def unavailable(self, backend: str, log_folder: Path) -> str | None:
+        """Why this machine can't run a backend, None when it can: asked where torch is imported for the workers.
+
+        Raises:
+            NurseryLost, UsageError: as by `start`.
+        """
 
     def start(self, rank: int, environment: Mapping[str, str], fds: Sequence[int], log_folder: Path) -> RunningWorker:
         """Start the worker of `rank`.
@@ -40,6 +54,7 @@ class Launcher(Protocol):
         Raises:
             NurseryLost: it could not be started because what starts it is gone; all workers of it end. Calling again
                 starts anew.
+            UsageError: torch can't be imported.
             OSError: the system refuses another process.
         """
 
@@ -67,20 +82,32 @@ class OwnRanks:
 
     def start(self, rank: int, environment: Mapping[str, str], fds: Sequence[int], log_folder: Path) -> RunningWorker:
         """See `Launcher`."""
-        seconds = ANSWER_SECONDS
+        return self._ask(log_folder, lambda link, seconds: link.start(rank, environment, fds, seconds))
+
+    def unavailable(self, backend: str, log_folder: Path) -> str | None:
+        """See `Launcher`."""
+        return self._ask(log_folder, lambda link, seconds: link.unavailable(backend, seconds))
+
+    def _ask(self, log_folder: Path, question: Callable[[Link, float], Answer]) -> Answer:
+        """What the nursery answers to a question, which gets its link and the seconds to wait; a new one if need be."""
         if self._link is not None and self._link.lost:
             self.drop()
         if self._link is None:
             self._link = self._begin(log_folder)
-        if not self._imported:
-            seconds = IMPORT_SECONDS
         try:
-            worker = self._link.start(rank, environment, fds, seconds)
+            answer = question(self._link, ANSWER_SECONDS if self._imported else IMPORT_SECONDS)
         except NurseryLost as lost:
-            told = self._end() or str(lost)
+            code = self._end()
+            if code == wire.NO_TORCH:
+                reason = _tail(self._log).rpartition("\n")[2]
+                raise UsageError(
+                    f"torch can't be imported: {reason}. `{sys.executable} -c 'import torch'` shows the whole of it. "
+                    "Mend this environment, or use one in which torch works"
+                ) from None
+            told = str(lost) if code is None else ended_in_words(code)
             raise NurseryLost(f"the process that starts the workers {told}. {log_note(self._log)}") from None
         self._imported = True
-        return worker
+        return answer
 
     def drop(self) -> None:
         """See `Launcher`."""
@@ -119,11 +146,11 @@ class OwnRanks:
             )
         return Link(ours)
 
-    def _end(self) -> str:
-        """End the nursery and its workers; how it ended when it had done that by itself."""
+    def _end(self) -> int | None:
+        """End the nursery and its workers; its exit code when it had ended by itself."""
         process, self._process = self._process, None
         if process is None or self._link is None:
-            return ""
+            return None
         try:
             code: int | None = process.wait(0.2 if self._link.lost else 0)
         except subprocess.TimeoutExpired:
@@ -136,12 +163,32 @@ class OwnRanks:
             process.wait()
         self._link.close()
         self._link = None
-        return "" if code is None else ended_in_words(code)
+        return code
+
+
+def once_more(action: Callable[[], Answer]) -> Answer:
+    """What an action gives for which a nursery is needed, tried again where that was lost.
+
+    Raises:
+        MeasuringError: the next one was lost as well.
+    """
+    try:
+        return action()
+    except NurseryLost as lost:
+        logger.warning("%s; it is replaced", lost)
+        try:
+            return action()
+        except NurseryLost as again:
+            raise MeasuringError(f"the workers can't be started: {again}") from None
 
 
 def log_note(log: Path) -> str:
     """Where the log of a process is, and how it ends."""
-    tail = b""
+    tail = _tail(log)
+    return f"Its log is {log}" + (f", which ends:\n{tail}" if tail else "")
+
+
+def _tail(log: Path) -> str:
     with contextlib.suppress(OSError):
-        tail = log.read_bytes()[-_LOG_TAIL:].strip()
-    return f"Its log is {log}" + (f", which ends:\n{tail.decode('utf-8', 'replace')}" if tail else "")
+        return log.read_bytes()[-_LOG_TAIL:].strip().decode("utf-8", "replace")
+    return ""

@@ -64,6 +64,11 @@ class Link:
         self._started.add(answer["started"])
         return RunningWorker(answer["started"], self)
 
+    def unavailable(self, backend: str, seconds: float) -> str | None:
+        """Why the nursery's machine can't run a backend, None when it can; the first answer waits for torch."""
+        found: str | None = self._ask({"backend": backend}, {"unavailable"}, seconds)["unavailable"]
+        return found
+
     @property
     def running(self) -> set[int]:
         """The workers whose end is not known."""

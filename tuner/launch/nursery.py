@@ -25,6 +25,7 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
+from ccl_dispatch.tuner.backends.registry import backend_class
 from ccl_dispatch.tuner.launch import wire
 from ccl_dispatch.tuner.launch.interpreter import python
 
@@ -55,9 +56,13 @@ class Nursery:
         self._children: set[int] = set()
 
     def prepare(self) -> None:
-        """Import torch, unless that is done."""
+        """Import torch, unless that is done; end at once where that fails."""
         if not self._prepared:
-            self._run = import_worker()
+            try:
+                self._run = import_worker()
+            except (ImportError, OSError):
+                traceback.print_exc()
+                leave_at_once(wire.NO_TORCH)
             self._prepared = True
 
     def serve(self) -> int:
@@ -97,6 +102,9 @@ class Nursery:
     def _answer(self, message: Mapping[str, Any], fds: Sequence[int]) -> None:
         if "prepare" in message:
             self.prepare()
+        elif "backend" in message:
+            self.prepare()
+            wire.send(self._line, {"unavailable": backend_class(message["backend"]).unavailable()})
         elif "start" in message:
             self.prepare()
             try:
@@ -184,10 +192,12 @@ def import_worker() -> RunWorker | None:
     """Import what workers need; what runs one in a fork of this process, None when forking is not safe."""
     before = {name: os.environ.get(name) for name in _WHILE_IMPORTING}
     os.environ.update(_WHILE_IMPORTING)
+    gc.disable()  # of what is imported nothing is to be collected, and looking takes a fifteenth of the time
     import torch
 
     from ccl_dispatch.tuner.measure import worker
 
+    gc.enable()
     for name, value in before.items():
         if value is None:
             del os.environ[name]

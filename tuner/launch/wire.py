@@ -1,11 +1,11 @@
 """What a launcher and a nursery tell each other: one JSON object per packet of a local socket, descriptors beside it.
 
-To the nursery: `{"prepare": true}` to import torch, which otherwise the first start does; `{"start": rank,
-"environment": {...}}` with the descriptors of the channel, the board and the log; `{"kill": pid}`;
-`{"leave": code}` for the exit code once the socket is closed.
-From it, in the order of the requests: `{"started": pid}` or `{"failed": reason}`, `{"killing": pid}`; and at any time
-`{"ended": pid, "code": code}`, negative for a signal as in `subprocess`. A rank that a launcher gave introduces itself:
-`{"host": local rank, "process": pid, "cpus": [...]}`.
+To the nursery: `{"prepare": true}` to import torch, which otherwise the first of the next two does; `{"backend": name}`
+to ask whether that one can run here; `{"start": rank, "environment": {...}}` with the descriptors of the channel, the
+board and the log; `{"kill": pid}`; `{"leave": code}` for the exit code once the socket is closed.
+From it, in the order of the requests: `{"unavailable": reason}`, null when it can; `{"started": pid}` or
+`{"failed": reason}`; `{"killing": pid}`; and at any time `{"ended": pid, "code": code}`, negative for a signal as in
+`subprocess`. A rank that a launcher gave introduces itself: `{"host": local rank, "process": pid, "cpus": [...]}`.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ import socket
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+#: The exit code of a nursery that can't import torch; the last line of its log says why.
+NO_TORCH = 4
 # A rank's environment beside the nursery's own has some hundred bytes; a packet must fit the socket's buffer (208 KiB).
 _MOST_BYTES = 65536
 _MOST_FDS = 3

@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Any
 
 from ccl_dispatch.runtime.errors import MeasuringError
-from ccl_dispatch.tuner.launch.launcher import Launcher, NurseryLost, OwnRanks, RunningWorker
+from ccl_dispatch.tuner.launch.launcher import Launcher, NurseryLost, OwnRanks, RunningWorker, once_more
 from ccl_dispatch.tuner.launch.link import ended_in_words
 from ccl_dispatch.tuner.measure.board import Board
 from ccl_dispatch.tuner.measure.fault import RankLog, WorkerFault, process_state
@@ -111,14 +111,7 @@ class WorkerPool:
             raise MeasuringError(
                 f"the folder of the workers' logs can't be made: {self._log_folder}: {problem.strerror}"
             ) from problem
-        try:
-            self._start()
-        except NurseryLost as lost:
-            logger.warning("%s; it is replaced", lost)
-            try:
-                self._start()
-            except NurseryLost as again:
-                raise MeasuringError(f"the workers can't be started: {again}") from None
+        once_more(self._start)
 
     def _start(self) -> None:
         segment = Segment.create(Board.bytes_needed(self._world_sizes))

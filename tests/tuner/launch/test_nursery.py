@@ -7,16 +7,18 @@ import re
 import signal
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 from workers import nursery_pids, runs, worker_pids
 
-from ccl_dispatch.runtime.errors import MeasuringError
+from ccl_dispatch.runtime.errors import MeasuringError, UsageError
 from ccl_dispatch.runtime.vocabulary import Cell
 from ccl_dispatch.tuner.backends import Point
 from ccl_dispatch.tuner.device.placement import Placement
 from ccl_dispatch.tuner.launch import link
+from ccl_dispatch.tuner.launch.launcher import OwnRanks, once_more
 from ccl_dispatch.tuner.measure import MeasureSettings, PointRequest
 from ccl_dispatch.tuner.measure.fault import WorkerFault
 from ccl_dispatch.tuner.measure.pool import WorkerPool
@@ -85,12 +87,46 @@ def test_a_nursery_that_stops_or_ends_is_replaced(tmp_path: Path, monkeypatch: p
 
 
 def test_a_nursery_that_can_not_start_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """When torch can't be imported there, the error says how the process ended, and what its log says."""
-    (tmp_path / "torch.py").write_text("raise ImportError('libamdhip64.so.7: cannot open shared object file')\n")
+    """When its end comes while it imports torch, the error says how the process ended, and what its log says."""
+    (tmp_path / "torch.py").write_text("import os\nos.write(2, b'no such instruction')\nos._exit(7)\n")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
     with (
         WorkerPool([2], 65536, SETTINGS, {}, tmp_path / "logs") as pool,
-        pytest.raises(MeasuringError, match=r"ended with exit code 1(?s:.)*nursery\.log(?s:.)*libamdhip64") as found,
+        pytest.raises(MeasuringError, match=r"ended with exit code 7\. (?s:.)*nursery\.log(?s:.)*instruction") as found,
     ):
         pool.start()
     assert not isinstance(found.value, WorkerFault)
+
+
+@pytest.mark.parametrize("asked", ["start", "look"])
+def test_a_torch_that_can_not_be_imported_is_told_in_a_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: str
+) -> None:
+    """A torch that lacks a library is no fault of the nursery, which is not replaced: one line says what is missing."""
+    (tmp_path / "torch.py").write_text("raise ImportError('libamdhip64.so.7: cannot open shared object file')\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    ranks = OwnRanks()
+    told = r"^torch can't be imported: ImportError: libamdhip64.*file\. .*works$"
+    with WorkerPool([2], 65536, SETTINGS, {}, tmp_path / "logs", ranks) as pool:
+        ask = pool.start if asked == "start" else partial(ranks.unavailable, "gloo", tmp_path / "logs")
+        with pytest.raises(UsageError, match=told):
+            once_more(ask)
+    assert (tmp_path / "logs" / "nursery.log").read_text().count("Traceback") == 1
+
+
+def test_what_torch_tells_of_backends_is_asked_of_the_nursery(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether torch has gloo, of the nursery that starts the workers then; if it is lost, of the next one."""
+    ranks = OwnRanks()
+    with WorkerPool([2], 65536, SETTINGS, {}, tmp_path, ranks) as pool:
+        assert ranks.unavailable("gloo", tmp_path) is None
+        (nursery,) = nursery_pids()
+        assert pool.measure(REQUEST)[0].timings is not None
+        assert nursery_pids() == [nursery]
+        os.kill(nursery, signal.SIGKILL)
+        assert once_more(lambda: ranks.unavailable("gloo", tmp_path)) is None
+    without = "import torch.distributed\ntorch.distributed.is_gloo_available = lambda: False\n"
+    (tmp_path / "sitecustomize.py").write_text(without)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    ranks = OwnRanks()
+    assert ranks.unavailable("gloo", tmp_path) == "this build of torch has no gloo"
+    ranks.close(at_once=True)

@@ -1,0 +1,46 @@
+"""What the command line does without torch, whose import takes most of a short sweep, and with one that is broken."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from command import ccl_dispatch
+from made_configs import SMALL
+
+_SWEEP = """
+import sys
+from ccl_dispatch.tuner.cli import main
+code = main(["sweep", "small.yaml", "--quiet"])
+assert code == 0, code
+print(sorted({"torch", "optuna"} & {*sys.modules}))
+"""
+
+
+def test_a_sweep_on_the_host_leaves_torch_to_its_workers(tmp_path: Path) -> None:
+    """The process of the sweep imports Optuna and not torch: the one that forks the workers does."""
+    (tmp_path / "small.yaml").write_text(SMALL)
+    done = subprocess.run([sys.executable, "-c", _SWEEP], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "['optuna']"
+
+
+def test_a_broken_torch_is_told_in_a_line(tmp_path: Path) -> None:
+    """Where a library of torch is missing a sweep ends with exit code 2 and no study, and doctor says it of all."""
+    (tmp_path / "small.yaml").write_text(SMALL)
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    (broken / "torch.py").write_text("raise ImportError('libamdhip64.so.7: cannot open shared object file')\n")
+    environment = {**os.environ, "PYTHONPATH": str(broken)}
+    told = ccl_dispatch("sweep", "small.yaml", "--quiet", folder=tmp_path, environment=environment)
+    assert told.returncode == 2
+    assert told.stderr.startswith("ccl-dispatch sweep: torch can't be imported: ImportError: libamdhip64.so.7: cannot")
+    assert told.stderr.count("\n") == 1
+    assert not [*tmp_path.rglob("*.journal")]
+    told = ccl_dispatch("doctor", folder=tmp_path, environment=environment)
+    assert told.returncode == 0, told.stderr
+    lines = [line for line in told.stdout.splitlines() if line.startswith("backend ")]
+    assert all("torch can't be imported: libamdhip64.so.7: cannot open" in line for line in lines)
+    assert len(lines) > 3
