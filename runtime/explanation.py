@@ -67,7 +67,7 @@ class Explanation(NamedTuple):
                 f"near a crossover: {self.crossover.below} below, {self.crossover.above} above, somewhere between "
                 f"{short_size(self.crossover.low)} and {short_size(self.crossover.high)}"
             )
-        lines.extend(f"excluded: {item.backend} ({item.reason}) {item.detail}".rstrip() for item in self.exclusions)
+        lines.extend(map(_excluded, self.exclusions))
         lines.append(f"table: {self.table} ({self.provenance}), {self.digest}")
         lines.append(f"would change it: {'; '.join(self.changes)}")
         return lines
@@ -79,6 +79,15 @@ class Explanation(NamedTuple):
         }
         document["exclusions"] = [item._asdict() for item in self.exclusions]
         return document
+
+
+def _excluded(item: Exclusion) -> str:
+    """A run of sizes has the detail of its first one."""
+    if item.low == item.high:
+        return f"excluded: {item.backend} ({item.reason}) {item.detail}".rstrip()
+    run = f"{short_size(item.low)} to {short_size(item.high)}"
+    seen = f"; at {full_size(item.low)}: {item.detail}" if item.detail else ""
+    return f"excluded: {item.backend} from {run} ({item.reason}){seen}"
 
 
 def explain(

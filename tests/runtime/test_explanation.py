@@ -121,7 +121,9 @@ def test_ties_and_exclusions_have_their_own_reasons() -> None:
     assert _told(table, 32).splitlines()[-1].endswith("aiter proven to gain 3% here, its samples show -0.1%")
     told = _told(table, 512)
     assert "every candidate is excluded here" in told
-    assert "excluded: aiter (wrong_output) rank 1 differs" in told
+    assert "excluded: aiter from 128 B to 1 KiB (wrong_output); at 128 B: rank 1 differs" in told
+    one = table._replace(cells=(table.cells[0]._replace(exclusions=(exclusion._replace(low=512, high=512),)),))
+    assert "excluded: aiter (wrong_output) rank 1 differs" in _told(one, 512)
     assert "no size: the whole cell uses the baseline" in told
 
 

@@ -43,7 +43,8 @@ def shipping_problems(path: str | os.PathLike[str]) -> list[str]:
         problems.append(f"platform has no {', '.join(unknown)}: nobody can tell which machines it is for")
     if not table.cells:
         problems.append("it has no cells")
-    if Path(source).name != shipped_name(table):
+    # Of a platform that is not known nobody can say how it has to be called.
+    if not unknown and Path(source).name != shipped_name(table):
         problems.append(f"it must be called {shipped_name(table)}, after its platform")
     return problems + _samples_problems(table, Path(source).with_suffix(SAMPLES))
 

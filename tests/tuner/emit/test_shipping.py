@@ -87,6 +87,14 @@ def test_each_defect_is_told(
     assert words in done.stdout
 
 
+def test_an_unknown_platform_has_no_name_to_be_called_by(tmp_path: Path, good: tuple[Table, Path]) -> None:
+    """A table without a platform, an imported one say, is not told to be called after it."""
+    nothing = good[0].platform._replace(architecture="", device="", device_count=0, link="", versions={})
+    problems = shipping_problems(_shipped(tmp_path, good[0]._replace(platform=nothing), good[1]))
+    assert [problem for problem in problems if "nobody can tell which machines it is for" in problem]
+    assert not [problem for problem in problems if "called" in problem]
+
+
 def test_the_samples_must_be_those_of_the_table(tmp_path: Path, good: tuple[Table, Path]) -> None:
     """Without its journal, with a broken one, and with one of another number of points a table is refused."""
     path = _shipped(tmp_path, *good)
