@@ -87,7 +87,10 @@ def install(venv: str, purpose: str) -> None:
         bounds = os.path.join(venv, "constraints.txt")
         with open(bounds, "w", encoding="utf-8") as file:
             file.write("".join(f"{line}\n" for line in borrowed_bounds(python, borrowed)))
-    command = [python, "-m", "pip", "install", "--quiet", "--constraint", bounds, "--editable", ROOT + "[report]"]
+    # Python compiles what it imports when it first does. Of torch and its needs that is a tenth, and compiling all
+    # of it takes half a minute.
+    command = [python, "-m", "pip", "install", "--quiet", "--no-compile", "--constraint", bounds]
+    command += ["--editable", ROOT + "[report]"]
     if purpose == "dev":
         command += ["--requirement", os.path.join(HERE, "dev.txt")]
     size = "" if torch_of(python)[0] else " (with torch: the first time takes minutes on a slow line)"
