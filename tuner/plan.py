@@ -28,6 +28,7 @@ from ccl_dispatch.tuner.measurements.csv_file import read_measurements
 from ccl_dispatch.tuner.measurements.replay import ReplayCurves
 from ccl_dispatch.tuner.search.base import SearchSpace
 from ccl_dispatch.tuner.statistics import StopRule
+from ccl_dispatch.tuner.torch_import import broken_torch, no_torch
 
 Workload = Mapping[Cell, tuple[tuple[tuple[int, ...], int, float], ...]]
 
@@ -159,9 +160,11 @@ def make_measurer(plan: Plan, log_folder: Path) -> Measurer:
     launcher: Launcher = plan.given or OwnRanks()
     launcher.prepare(log_folder)
 
+    on_host = plan.settings.placement.type == "cpu"
+
     def unavailable(backend: str) -> str | None:
         kind = backend_class(backend)
-        if kind.torch_tells and plan.settings.placement.type == "cpu":
+        if kind.torch_tells and on_host:
             # This process needs torch for nothing else then: a second or two, and half the work of a short sweep.
             return once_more(lambda: launcher.unavailable(backend, log_folder))
         return kind.unavailable()
@@ -169,6 +172,8 @@ def make_measurer(plan: Plan, log_folder: Path) -> Measurer:
     try:
         if plan.given is not None:
             plan.given.gather(max(config.world_sizes))
+        if not on_host and (broken := broken_torch()) is not None:
+            raise no_torch(broken)
         settings = replace(plan.settings, placement=check_machine(plan, unavailable))
     except BaseException:
         launcher.close(at_once=True)

@@ -6,6 +6,7 @@ import contextlib
 import functools
 import io
 import logging
+import os
 import re
 import shutil
 import subprocess
@@ -14,6 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from command import ccl_dispatch
 from made_tables import make_cell, make_table
 from markdown_it import MarkdownIt
 from pages import ROOT, same
@@ -45,6 +47,7 @@ seed: 0
 """
 RANKS = """
 import logging
+import os
 from ccl_dispatch.runtime import install
 
 class Communicator:
@@ -129,6 +132,14 @@ def _ranks() -> str:
     for name, up_to in {"good": 1024, "other": 2048}.items():
         _table(Path(f"{name}.yaml"), up_to)
     return "".join(run_ranks(RANKS, 2))
+
+
+def _broken_torch() -> str:
+    problem = "libamdhip64.so.7: cannot open shared object file: No such file or directory"
+    Path("broken").mkdir()
+    Path("broken", "torch.py").write_text(f"raise ImportError({problem!r})\n", encoding="utf-8")
+    environment = {**os.environ, "PYTHONPATH": str(Path("broken").resolve())}
+    return ccl_dispatch("sweep", _config("a.yaml"), folder=Path(), environment=environment).stderr
 
 
 def _misspelt_variable() -> str:
@@ -229,6 +240,7 @@ MESSAGES: dict[str, Callable[[], str]] = {
     "A backend can't run here": lambda: _cli(
         "sweep", _config("rccl.yaml", baseline="baseline: rccl", candidates="candidates: [aiter]")
     ),
+    "torch does not load": _broken_torch,
     "Not enough GPUs": _no_gpus,
     "Not enough memory": lambda: _cli("sweep", _config("large.yaml", sizes="sizes: {min: 1 KiB, max: 512 GiB}")),
     "The study is another sweep's": _other_sweep,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import tempfile
 import time
 from dataclasses import asdict
@@ -15,6 +14,7 @@ from ccl_dispatch.runtime.units import short_size
 from ccl_dispatch.tuner.backends.registry import BACKENDS, backend_class
 from ccl_dispatch.tuner.cli.options import add_json, print_json
 from ccl_dispatch.tuner.machine import WORKER_BYTES, available_memory
+from ccl_dispatch.tuner.torch_import import broken_torch
 from ccl_dispatch.tuner.version import version
 
 EXAMPLE = "ccl-dispatch doctor --json"
@@ -39,7 +39,9 @@ def run(options: argparse.Namespace) -> int:
 
 def examine(*, check: bool) -> dict[str, Any]:
     """The facts as JSON data; a backend's value is the reason why it can't run, or None."""
-    broken = _broken_torch()
+    broken = broken_torch()
+    if broken:
+        broken = f"torch can't be imported: {broken}"
     reasons: dict[str, str | None] = {}
     for name in BACKENDS:
         try:
@@ -113,17 +115,6 @@ def _check_lines(check: dict[str, Any]) -> list[str]:
         return [f"takes nothing {where}: {check['reason']}"]
     refused = f", refuses {check['refused']}" if check["refused"] else ""
     return [f"right bit for bit at {check['right']} points {where}{refused}"]
-
-
-def _broken_torch() -> str | None:
-    """Why torch can't be imported although it is installed: a library of the driver's that it does not find, say."""
-    if importlib.util.find_spec("torch") is None:
-        return None
-    try:
-        importlib.import_module("torch")
-    except (ImportError, OSError) as problem:
-        return f"torch can't be imported: {problem}"
-    return None
 
 
 def _gpu_count() -> int:

@@ -7,15 +7,15 @@ import logging
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-from ccl_dispatch.runtime.errors import MeasuringError, UsageError
+from ccl_dispatch.runtime.errors import MeasuringError
 from ccl_dispatch.tuner.launch import wire
 from ccl_dispatch.tuner.launch.interpreter import python
 from ccl_dispatch.tuner.launch.link import ANSWER_SECONDS, Link, NurseryLost, RunningWorker, ended_in_words
+from ccl_dispatch.tuner.torch_import import no_torch
 
 __all__ = ["Launcher", "NurseryLost", "OwnRanks", "RunningWorker", "log_note", "once_more"]
 
@@ -99,11 +99,7 @@ class OwnRanks:
         except NurseryLost as lost:
             code = self._end()
             if code == wire.NO_TORCH:
-                reason = _tail(self._log).rpartition("\n")[2]
-                raise UsageError(
-                    f"torch can't be imported: {reason}. `{sys.executable} -c 'import torch'` shows the whole of it. "
-                    "Mend this environment, or use one in which torch works"
-                ) from None
+                raise no_torch(_tail(self._log).rpartition("\n")[2]) from None
             told = str(lost) if code is None else ended_in_words(code)
             raise NurseryLost(f"the process that starts the workers {told}. {log_note(self._log)}") from None
         self._imported = True

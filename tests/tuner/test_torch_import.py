@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from command import ccl_dispatch
 from made_configs import SMALL
 
@@ -27,9 +28,11 @@ def test_a_sweep_on_the_host_leaves_torch_to_its_workers(tmp_path: Path) -> None
     assert done.stdout.splitlines()[-1] == "['optuna']"
 
 
-def test_a_broken_torch_is_told_in_a_line(tmp_path: Path) -> None:
+@pytest.mark.parametrize("baseline", ["gloo", "rccl"])
+def test_a_broken_torch_is_told_in_a_line(tmp_path: Path, baseline: str) -> None:
     """Where a library of torch is missing a sweep ends with exit code 2 and no study, and doctor says it of all."""
-    (tmp_path / "small.yaml").write_text(SMALL)
+    candidate = "shm" if baseline == "gloo" else "aiter"
+    (tmp_path / "small.yaml").write_text(SMALL.replace("gloo", baseline).replace("shm", candidate))
     broken = tmp_path / "broken"
     broken.mkdir()
     (broken / "torch.py").write_text("raise ImportError('libamdhip64.so.7: cannot open shared object file')\n")
@@ -42,5 +45,5 @@ def test_a_broken_torch_is_told_in_a_line(tmp_path: Path) -> None:
     told = ccl_dispatch("doctor", folder=tmp_path, environment=environment)
     assert told.returncode == 0, told.stderr
     lines = [line for line in told.stdout.splitlines() if line.startswith("backend ")]
-    assert all("torch can't be imported: libamdhip64.so.7: cannot open" in line for line in lines)
+    assert all("torch can't be imported: ImportError: libamdhip64.so.7: cannot open" in line for line in lines)
     assert len(lines) > 3
