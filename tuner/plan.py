@@ -98,11 +98,10 @@ def make_plan(config: SweepConfig, given: GivenRanks | None = None) -> Plan:
     shapes: dict[str, dict[int, float]] = {}
     for name, cell in cells.items():
         sizes = set(config.grid(cell))
-        if curves is not None:
+        if config.replay is not None and curves is not None:
             # The sizes that were really measured are better evidence than any between them.
-            low, high = curves.range_of(cell)
-            lowest, highest = config.replay.ranges[cell] if config.replay else (low, high)
-            sizes |= {size for size in curves.sizes(cell) if lowest <= size <= highest}
+            low, high = config.replay.ranges[cell]
+            sizes |= {size for size in curves.sizes(cell) if low <= size <= high}
         shapes[name] = {
             size: weight for _, size, weight in workload[cell] if curves is None or min(sizes) <= size <= max(sizes)
         }
@@ -151,10 +150,8 @@ def make_measurer(plan: Plan, log_folder: Path) -> Measurer:
         MeasuringError: a rank that a launcher should have given did not come.
     """
     config = plan.config
-    if plan.curves is not None:
-        replay = config.replay
-        if replay is None:
-            return ReplayMeasurer(plan.curves, plan.settings, 0)
+    replay = config.replay
+    if replay is not None and plan.curves is not None:
         slow = replay.slow.get(plan.node)
         return ReplayMeasurer(plan.curves, plan.settings, replay.seed, pace=replay.pace, slow=slow)
     launcher: Launcher = plan.given or OwnRanks()

@@ -50,16 +50,14 @@ class ReplayCurves:
         """The sizes in bytes at which any backend was measured in `cell`, rising."""
         return tuple(sorted({size for curve in self._curves.get(cell, {}).values() for size in curve}))
 
-    def range_of(self, cell: Cell, backends: Sequence[str] = ()) -> tuple[int, int]:
-        """The lowest and the highest size in bytes that is covered for all of `backends`; without them, for any.
+    def range_of(self, cell: Cell, backends: Sequence[str]) -> tuple[int, int]:
+        """The lowest and the highest size in bytes that is covered for all of `backends`.
 
         Raises:
             KeyError: the cell or a backend is not in the file.
             ValueError: the backends have no size in common.
         """
-        spans = [self._sizes[cell, name] for name in backends or self._curves[cell]]
-        if not backends:
-            return min(sizes[0] for sizes in spans), max(sizes[-1] for sizes in spans)
+        spans = [self._sizes[cell, name] for name in backends]
         low, high = max(sizes[0] for sizes in spans), min(sizes[-1] for sizes in spans)
         if low > high:
             raise ValueError(f"{' and '.join(backends)} have no measured size in common in {cell.name}")

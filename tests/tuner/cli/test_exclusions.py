@@ -180,3 +180,15 @@ def test_a_replay_excludes_what_its_file_excludes(tmp_path: Path) -> None:
     refused = ccl_dispatch("sweep", "r.yaml", "--out", "u.yaml", "--storage", "u.journal", "--quiet", folder=tmp_path)
     assert refused.returncode == 3
     assert "the baseline base can't be measured (wrong_output: replayed: made up)" in refused.stderr
+
+
+def test_a_replay_has_cells_of_which_its_file_holds_exclusions_alone(tmp_path: Path) -> None:
+    """Nothing was timed there, so the baseline is used; the file's other cells are tuned as ever."""
+    timed = [f"all_gather,,bfloat16,2,,{size},{name},{us}," for size in (64, 512) for name, us in (("a", 9), ("b", 5))]
+    head = ",".join((*COLUMNS, "excluded"))
+    (tmp_path / "m.csv").write_text("\n".join([head, *timed, "all_gather,,float32,2,,256,b,,crashed: signal 11"]))
+    (tmp_path / "r.yaml").write_text("name: r\nbaseline: a\ncandidates: [b]\nreplay: {file: m.csv, noise: 0.02}\n")
+    _done(tmp_path, "sweep", "r.yaml", "--out", "t.yaml", "--storage", "s.journal", "--quiet")
+    cells = {cell.cell.dtype: cell for cell in load_table(tmp_path / "t.yaml").cells}
+    assert [band.use for band in cells["bfloat16"].bands] == ["b"]
+    assert [(band.use, band.why) for band in cells["float32"].bands] == [("a", "excluded")]
