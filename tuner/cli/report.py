@@ -59,12 +59,13 @@ def run(options: argparse.Namespace) -> int:
             what = f"{counted(len(report.cells), 'cell')} ({report.table.provenance})"
             print(f"{out}: {what}, {out.stat().st_size / 1e6:.1f} MB")
             return 0
-        drawn = titled(report)
-        for name, figure in drawn.items():
+        count = 0
+        for name, figure in titled(report):
             (out / f"{name}.{options.format}").write_bytes(picture(figure, options.format))
+            count += 1
     except OSError as problem:
         raise OutputError(f"{out} can't be written: {problem.strerror or problem}. Give another --out") from problem
-    print(f"{out}: {len(drawn)} pictures")
+    print(f"{out}: {count} pictures")
     return 0
 
 

@@ -8,7 +8,7 @@ of its theme.
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import matplotlib as mpl
@@ -190,23 +190,28 @@ def time_figure(report: Report) -> Figure:
     return figure
 
 
-def figures(report: Report) -> Mapping[str, Figure]:
-    """Every figure by name: `overview`, `progress`, `time`, and each cell's with `-` for `/`."""
-    found = {"overview": overview(report)}
+def figures(report: Report) -> Iterator[tuple[str, Figure]]:
+    """Every figure with its name: `overview`, `progress`, `time`, and each cell's with `-` for `/`.
+
+    One after the other, since each takes megabytes until it is let go.
+    """
+    yield "overview", overview(report)
     if any(cell.collective_seconds or cell.other_seconds for cell in report.cells):
-        found |= {"progress": progress_figure(report), "time": time_figure(report)}
-    return found | {cell.table.cell.name.replace("/", "-"): cell_figure(report, cell) for cell in report.cells}
+        yield "progress", progress_figure(report)
+        yield "time", time_figure(report)
+    for cell in report.cells:
+        yield cell.table.cell.name.replace("/", "-"), cell_figure(report, cell)
 
 
-def titled(report: Report) -> Mapping[str, Figure]:
+def titled(report: Report) -> Iterator[tuple[str, Figure]]:
     """The same figures to stand alone: each says of what it is, and how its numbers came about."""
     table = report.table
-    drawn = figures(report)
-    for name, figure in drawn.items():
-        cell = next((cell.cell.name for cell in table.cells if cell.cell.name.replace("/", "-") == name), table.name)
+    cells = {cell.cell.name.replace("/", "-"): cell.cell.name for cell in table.cells}
+    for name, figure in figures(report):
+        what = cells.get(name, table.name)
         with mpl.rc_context(_STYLE):
-            figure.suptitle(f"{cell}: {table.provenance} on {table.platform.device or 'unknown'}", fontsize=9)
-    return drawn
+            figure.suptitle(f"{what}: {table.provenance} on {table.platform.device or 'unknown'}", fontsize=9)
+        yield name, figure
 
 
 def picture(figure: Figure, kind: str, *, salt: str = "report", transparent: bool = False) -> bytes:

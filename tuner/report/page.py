@@ -41,7 +41,7 @@ def page(report: Report) -> str:
             name,
             _ALTERNATIVES.get(name) or f"{name}: latency of each backend by size, and how many times faster it is",
         )
-        for name, figure in figures(report).items()
+        for name, figure in figures(report)
     }
     here = files("ccl_dispatch.tuner.report")
     style = (here / "report.css").read_text(encoding="utf-8")

@@ -88,11 +88,11 @@ def test_the_same_study_gives_the_same_page(text: str) -> None:
 
 def test_pictures_are_the_same_figures(report: Report) -> None:
     """Each figure can be had as PNG and as SVG, one for each cell and three about the whole."""
-    drawn = figures(report)
+    drawn = dict(figures(report))
     assert set(drawn) == {"overview", "progress", "time", *(cell.name.replace("/", "-") for cell in CELLS)}
     assert picture(drawn["overview"], "png").startswith(b"\x89PNG")
     assert b"all_gather/eager/first/float32/ws8" in picture(drawn["overview"], "svg")
-    alone = picture(titled(report)["all_gather-eager-first-float32-ws8"], "svg")
+    alone = picture(dict(titled(report))["all_gather-eager-first-float32-ws8"], "svg")
     assert b"all_gather/eager/first/float32/ws8: replayed on made up &amp; odd" in alone
 
 
@@ -100,7 +100,7 @@ def test_pictures_are_the_same_figures(report: Report) -> None:
 def test_how_it_went_lies_within_its_figure(again: int) -> None:
     """No text leaves the picture or lies on another; one estimate alone is told in words, several are drawn."""
     meta, once = made_study(CELLS[:1])
-    figure = titled(make_report(meta, [*once, *once[:again]]))["progress"]
+    figure = dict(titled(make_report(meta, [*once, *once[:again]])))["progress"]
     canvas = FigureCanvasAgg(figure)
     figure.draw(canvas.get_renderer())  # type: ignore[no-untyped-call]
     heads = [*figure.texts, *(axis.title for axis in figure.axes), *(axis._left_title for axis in figure.axes)]  # type: ignore[attr-defined]
