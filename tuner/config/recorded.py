@@ -5,11 +5,13 @@ Every rank of a group records the same calls, so that a kind of call counts with
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from ccl_dispatch.runtime.document import Node, Reader, parse
 from ccl_dispatch.runtime.errors import ConfigError
 from ccl_dispatch.runtime.recording import SCHEMA, SUFFIX
+from ccl_dispatch.runtime.units import counted
 from ccl_dispatch.runtime.vocabulary import COLLECTIVES, DIMS, ITEMSIZE, MODES
 from ccl_dispatch.tuner.config.model import SweepConfig, WorkloadShape
 from ccl_dispatch.tuner.sizes import shape_size
@@ -40,11 +42,11 @@ def read_recorded(node: Node, config: SweepConfig) -> tuple[WorkloadShape, ...]:
     weights: dict[WorkloadShape, float] = {}
     calls = 0
     for path in paths:
-        for collective, dim, entry, count in _read_file(path):
+        for collective, entry, count in _read_file(path):
             calls += count
             fits = (
                 collective == config.collective
-                and dim in config.dims
+                and entry.dim in config.dims
                 and entry.dtype in config.dtypes
                 and entry.mode in config.modes
                 and entry.world_size in config.world_sizes
@@ -55,15 +57,14 @@ def read_recorded(node: Node, config: SweepConfig) -> tuple[WorkloadShape, ...]:
     if not weights:
         raise reader.fail(
             place,
-            f"{len(paths)} files with {calls} calls, none of which is in the cells and sizes of this config",
+            f"{counted(len(paths), 'file')} with {counted(calls, 'call')}, none of which is in the cells and sizes of "
+            "this config",
             "Compare its dtypes, modes, world_sizes and sizes with what was recorded",
         )
     chosen = sorted(weights, key=lambda entry: (-weights[entry], entry.dtype, entry.shape, str(entry)))[:most]
     heaviest = weights[chosen[0]]
     return tuple(
-        WorkloadShape(entry.shape, entry.dtype, round(weights[entry] / heaviest, 6), entry.world_size, entry.mode)
-        for entry in chosen
-        if round(weights[entry] / heaviest, 6) > 0
+        replace(entry, weight=weight) for entry in chosen if (weight := round(weights[entry] / heaviest, 6)) > 0
     )
 
 
@@ -81,7 +82,7 @@ def _files(reader: Reader, node: Node) -> list[Path]:
     raise reader.fail(node, f"there is no file or folder {' nor '.join(str(path) for path in tried)}")
 
 
-def _read_file(path: Path) -> list[tuple[str, str, WorkloadShape, int]]:
+def _read_file(path: Path) -> list[tuple[str, WorkloadShape, int]]:
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as problem:
@@ -91,7 +92,7 @@ def _read_file(path: Path) -> list[tuple[str, str, WorkloadShape, int]]:
     return [_call(Reader(item, _CALL_KEYS, ConfigError)) for item in top.items(top.need("calls"))]
 
 
-def _call(reader: Reader) -> tuple[str, str, WorkloadShape, int]:
+def _call(reader: Reader) -> tuple[str, WorkloadShape, int]:
     dtype = reader.text(reader.need("dtype"))
     shape = tuple(reader.integer(item, minimum=1) for item in reader.items(reader.need("shape")))
     # A dtype that this version has no size for can't be tuned; its calls are left out by never fitting.
@@ -101,6 +102,7 @@ def _call(reader: Reader) -> tuple[str, str, WorkloadShape, int]:
         dtype=dtype if known else next(iter(ITEMSIZE)),
         world_size=reader.integer(reader.need("world_size"), minimum=1),
         mode=reader.choice(reader.need("mode"), MODES),
+        dim=reader.choice(reader.need("dim"), DIMS),
     )
     collective = reader.choice(reader.need("collective"), COLLECTIVES) if known else ""
-    return collective, reader.choice(reader.need("dim"), DIMS), entry, reader.integer(reader.need("calls"), minimum=1)
+    return collective, entry, reader.integer(reader.need("calls"), minimum=1)
