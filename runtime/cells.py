@@ -17,11 +17,10 @@ from ccl_dispatch.runtime.table import (
     Override,
     Tie,
 )
-from ccl_dispatch.runtime.vocabulary import COLLECTIVES, DIMS, ITEMSIZE, MODES, Cell
+from ccl_dispatch.runtime.vocabulary import COLLECTIVES, DIMS, ITEMSIZE, MAX_SIZE, MODES, Cell
 
 # Far above what any sweep gives; it keeps the checks that compare every item with every band from running for minutes.
 MAX_ITEMS = 1000
-MAX_SIZE = 2**63 - 1
 MAX_RANKS = 2**31 - 1
 
 _CELL_KEYS = dict.fromkeys((*Cell._fields, *CellTable._fields[1:]))

@@ -4,29 +4,41 @@ from __future__ import annotations
 
 import re
 
+from ccl_dispatch.runtime.vocabulary import MAX_SIZE
+
 _UNITS = {"": 1, "B": 1, "KIB": 1024, "MIB": 1024**2, "GIB": 1024**3, "KB": 1000, "MB": 1000**2, "GB": 1000**3}
 _BINARY = (("GiB", 1024**3), ("MiB", 1024**2), ("KiB", 1024))
-_SIZE = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)\s*")
+# Half as many digits again as the largest size has.
+_SIZE = re.compile(r"\s*([0-9]{1,30}(?:\.[0-9]{1,30})?)\s*([A-Za-z]*)\s*")
 
 
 def parse_size(text: str | int) -> int:
     """Bytes of `text`: an int is bytes; `"4 MiB"` and `"1.5 KiB"` are read with their unit.
 
     Raises:
-        ValueError: no number, an unknown unit, or not a whole number of bytes.
+        ValueError: no number, an unknown unit, not a whole number of bytes, or more than a table can hold.
     """
     if isinstance(text, int) and not isinstance(text, bool):
-        return text
-    match = _SIZE.fullmatch(str(text))
+        return _bounded(text)
+    text = str(text)
+    match = _SIZE.fullmatch(text)
     unit = _UNITS.get(match.group(2).upper()) if match else None
     if match is None or unit is None:
         raise ValueError(
-            f"{text!r} is not a size; write bytes as an int, or a number with B, KiB, MiB, GiB, KB, MB or GB"
+            f"{text[:60]!r} is not a size; write bytes as an int, or a number with B, KiB, MiB, GiB, KB, MB or GB"
         )
-    value = float(match.group(1)) * unit
-    if value != int(value):
-        raise ValueError(f"{text!r} is {value} bytes, which is not a whole number")
-    return int(value)
+    # In whole numbers: a float would lose the last digits of a long one.
+    whole, _, fraction = match.group(1).partition(".")
+    size, rest = divmod(int(whole + fraction) * unit, 10 ** len(fraction))
+    if rest:
+        raise ValueError(f"{text!r} is not a whole number of bytes")
+    return _bounded(size)
+
+
+def _bounded(size: int) -> int:
+    if size > MAX_SIZE:
+        raise ValueError(f"{str(size)[:20]}... B is more than a size can be, {MAX_SIZE} B")
+    return size
 
 
 def exact_size(size: int) -> str:

@@ -31,6 +31,9 @@ ITEMSIZE = {
     "bool": 1,
 }
 
+# Per-rank input bytes that anything here may be asked about.
+MAX_SIZE = 2**63 - 1
+
 # How a table's numbers came to be; only `measured` ones may ever be chosen for a machine without being asked for.
 PROVENANCES = ("measured", "replayed", "imported")
 

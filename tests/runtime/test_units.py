@@ -61,6 +61,33 @@ def test_exact_sizes_come_back(size: int) -> None:
     assert parse_size(exact_size(size)) == size
 
 
+@pytest.mark.parametrize("text", ["0.3 B", "1.0001 KiB", "half a MiB", "4 Mib/s", "", "8388608 TiB"])
+def test_what_is_no_whole_number_of_bytes_is_refused(text: str) -> None:
+    """With a ValueError of a length to be read, which whoever reads sizes tells with its place."""
+    with pytest.raises(ValueError, match="is not a") as told:
+        parse_size(text)
+    assert len(str(told.value)) < 200
+
+
+@pytest.mark.parametrize(
+    "size",
+    [1 << 63, 10**400, "9223372036854775808", f"{'9' * 30} KiB", f"{'9' * 6000} KiB"],
+    ids=["one more", "an int", "a text", "with a unit", "endless"],
+)
+def test_a_size_that_no_table_could_hold_is_refused(size: str | int) -> None:
+    """In a sentence of a length to be read, whatever the number's."""
+    with pytest.raises(ValueError, match=r"than a size can be, 9223372036854775807 B|is not a size") as told:
+        parse_size(size)
+    assert len(str(told.value)) < 200
+
+
+def test_a_size_is_read_to_its_last_digit() -> None:
+    """Also where a float would have lost it."""
+    assert parse_size("9007199254740993 B") == 9007199254740993
+    assert parse_size("0.1 GB") == 10**8
+    assert parse_size((1 << 63) - 1) == (1 << 63) - 1
+
+
 @given(SIZES)
 def test_a_full_size_holds_the_bytes_where_the_short_one_is_rounded(size: int) -> None:
     """Either the short text is the size, or the bytes stand behind it."""

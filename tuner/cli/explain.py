@@ -149,9 +149,9 @@ def _call(options: argparse.Namespace, table: Table) -> int:
     try:
         if options.shape is not None:
             shape = tuple(_extent(part) for part in options.shape.strip("[]()").replace("x", ",").split(","))
-            size = shape_size(shape, dtype)
+            size = parse_size(shape_size(shape, dtype))
         else:
-            size = parse_size(int(options.size) if options.size.isdigit() else options.size)
+            size = parse_size(options.size)
     except ValueError as problem:
         raise UsageError(f"--shape or --size: {problem}. Expected such as --shape 4,32320 or --size '64 KiB'") from None
     explanation = table.explain(

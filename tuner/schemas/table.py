@@ -6,7 +6,7 @@ excluded) is checked by `runtime.schema` alone; so every valid table fits the sc
 
 from __future__ import annotations
 
-from ccl_dispatch.runtime.cells import MAX_ITEMS, MAX_RANKS, MAX_SIZE
+from ccl_dispatch.runtime.cells import MAX_ITEMS, MAX_RANKS
 from ccl_dispatch.runtime.digest import UNKNOWN
 from ccl_dispatch.runtime.schema import MAX_CANDIDATES
 from ccl_dispatch.runtime.table import (
@@ -23,7 +23,7 @@ from ccl_dispatch.runtime.table import (
     Policy,
     Tie,
 )
-from ccl_dispatch.runtime.vocabulary import COLLECTIVES, DIMS, ITEMSIZE, MODES, PROVENANCES, TIMINGS, Cell
+from ccl_dispatch.runtime.vocabulary import COLLECTIVES, DIMS, ITEMSIZE, MAX_SIZE, MODES, PROVENANCES, TIMINGS, Cell
 from ccl_dispatch.tuner.schemas.json_schema import DIALECT, Json, count, mapping, one_of, page_part, text
 
 _PAGE_HEAD = f"""\

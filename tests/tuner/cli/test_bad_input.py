@@ -78,6 +78,20 @@ def test_an_extent_that_is_no_number_is_named(tmp_path: Path) -> None:
     assert "'a' is no whole number" in done.stderr
 
 
+@pytest.mark.parametrize(
+    "call",
+    [("--shape", f"{'9' * 400},2"), ("--size", "9" * 400), ("--size", f"{'9' * 400}KiB")],
+    ids=["shape", "bytes", "with a unit"],
+)
+def test_a_call_that_no_memory_could_hold_is_told_as_such(tmp_path: Path, call: tuple[str, str]) -> None:
+    """Whatever its number of digits: a sentence, and exit code 2."""
+    table = next((Path(__file__).parents[3] / "tables").glob("**/*.yaml"))
+    done = ccl_dispatch("explain", str(table), *call, *CALL, folder=tmp_path)
+    assert done.returncode == 2
+    assert "than a size can be" in done.stderr or "is not a size" in done.stderr
+    assert len(done.stderr) < 400
+
+
 @pytest.mark.parametrize("ranks", ["0", "1", "-4"])
 def test_a_group_has_two_ranks_at_least(tmp_path: Path, ranks: str) -> None:
     """Zero is a mistake like any other, and not taken for an option that was not given."""
