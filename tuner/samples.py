@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ccl_dispatch.runtime.vocabulary import COLLECTIVES, DIMS, ITEMSIZE, MODES, Cell
+from ccl_dispatch.tuner.sizes import is_alone
 
 # Merged studies may be of a node with a name and of one without.
 UNNAMED = "(unnamed)"
@@ -104,6 +105,13 @@ class PointResult:
         """The same for the first warm-up call, where both were timed."""
         pair = (self.first_us.get(baseline), self.first_us.get(candidate))
         return [math.log(pair[0] / pair[1])] if pair[0] and pair[1] else []
+
+    def unusable(self) -> tuple[frozenset[str], frozenset[str]]:
+        """The backends that may not be used here, which says something of the sizes around, and those that may not be
+        used at this very size (`sizes.is_alone`).
+        """
+        alone = frozenset(item.backend for item in self.exclusions if is_alone(self.size, item.reason))
+        return frozenset(item.backend for item in self.exclusions) - alone, alone
 
     def to_json(self) -> dict[str, Any]:
         """The result as JSON data; `from_json` gives it back unchanged."""

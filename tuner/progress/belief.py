@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from bisect import bisect_left, bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -89,8 +88,8 @@ class Beliefs:
             for other, values in ratios.items()
             if values
         }
-        excluded = frozenset(item.backend for item in result.exclusions)
-        observation = Observation(name, result.size, samples, None, excluded)
+        excluded, refused = result.unusable()
+        observation = Observation(name, result.size, samples, excluded=excluded, refused=refused)
         self._seen[self._place[name][0]].append(observation)
         self._everything.append(observation)
         self._changed[name] = self._changed.get(name, 0) + 1
@@ -110,7 +109,7 @@ class Beliefs:
         known = self._known.get(name)
         if known is None or known[0] != len(seen):
             view = self._families[family].view(place, seen, self._noise_now())
-            known = (len(seen), self._belief(view, [o for o in seen if o.cell == name], told=bool(seen)))
+            known = (len(seen), self._belief(view, told=bool(seen)))
             self._known[name] = known
             self._changed.pop(name, None)
         return known[1]
@@ -121,16 +120,16 @@ class Beliefs:
             self._noise = (at, study_noise(self._everything[:at], self._candidates))
         return self._noise[1]
 
-    def _belief(self, view: CellView, mine: Sequence[Observation], *, told: bool) -> Belief:
+    def _belief(self, view: CellView, *, told: bool) -> Belief:
         sizes = view.grid.sizes
         if not told:
             return unknown(sizes)
         uses = [self._baseline] * len(sizes)
         sureness = np.ones(len(sizes))
         for name, lead in view.leads.items():
-            shut = _shut(sizes, mine, name)
+            forbidden = view.forbidden[name]
             for place, (mean, deviation) in enumerate(zip(lead.mean.tolist(), lead.deviation.tolist(), strict=True)):
-                if shut[place] or not math.isfinite(mean):
+                if forbidden[place] or not math.isfinite(mean):
                     continue
                 ahead = mean > 0
                 if ahead:
@@ -138,19 +137,6 @@ class Beliefs:
                 # Of each candidate apart: where several are close to the one that is used the least sure one counts.
                 sureness[place] = min(sureness[place], _normal(abs(mean) / max(deviation, 1e-9)))
         return Belief(sizes, tuple(uses), tuple(sureness.tolist()), view.regret)
-
-
-def _shut(sizes: Sequence[int], mine: Sequence[Observation], candidate: str) -> list[bool]:
-    """Sizes at which the candidate may not be used: excluded there, or at the nearest measured size on either side."""
-    bad = {o.size for o in mine if candidate in o.excluded}
-    if not bad:
-        return [False] * len(sizes)
-    known = sorted(bad | {o.size for o in mine if candidate in o.samples})
-    shut = []
-    for size in sizes:
-        below, above = bisect_right(known, size) - 1, bisect_left(known, size)
-        shut.append((below >= 0 and known[below] in bad) or (above < len(known) and known[above] in bad))
-    return shut
 
 
 def _normal(z: float) -> float:

@@ -30,7 +30,6 @@ from ccl_dispatch.tuner.search.base import (
     Visit,
     encode,
 )
-from ccl_dispatch.tuner.sizes import is_alone
 from ccl_dispatch.tuner.statistics import Interval, median_interval, shared_confidence
 from ccl_dispatch.tuner.study.claims import ENDED, WHY, counts, table_before
 from ccl_dispatch.tuner.study.dashboard import describe_study, trial_attributes
@@ -307,9 +306,8 @@ class SweepStudy:
             repeat_executions=sum(result.calls_per_sample.values()),
             executions=sum(result.executions.values()),
         )
-        alone = frozenset(item.backend for item in result.exclusions if is_alone(result.size, item.reason))
-        excluded = frozenset(item.backend for item in result.exclusions) - alone
-        return Observation(result.cell.name, result.size, samples, visit, excluded, refused=alone)
+        excluded, refused = result.unusable()
+        return Observation(result.cell.name, result.size, samples, visit, excluded, refused=refused)
 
 
 def is_recorded(trial: FrozenTrial) -> bool:

@@ -11,7 +11,7 @@ from watched import CELL, point, small_plan
 from ccl_dispatch.tuner.fit import fit_cell
 from ccl_dispatch.tuner.progress.belief import Beliefs
 from ccl_dispatch.tuner.progress.words import so_far
-from ccl_dispatch.tuner.samples import PointExclusion
+from ccl_dispatch.tuner.samples import PointExclusion, PointResult
 
 # shm is ahead below some 32 KiB and behind above.
 POINTS = [point(1 << power, 1.3 if power < 15 else 0.7) for power in range(4, 21)]
@@ -62,3 +62,17 @@ def test_where_a_candidate_is_excluded_the_baseline_is_used(tmp_path: Path) -> N
     uses = dict(zip(beliefs.of(CELL.name).sizes, beliefs.of(CELL.name).uses, strict=True))
     assert {use for size, use in uses.items() if 128 < size < 512} == {"gloo"}
     assert {uses[128], uses[512], uses[16]} == {"shm"}
+
+
+def test_a_size_that_is_refused_alone_leaves_its_neighbours(tmp_path: Path) -> None:
+    """Of a workload's size that is not aligned nothing follows for others, in the picture as in the table."""
+    plan = small_plan(tmp_path, "workload: [{shape: [37], dtype: bfloat16}]\n")
+    out = (PointExclusion("shm", "unsupported", "74 bytes are not a multiple of 16"),)
+    points = [*POINTS[:9], PointResult(CELL, 74, {}, out)]
+    beliefs = Beliefs(plan)
+    for result in points:
+        beliefs.take(result)
+    belief = beliefs.of(CELL.name)
+    assert {size for size, use in zip(belief.sizes, belief.uses, strict=True) if use == "gloo"} == {74}
+    table = fit_cell(CELL, points, baseline="gloo", candidates=["shm"], policy=plan.policy, workload={})
+    assert [band.use for band in table.bands] == ["shm", "gloo", "shm"]
