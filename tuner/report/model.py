@@ -16,8 +16,8 @@ from ccl_dispatch.tuner.report.notes import cell_notes
 from ccl_dispatch.tuner.samples import PointResult
 from ccl_dispatch.tuner.study import StudyMeta
 
-# Parts of the visits after which the table is built again, to show how the answer came about. Building is what a report
-# of a large study spends its time on.
+# Parts of the visits after which the table is built again, to show how the answer came about. That is a third of a
+# report's time; the rest is drawing.
 CHECKPOINTS = (0.1, 0.25, 0.5, 0.75, 1.0)
 # The same from where on every cell was measured from end to end, which in a short sweep is near its end: before that no
 # estimate is of the whole.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -114,6 +115,28 @@ def test_how_it_went_lies_within_its_figure(again: int) -> None:
     left = figure.axes[0]
     assert len(left.lines) == bool(again)
     assert any(" % at the end." in told.get_text() for told in left.texts) is not bool(again)
+
+
+@pytest.mark.parametrize("times", [0.01, 1.0, 1000.0])
+def test_texts_of_a_cell_lie_within_its_figure(report: Report, times: float) -> None:
+    """However long the numbers at its axes are; alone it has a title, above both axes."""
+    cell = report.cells[0]
+    longer = {
+        name: tuple(replace(at, low=times * at.low, median=times * at.median, high=times * at.high) for at in points)
+        for name, points in cell.latencies.items()
+    }
+    wide = replace(report, cells=(replace(cell, latencies=longer), *report.cells[1:]))
+    for drawn in (figures(wide), titled(wide)):
+        figure = dict(drawn)["all_gather-eager-first-bfloat16-ws8"]
+        canvas = FigureCanvasAgg(figure)
+        figure.draw(canvas.get_renderer())  # type: ignore[no-untyped-call]
+        width, height = canvas.get_width_height()
+        boxes = [box for axis in figure.axes if (box := axis.get_tightbbox()) is not None]
+        assert len(boxes) == 2
+        for box in boxes:
+            assert 0 <= box.x0 < box.x1 <= width
+            assert 0 <= box.y0 < box.y1 <= height
+            assert all(title.get_window_extent().y0 >= box.y1 for title in figure.texts)
 
 
 def test_numbers_that_are_read_keep_their_digits() -> None:
