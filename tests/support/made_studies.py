@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from pathlib import Path
 
 from ccl_dispatch.runtime.table import Platform, Policy
 from ccl_dispatch.runtime.vocabulary import Cell
 from ccl_dispatch.tuner.samples import PointExclusion, PointResult
-from ccl_dispatch.tuner.study import StudyMeta
+from ccl_dispatch.tuner.search import RegretSampler, SearchSpace
+from ccl_dispatch.tuner.study import StudyMeta, SweepStudy, open_storage
 
 
 def made_study(cells: Sequence[Cell], *, visits: int = 1, samples: int = 12) -> tuple[StudyMeta, list[PointResult]]:
@@ -55,3 +57,15 @@ def made_study(cells: Sequence[Cell], *, visits: int = 1, samples: int = 12) -> 
         source={"note": "made up for a test"},
     )
     return meta, results
+
+
+def keep_study(
+    path: Path, meta: StudyMeta, results: Sequence[PointResult], among: Sequence[PointResult] | None = None
+) -> str:
+    """A journal with these results, in a study that may measure all points of `among`; theirs alone without it."""
+    space = SearchSpace.of((result.cell.name, result.size) for result in among or results)
+    with open_storage(str(path), write=True) as storage:
+        study = SweepStudy.create_or_continue(storage, meta, RegretSampler(space, meta.candidates))
+        for result in results:
+            study.add(space, result)
+    return str(path)

@@ -92,10 +92,7 @@ def run(options: argparse.Namespace) -> int:
         print(line, file=sys.stderr)
     source = _source(files, readings)
     meta = _meta(options, points, source, timing, _device(options, measurements))
-    grid: dict[str, set[int]] = {}
-    for point in points:
-        grid.setdefault(point.cell.name, set()).add(point.size)
-    space = SearchSpace({name: tuple(sorted(sizes)) for name, sizes in grid.items()})
+    space = SearchSpace.of((point.cell.name, point.size) for point in points)
     with open_storage(options.storage, write=True) as storage:
         if options.study in described_studies(storage):
             there = SweepStudy.load(storage, options.study)
@@ -107,7 +104,7 @@ def run(options: argparse.Namespace) -> int:
     known = len(points) - added
     print(
         f"{options.storage}: study {options.study!r} with {counted(len(points), 'imported point')} of "
-        f"{counted(len(grid), 'cell')}" + (f", {known} of them there already" if known else "")
+        f"{counted(len(space.cells), 'cell')}" + (f", {known} of them there already" if known else "")
     )
     return 0
 

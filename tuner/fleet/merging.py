@@ -162,7 +162,7 @@ def take_in(study: SweepStudy, samples: Sequence[Sample], *, one_config: bool) -
         return _counting(
             study, [study.adopt(one.result, one.params, one.distributions, one.attributes) for one in fresh.values()]
         )
-    space = _space_of([*there, *samples])
+    space = SearchSpace.of(sorted((one.result.cell.name, one.result.size) for one in (*there, *samples)))
     # Optuna holds a study to the cells of its first trial.
     if there and there[0].distributions[CELL] != space.distributions()[CELL]:
         raise UsageError(
@@ -196,14 +196,6 @@ def _counting(study: SweepStudy, added: Sequence[int]) -> int:
         return len(added)
     ours = set(added)
     return sum(trial._trial_id in ours for trial, _ in study.visits())  # noqa: SLF001 - storages know them by it
-
-
-def _space_of(samples: Sequence[Sample]) -> SearchSpace:
-    """The points that samples lie at."""
-    grid: dict[str, set[int]] = {}
-    for sample in samples:
-        grid.setdefault(sample.result.cell.name, set()).add(sample.result.size)
-    return SearchSpace({name: tuple(sorted(sizes)) for name, sizes in sorted(grid.items())})
 
 
 def merged_table(tables: Mapping[str, Table]) -> Table:

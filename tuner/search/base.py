@@ -44,6 +44,14 @@ class SearchSpace:
     workload: Mapping[str, Mapping[int, float]] = field(default_factory=dict)
     families: tuple[tuple[str, ...], ...] = ()
 
+    @classmethod
+    def of(cls, points: Iterable[tuple[str, int]]) -> SearchSpace:
+        """These points alone, each a cell's name and a size; the cells in the order in which they come."""
+        grid: dict[str, set[int]] = {}
+        for cell, size in points:
+            grid.setdefault(cell, set()).add(size)
+        return cls({cell: tuple(sorted(sizes)) for cell, sizes in grid.items()})
+
     @property
     def cells(self) -> tuple[str, ...]:
         """The names of the cells."""

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from command import ccl_dispatch
 from made_logs import rccl_log, sglang_log
-from made_studies import made_study
+from made_studies import keep_study, made_study
 
 from ccl_dispatch.runtime import load_table
 from ccl_dispatch.runtime.table import Table
@@ -17,22 +16,10 @@ from ccl_dispatch.runtime.vocabulary import Cell
 from ccl_dispatch.tuner.emit.build import build_table
 from ccl_dispatch.tuner.measurements.csv_file import COLUMNS, read_measurements
 from ccl_dispatch.tuner.samples import PointExclusion, PointResult
-from ccl_dispatch.tuner.search import RegretSampler, SearchSpace
-from ccl_dispatch.tuner.study import StudyMeta, SweepStudy, open_storage
+from ccl_dispatch.tuner.study import StudyMeta
 
 CELLS = [Cell("all_gather", mode, "first", "bfloat16", 8) for mode in ("eager", "graph")]
 REFUSED = Cell("all_gather", "graph_copy_in", "first", "bfloat16", 8)
-
-
-def _store(path: Path, meta: StudyMeta, results: Sequence[PointResult]) -> None:
-    grid: dict[str, set[int]] = {}
-    for result in results:
-        grid.setdefault(result.cell.name, set()).add(result.size)
-    space = SearchSpace({name: tuple(sorted(sizes)) for name, sizes in grid.items()})
-    with open_storage(str(path), write=True) as storage:
-        study = SweepStudy.create_or_continue(storage, meta, RegretSampler(space, meta.candidates))
-        for result in results:
-            study.add(space, result)
 
 
 def _study() -> tuple[StudyMeta, list[PointResult]]:
@@ -76,7 +63,7 @@ def _decided(table: Table) -> list[object]:
 def test_a_study_that_goes_out_and_comes_back_excludes_and_decides_the_same(tmp_path: Path) -> None:
     """`export`, `import` and `build` keep every exclusion, also of a cell in which nothing was timed."""
     meta, results = _study()
-    _store(tmp_path / "s.journal", meta, results)
+    keep_study(tmp_path / "s.journal", meta, results)
     told = _done(tmp_path, "export", "--storage", "s.journal", "--out", "m.csv")
     count = sum(len(result.exclusions) for result in results)
     assert f" latencies, {count} exclusions (replayed)" in told
@@ -98,7 +85,7 @@ def test_exclusions_of_several_visits_are_written_once(tmp_path: Path) -> None:
     meta, results = made_study(CELLS[:1], visits=2)
     last = results[-1]
     results[-1] = replace(last, exclusions=(PointExclusion("odd", "hung", "made up"),))
-    _store(tmp_path / "s.journal", meta, results)
+    keep_study(tmp_path / "s.journal", meta, results)
     _done(tmp_path, "export", "--storage", "s.journal", "--out", "m.csv")
     found = read_measurements(tmp_path / "m.csv")
     sizes = sorted({result.size for result in results if result.exclusions})

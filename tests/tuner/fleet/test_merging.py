@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from command import ccl_dispatch
-from made_studies import made_study
+from made_studies import keep_study, made_study
 
 from ccl_dispatch.runtime import load_table
 from ccl_dispatch.runtime.errors import UsageError
@@ -27,16 +27,7 @@ META, RESULTS = made_study(CELLS, visits=2)
 
 
 def _store(path: Path, results: Sequence[PointResult], meta: StudyMeta = META) -> str:
-    """A journal with these results."""
-    grid: dict[str, set[int]] = {}
-    for result in RESULTS:
-        grid.setdefault(result.cell.name, set()).add(result.size)
-    space = SearchSpace({name: tuple(sorted(sizes)) for name, sizes in grid.items()})
-    with open_storage(str(path), write=True) as storage:
-        study = SweepStudy.create_or_continue(storage, meta, RegretSampler(space, meta.candidates))
-        for result in results:
-            study.add(space, result)
-    return str(path)
+    return keep_study(path, meta, results, RESULTS)
 
 
 def test_merged_studies_give_the_table_of_all_samples(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from ccl_dispatch.runtime.vocabulary import Cell
 from ccl_dispatch.tuner.curves import PointSamples
 from ccl_dispatch.tuner.fit import fit_cells
 from ccl_dispatch.tuner.samples import PointResult
-from ccl_dispatch.tuner.search import Budget, Observation, RegretSampler, SearchSpace, Visit
+from ccl_dispatch.tuner.search import Budget, Observation, Proposal, RegretSampler, SearchSpace, Visit
 from ccl_dispatch.tuner.sizes import size_grid
 
 CELLS = {
@@ -35,14 +36,9 @@ def test_a_search_that_ends_by_its_regret_leaves_nothing_to_prove(shapes: int, s
     space = SearchSpace(dict.fromkeys(CELLS, SIZES), {next(iter(CELLS)): work}, families=(tuple(CELLS),))
     budget = Budget(regret=0.005, seconds=1000.0)
     sampler = RegretSampler(space, ["fast"], threshold=np.log(1.03), budget=budget, repeats=(8, 400), visits_again=True)
-    found: list[Observation] = []
-    results = []
-    while (proposal := sampler.judge(found).proposal) is not None and len(found) < 200:
-        rng = np.random.default_rng([seed, len(found)])
-        repeats = max(25, proposal.repeats)
-        values = rng.normal(2.3 + rng.normal(0, 1.2), 0.3, repeats)
-        found = [*found, _visit(proposal.cell, proposal.size, values)]
-        results.append(_result(CELLS[proposal.cell], proposal.size, values))
+    found, results = _searched(
+        sampler, seed, CELLS, lambda asked, rng: rng.normal(2.3 + rng.normal(0, 1.2), 0.3, max(25, asked.repeats))
+    )
     outlook = sampler.judge(found)
     assert (outlook.exhausted, outlook.regret < 0.005) == ("", True)
     assert min(map(_share_of_fast, _fitted(results))) > 0.75
@@ -70,18 +66,32 @@ def test_a_search_asks_for_the_proofs_that_the_table_will_ask_for(seed: int) -> 
     space = SearchSpace(dict.fromkeys(cells, SIZES[::8]), families=(tuple(names[:2]), tuple(names[2:])))
     budget = Budget(regret=0.01, seconds=1000.0)
     sampler = RegretSampler(space, ["fast"], threshold=np.log(1.03), budget=budget, repeats=(1, 400), visits_again=True)
+
+    def visit(asked: Proposal, rng: np.random.Generator) -> NDArray[np.float64]:
+        # As a visit of so many seconds at least has them: fewer at larger sizes.
+        loud, octaves = cells[asked.cell].world_size == 3, math.log2(asked.size / SIZES[0])
+        repeats = max(int(40 / (1 + 0.7 * octaves)) if loud else 40, asked.repeats)
+        return rng.normal(1.4 + loud * rng.normal(0, 0.8), 0.6 if loud else 0.05, repeats)
+
+    found, results = _searched(sampler, seed, cells, visit)
+    assert sampler.judge(found).exhausted == ""
+    assert min(map(_share_of_fast, _fitted(results))) > 0.75
+
+
+def _searched(
+    sampler: RegretSampler,
+    seed: int,
+    cells: Mapping[str, Cell],
+    visit: Callable[[Proposal, np.random.Generator], NDArray[np.float64]],
+) -> tuple[list[Observation], list[PointResult]]:
+    """What the search was told until its end, of log-ratios that `visit` draws, and the points of that."""
     found: list[Observation] = []
     results = []
     while (proposal := sampler.judge(found).proposal) is not None and len(found) < 200:
-        rng = np.random.default_rng([seed, len(found)])
-        # As a visit of so many seconds at least has them: fewer at larger sizes.
-        loud, octaves = cells[proposal.cell].world_size == 3, math.log2(proposal.size / SIZES[0])
-        repeats = max(int(40 / (1 + 0.7 * octaves)) if loud else 40, proposal.repeats)
-        values = rng.normal(1.4 + loud * rng.normal(0, 0.8), 0.6 if loud else 0.05, repeats)
+        values = visit(proposal, np.random.default_rng([seed, len(found)]))
         found = [*found, _visit(proposal.cell, proposal.size, values)]
         results.append(_result(cells[proposal.cell], proposal.size, values))
-    assert sampler.judge(found).exhausted == ""
-    assert min(map(_share_of_fast, _fitted(results))) > 0.75
+    return found, results
 
 
 def _visit(cell: str, size: int, values: NDArray[np.float64]) -> Observation:

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from command import COMMAND, ccl_dispatch
-from made_studies import made_study
+from made_studies import keep_study, made_study
 from postgres import PostgresServer
 
 from ccl_dispatch.runtime import load_table
@@ -37,11 +37,7 @@ def _study(storage: object, meta: StudyMeta = META) -> SweepStudy:
 
 
 def _store(path: Path, results: Sequence[PointResult], meta: StudyMeta = META) -> str:
-    with open_storage(str(path), write=True) as storage:
-        study = _study(storage, meta)
-        for result in results:
-            study.add(SPACE, result)
-    return str(path)
+    return keep_study(path, meta, results, RESULTS)
 
 
 def _at_once(folder: Path, commands: Sequence[Sequence[str]]) -> list[str]:

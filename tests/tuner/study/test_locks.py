@@ -12,16 +12,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from made_studies import made_study
+from made_studies import keep_study, made_study
 
 from ccl_dispatch.runtime.errors import StorageError
 from ccl_dispatch.runtime.vocabulary import Cell
-from ccl_dispatch.tuner.search import RegretSampler, SearchSpace
 from ccl_dispatch.tuner.study import SweepStudy, open_storage
 
 CELL = Cell("all_gather", "eager", "first", "bfloat16", 8)
 META, RESULTS = made_study([CELL])
-SPACE = SearchSpace({CELL.name: tuple(sorted(result.size for result in RESULTS))})
 _OPEN = """
 import sys
 from ccl_dispatch.runtime.errors import StorageError
@@ -43,9 +41,7 @@ _NOBODY = 65534
 
 
 def _store(path: Path) -> Path:
-    with open_storage(str(path), write=True) as storage:
-        study = SweepStudy.create_or_continue(storage, META, RegretSampler(SPACE, META.candidates))
-        study.add(SPACE, RESULTS[0])
+    keep_study(path, META, RESULTS[:1])
     return path
 
 
