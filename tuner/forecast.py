@@ -128,9 +128,9 @@ def _cell(plan: Plan, name: str) -> dict[str, Any]:
     for candidate in plan.settings.candidates if plan.config.replay is None else ():
         kind, options = backend_class(candidate), plan.config.backends.get(candidate, {})
         reasons = [kind.foreseen(plan.point(name, size), options) for size in sizes]
-        counted = Counter(_general(reason) for reason in reasons if reason is not None)
+        counts = Counter(_general(reason) for reason in reasons if reason is not None)
         examples = {_general(reason): reason for reason in reversed(reasons) if reason is not None}
-        refused += [[candidate, examples[key], count] for key, count in counted.items()]
+        refused += [[candidate, examples[key], count] for key, count in counts.items()]
     return {
         "cell": name,
         "from": sizes[0],

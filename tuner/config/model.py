@@ -1,4 +1,4 @@
-"""What a sweep config says, as plain frozen values. `config.py` reads them from YAML."""
+"""What a sweep config says, as plain frozen values. `parsing.py` reads them from YAML."""
 
 from __future__ import annotations
 
@@ -205,7 +205,7 @@ class SweepConfig:
         low, high = self.sizes.minimum, self.sizes.maximum
         if self.replay is not None:
             low, high = self.replay.ranges[cell]
-        return size_grid(low, high, self.sizes.per_octave, _alignment(cell, low, high))
+        return size_grid(low, high, self.sizes.per_octave, alignment(cell, low, high))
 
     def workload_of(self, cell: Cell) -> tuple[WorkloadShape, ...]:
         """The workload shapes that occur in `cell`, in the order of the config."""
@@ -256,9 +256,10 @@ class SweepConfig:
         }
 
 
-def _alignment(cell: Cell, low: int, high: int) -> int:
-    """Along a last dim sizes are multiples of `LAST_DIM_ROWS` rows of 16 bytes, where the range has such sizes.
+def alignment(cell: Cell, low: int, high: int) -> int:
+    """What sizes from `low` to `high` are multiples of: the alignment that every backend asks of its input.
 
+    Along a last dim they are multiples of `LAST_DIM_ROWS` rows of 16 bytes, where the range has such sizes.
     Every point then has the same number of rows, and rows that every backend can take.
     """
     wanted = ALIGNMENT * LAST_DIM_ROWS

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from ccl_dispatch.runtime.table import Table
-from ccl_dispatch.runtime.units import counted, short_size
+from ccl_dispatch.runtime.units import counted
 from ccl_dispatch.tuner.evidence.merged import rows_at
 from ccl_dispatch.tuner.samples import PointFault, PointResult
+from ccl_dispatch.tuner.sizes import span_text
 
 #: A table's evidence has at most so many groups, the most frequent ones; a study has all of them.
 MAX_GROUPS = 64
@@ -48,7 +49,7 @@ class FaultGroup:
     @property
     def sizes(self) -> str:
         """The sizes in words."""
-        return short_size(self.low) if self.low == self.high else f"{short_size(self.low)} to {short_size(self.high)}"
+        return span_text(self.low, self.high)
 
     def lines(self, prefix: str) -> Iterator[str]:
         """What happened, behind `prefix`, then the log."""

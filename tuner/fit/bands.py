@@ -14,10 +14,9 @@ from ccl_dispatch.tuner.fit.evidence import band_evidence
 from ccl_dispatch.tuner.fit.grid import FitGrid, crossover_interval
 from ccl_dispatch.tuner.fit.points import FitPoint
 from ccl_dispatch.tuner.fit.segment import best_labels, runs
+from ccl_dispatch.tuner.sizes import ALIGNMENT
 from ccl_dispatch.tuner.statistics import Interval, edge, shared_confidence
 
-# Crossovers are put on the alignment that every backend asks of its input.
-ALIGNMENT = 16
 # What a change of backend costs at least, in log units x octaves: one that wins less only makes the table longer.
 _LEAST_SWITCH = 0.0005
 
@@ -124,8 +123,8 @@ def build_bands(
 def crossing(grid: FitGrid, place: int, below: str, above: str, *, baseline: str, least: float) -> int:
     """The last size of `below` between the neighbouring sizes of the grid at `place` and the next.
 
-    There the lead of `below` over `above`, linear in log size between the two, falls to zero; rounded down to
-    `ALIGNMENT`, within [low, high).
+    There the lead of `below` over `above`, linear in log size between the two, falls to zero; rounded down to the
+    alignment that every backend asks of its input, within [low, high).
 
     Without a crossing to interpolate (a backend is closed at one of the sizes, or the curves do not change sides) a
     candidate ends at, or begins with, its own size: nothing is claimed for it beyond that.

@@ -80,6 +80,11 @@ def parted(rows: Iterable[AnyRow]) -> tuple[tuple[Row, ...], tuple[ExcludedRow, 
     )
 
 
+def quoted(text: str) -> str:
+    """What a file has, for a message: in quotes, and of a length to be read."""
+    return repr(text if len(text) <= 60 else f"{text[:57]}...")
+
+
 def read_row(header: Sequence[str], fields: Sequence[str]) -> AnyRow:
     """The row whose `fields` stand below `header`, which has all of `COLUMNS`.
 
@@ -102,13 +107,13 @@ def read_row(header: Sequence[str], fields: Sequence[str]) -> AnyRow:
         expected = shape_size(shape, dtype)
         if size not in {0, expected}:
             raise ValueError(
-                f"bytes {size} disagrees with shape {_short(values['shape'])} of {dtype}: {expected} B per rank"
+                f"bytes {size} disagrees with shape {quoted(values['shape'])} of {dtype}: {expected} B per rank"
             )
         size = expected
     if not size:
         raise ValueError("neither bytes nor shape is given")
     if not values["backend"] or not values["backend"].isprintable():
-        raise ValueError(f"backend {_short(values['backend'])}, expected a name")
+        raise ValueError(f"backend {quoted(values['backend'])}, expected a name")
     extra = {name: text for name, text in values.items() if name not in (*COLUMNS, "dim", EXCLUDED)}
     if values.get(EXCLUDED):
         return ExcludedRow(cell, values["backend"], size, *_excluded(values), shape, extra)
@@ -136,7 +141,7 @@ def _choice(values: Mapping[str, str], column: str, choices: tuple[str, ...], bl
     text = values.get(column, "") or blank
     if text not in choices:
         raise ValueError(
-            f"{column} {_short(text)} is unknown. {nearest(text, choices)}" if text else f"{column} is blank"
+            f"{column} {quoted(text)} is unknown. {nearest(text, choices)}" if text else f"{column} is blank"
         )
     return text
 
@@ -145,7 +150,7 @@ def _whole(values: Mapping[str, str], column: str) -> int:
     # Tools that keep a column with blanks as floating point write 32768.0.
     text = values[column].removesuffix(".0")
     if not (text.isascii() and text.isdigit() and len(text) <= 18 and int(text) > 0):
-        raise ValueError(f"{column} {_short(values[column])}, expected a whole number above 0")
+        raise ValueError(f"{column} {quoted(values[column])}, expected a whole number above 0")
     return int(text)
 
 
@@ -155,7 +160,7 @@ def _shape(text: str) -> tuple[int, ...]:
     inner = text[1:-1] if text[0] + text[-1] in {"[]", "()"} else text
     dimensions = [part.strip() for part in inner.replace("x", ",").split(",")]
     if not all(part.isascii() and part.isdigit() and len(part) <= 18 and int(part) > 0 for part in dimensions):
-        raise ValueError(f"shape {_short(text)}, expected dimensions such as 4x32320")
+        raise ValueError(f"shape {quoted(text)}, expected dimensions such as 4x32320")
     return tuple(map(int, dimensions))
 
 
@@ -164,9 +169,9 @@ def _excluded(values: Mapping[str, str]) -> tuple[str, str]:
     text, latency = values[EXCLUDED], values["latency_us"]
     reason, _, detail = (part.strip() for part in text.partition(":"))
     if reason not in EXCLUSION_REASONS:
-        raise ValueError(f"excluded {_short(text)} begins with no known reason. {nearest(reason, EXCLUSION_REASONS)}")
+        raise ValueError(f"excluded {quoted(text)} begins with no known reason. {nearest(reason, EXCLUSION_REASONS)}")
     if latency:
-        raise ValueError(f"latency_us {_short(latency)} beside excluded {_short(text)}, expected one of the two")
+        raise ValueError(f"latency_us {quoted(latency)} beside excluded {quoted(text)}, expected one of the two")
     return reason, detail
 
 
@@ -178,11 +183,7 @@ def _latency(values: Mapping[str, str]) -> float:
         value = math.nan
     if not (math.isfinite(value) and value > 0):
         raise ValueError(
-            f"latency_us {_short(text)}, expected a number of microseconds above 0"
+            f"latency_us {quoted(text)}, expected a number of microseconds above 0"
             + (", or a reason in `excluded`" if EXCLUDED in values and not text else "")
         )
     return value
-
-
-def _short(text: str) -> str:
-    return repr(text if len(text) <= 60 else f"{text[:57]}...")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from ccl_dispatch.runtime.table import CellTable, Table
 from ccl_dispatch.runtime.vocabulary import Cell
-from ccl_dispatch.tuner.emit.build import build_table
+from ccl_dispatch.tuner.emit.build import build_table, executions
 from ccl_dispatch.tuner.emit.compare import compare
 from ccl_dispatch.tuner.fit.points import join_points
 from ccl_dispatch.tuner.report.notes import cell_notes
@@ -94,16 +94,13 @@ def make_report(meta: StudyMeta, results: Sequence[PointResult]) -> Report:
     """
     table = build_table(meta, results)
     by_cell: dict[Cell, list[PointResult]] = {}
-    executions: dict[str, int] = {}
     for result in results:
         by_cell.setdefault(result.cell, []).append(result)
-        for name, count in result.executions.items():
-            executions[name] = executions.get(name, 0) + count
     return Report(
         table=table,
         cells=tuple(_cell_report(meta, cell, by_cell[cell.cell]) for cell in table.cells),
         progress=tuple(_progress(meta, results, table)),
-        executions=dict(sorted(executions.items())),
+        executions=executions(results),
     )
 
 

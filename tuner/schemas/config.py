@@ -1,7 +1,7 @@
 """The config format as a JSON Schema and a page, from the words, defaults and bounds that the reader of configs has.
 
 As with tables every valid config fits the schema, and not the other way round: whether a backend is there, whether a
-shape is tuned, what a replayed file holds, is checked by `config.parse_config`.
+shape is tuned, what a replayed file holds, is checked by `config.parsing`.
 """
 
 from __future__ import annotations

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 from ccl_dispatch.tuner.shared_memory.barrier import SharedBarrier
 from ccl_dispatch.tuner.shared_memory.segment import Segment
+from ccl_dispatch.tuner.sizes import ALIGNMENT
 
 if TYPE_CHECKING:
     import torch
     from torch.distributed import ProcessGroup
 
 DEFAULT_MAX_SIZE = 64 * 1024**2
-ALIGNMENT = 16
 _PAGE = 4096
 
 

@@ -22,7 +22,7 @@ from ccl_dispatch.tuner.verify.judge import Evidence, chooser, judge, suspicious
 from ccl_dispatch.tuner.verify.reference import Reference
 from ccl_dispatch.tuner.verify.setup import Setup, VerifyOptions, prepare
 from ccl_dispatch.tuner.verify.spots import Spot
-from ccl_dispatch.tuner.verify.verdict import CellVerdict, Verification
+from ccl_dispatch.tuner.verify.verdict import UNSURE, CellVerdict, Verification
 from ccl_dispatch.tuner.verify.visits import Place, Visit, visit_of
 
 # Rounds by one set of workers before it is replaced: sets have their own luck, which more rounds don't average out.
@@ -139,7 +139,7 @@ class _Run:
         if not verdicts:
             return False
         if suspicious(verdicts):
-            return self._calm_sets() >= LOOKS[1] and not any(entry.verdict == "not sure" for entry in verdicts)
+            return self._calm_sets() >= LOOKS[1] and not any(entry.verdict == UNSURE for entry in verdicts)
         return all(entry.seen is None or entry.seen <= self._options.seen for entry in verdicts)
 
     def _refused_everywhere(self) -> bool:

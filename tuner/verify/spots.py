@@ -8,9 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ccl_dispatch.runtime.table import CellTable
-from ccl_dispatch.runtime.vocabulary import Cell
-from ccl_dispatch.tuner.backends.base import LAST_DIM_ROWS
-from ccl_dispatch.tuner.sizes import ALIGNMENT, size_grid
+from ccl_dispatch.tuner.config.model import alignment
+from ccl_dispatch.tuner.sizes import size_grid
 
 # A size on every second octave is compared with the reference: a change of a protocol's worth of sizes is seen at two.
 OCTAVES_APART = 2.0
@@ -49,7 +48,7 @@ def choose_spots(
     low, high = max(cell.measured_from, limits[0]), min(cell.measured_to, limits[1])
     if low > high:
         return ()
-    step = _alignment(cell.cell, low, high)
+    step = alignment(cell.cell, low, high)
     spots = [Spot(low, "end"), Spot(high, "end")]
     overrides = sorted(cell.overrides, key=lambda item: (-item.gain, item.size))[:_MOST_OVERRIDES]
     spots += [Spot(item.size, "override", item.shape) for item in overrides]
@@ -87,12 +86,6 @@ def _even(low: int, high: int, step: int, known: Mapping[int, int]) -> list[int]
         near = [other for other in known if size / reach < other <= size * reach and low <= other <= high]
         found.append(min(near, key=lambda other: (-known[other], abs(math.log(other / size)), other)) if near else size)
     return found
-
-
-def _alignment(cell: Cell, low: int, high: int) -> int:
-    """What every backend asks of a size; along a last dim also whole rows (see `SweepConfig.grid`)."""
-    wanted = ALIGNMENT * LAST_DIM_ROWS
-    return wanted if cell.dim == "last" and -(-low // wanted) * wanted <= high else ALIGNMENT
 
 
 def _aligned(size: float, step: int) -> int:

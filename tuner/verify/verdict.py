@@ -9,6 +9,7 @@ from typing import Any
 
 from ccl_dispatch.runtime.units import counted, short_size
 from ccl_dispatch.runtime.vocabulary import Cell
+from ccl_dispatch.tuner.sizes import span_text
 from ccl_dispatch.tuner.verify.decisions import Choice, Cost
 from ccl_dispatch.tuner.verify.drift import Shift
 
@@ -190,9 +191,6 @@ class Verification:
 def shift_text(shift: Shift) -> str:
     """A proven change in a sentence."""
     low, high = sorted(math.exp(bound) for bound in shift.bounds)
-    where = (
-        f"{short_size(shift.low)} to {short_size(shift.high)}" if shift.high > shift.low else f"{short_size(shift.low)}"
-    )
     alone = ", ".join(
         f"{name} {math.expm1(value):+.0%}"
         for name, value in (("the baseline", shift.baseline_change), (shift.candidate, shift.candidate_change))
@@ -201,7 +199,7 @@ def shift_text(shift: Shift) -> str:
     across = f", as in {len(shift.cells)} cells together" if len(shift.cells) > 1 else ""
     return (
         f"against the baseline, {shift.candidate} takes {math.exp(shift.change):.3g} times [{low:.3g}, {high:.3g}] as "
-        f"long as in the reference, at {where}{across} (time of each alone: {alone})"
+        f"long as in the reference, at {span_text(shift.low, shift.high)}{across} (time of each alone: {alone})"
     )
 
 
@@ -215,9 +213,7 @@ def choice_text(choice: Choice) -> str:
 
 def refusal_text(refusal: Refusal) -> str:
     """A backend that went wrong in a sentence."""
-    where = short_size(refusal.low)
-    if refusal.high > refusal.low:
-        where += f" to {short_size(refusal.high)}"
+    where = span_text(refusal.low, refusal.high)
     return f"{refusal.backend} can't be used at {where} any more: {refusal.reason}, {refusal.detail}"
 
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from ccl_dispatch.runtime.units import full_size
 from ccl_dispatch.runtime.vocabulary import COLLECTIVES, DIMS, ITEMSIZE, Cell
 from ccl_dispatch.tuner.measurements.logs.lines import PLACEMENTS, LogHints, LogReading, latency_us, numbered_lines
-from ccl_dispatch.tuner.measurements.rows import AnyRow, ExcludedRow, Row
+from ccl_dispatch.tuner.measurements.rows import AnyRow, ExcludedRow, Row, quoted
 
 LAYOUT = "a log of rccl-tests or nccl-tests: a line `#  size  count  type  redop  root  time  algbw  busbw  #wrong ...`"
 TIMING = "back_to_back"
@@ -212,13 +212,13 @@ class _Reader:
 
     def _row(self, words: list[str], columns: _Columns) -> tuple[AnyRow, str]:
         if len(words) < 3 or not (words[0].isdecimal() and words[1].isdecimal()):
-            raise ValueError(f"no row of this table: {_short(' '.join(words))}")
+            raise ValueError(f"no row of this table: {quoted(' '.join(words))}")
         if len(words) != columns.count:
-            raise ValueError(f"{len(words)} columns, the header has {columns.count}: {_short(' '.join(words))}")
+            raise ValueError(f"{len(words)} columns, the header has {columns.count}: {quoted(' '.join(words))}")
         size, count = int(words[0]), int(words[1])
         dtype = _DTYPES.get(words[2], "")
         if not dtype:
-            raise ValueError(f"type {_short(words[2])} is none that tables have")
+            raise ValueError(f"type {quoted(words[2])} is none that tables have")
         if not size or not count:
             raise ValueError("0 bytes: too small to be shared among the ranks")
         collective = self._collective() or ""
@@ -288,8 +288,4 @@ def _number(text: str) -> float:
     try:
         return float(text)
     except ValueError:
-        raise ValueError(f"#wrong is {_short(text)}, expected a number or N/A") from None
-
-
-def _short(text: str) -> str:
-    return repr(text if len(text) <= 60 else f"{text[:57]}...")
+        raise ValueError(f"#wrong is {quoted(text)}, expected a number or N/A") from None

@@ -18,7 +18,7 @@ from contextlib import suppress
 from ccl_dispatch.runtime.units import full_size
 from ccl_dispatch.runtime.vocabulary import DIMS, Cell
 from ccl_dispatch.tuner.measurements.logs.lines import LogHints, LogReading, latency_us, numbered_lines
-from ccl_dispatch.tuner.measurements.rows import AnyRow, ExcludedRow, Row, parted
+from ccl_dispatch.tuner.measurements.rows import AnyRow, ExcludedRow, Row, parted, quoted
 from ccl_dispatch.tuner.sizes import shape_size
 
 LAYOUT = (
@@ -117,10 +117,10 @@ def _world_size(ranks: set[int], hint: int) -> int:
 def _rows(line: str, world_size: int, platform: str, refused: AbstractSet[tuple[str, ...]]) -> list[AnyRow]:
     match = _ROW.fullmatch(line)
     if match is None:
-        raise ValueError(f"no row of this table: {_short(' '.join(line.split()))}")
+        raise ValueError(f"no row of this table: {quoted(' '.join(line.split()))}")
     dtype = _DTYPES.get(match["dtype"], "")
     if not dtype:
-        raise ValueError(f"dtype {_short(match['dtype'])} is none that tables have")
+        raise ValueError(f"dtype {quoted(match['dtype'])} is none that tables have")
     shape = tuple(int(extent) for extent in re.findall(r"\d+", match["shape"]))
     size = shape_size(shape, dtype)
     if size != int(match["bytes"]):
@@ -142,7 +142,3 @@ def _rows(line: str, world_size: int, platform: str, refused: AbstractSet[tuple[
     if missing:
         raise ValueError(f"{' and '.join(missing)} not timed: nothing to compare")
     return [Row(cell, name, size, latency_us(match[name]), shape, extra) for name in BACKENDS]
-
-
-def _short(text: str) -> str:
-    return repr(text if len(text) <= 60 else f"{text[:57]}...")
