@@ -55,6 +55,7 @@ _CALM = 0.02
 _MOST_JUMPS = 6
 # Cells of one curve have the same jumps, but that one may have one of its own; those only alike each have their own.
 _SAME_JUMPS = 0.99
+_DRAW_JITTER = 1e-10
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,12 @@ class Posterior:
     def deviation(self) -> Array:
         """Standard deviations."""
         return np.sqrt(np.maximum(np.diagonal(self.covariance), 0.0))
+
+    def drawn(self, normals: Array) -> Array:
+        """Curves of this posterior, one for each row of standard normals."""
+        # Eigenvalues rather than Cholesky: a posterior is often singular to rounding.
+        values, vectors = np.linalg.eigh(self.covariance + _DRAW_JITTER * np.eye(len(self.mean)))
+        return np.asarray(self.mean + (normals * np.sqrt(np.maximum(values, 0.0))) @ vectors.T)
 
 
 class Acquittal(NamedTuple):

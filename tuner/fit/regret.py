@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from ccl_dispatch.tuner.curves import Posterior
 from ccl_dispatch.tuner.fit.grid import FitGrid
 
 # Curves drawn from what is known; and how much of the mean regret in them, and of its standard deviation, the estimate
@@ -19,7 +18,6 @@ _DEVIATIONS = 0.8
 _UNSEEN = 0.03
 _COVERED = 0.9
 _SEED = 20_260
-_JITTER = 1e-10
 
 
 def regret_estimate(grid: FitGrid, labels: Sequence[str], *, min_gain: float = 0.0) -> float | None:
@@ -39,11 +37,11 @@ def regret_estimate(grid: FitGrid, labels: Sequence[str], *, min_gain: float = 0
         return None
     generator = np.random.default_rng(_SEED)
     normals = {name: generator.standard_normal((_DRAWS, len(grid.sizes))) for name in grid.curves}
-    likely = {name: _drawn(curve, normals[name]) for name, curve in grid.curves.items()}
+    likely = {name: curve.drawn(normals[name]) for name, curve in grid.curves.items()}
     for name, otherwise in grid.acquitted.items():
         some = round(otherwise.share * _DRAWS)
-        likely[name][:some] = _drawn(otherwise.curve, normals[name][:some])
-    unseen = {name: _drawn(curve, normals[name]) for name, curve in grid.surprised.items()}
+        likely[name][:some] = otherwise.curve.drawn(normals[name][:some])
+    unseen = {name: curve.drawn(normals[name]) for name, curve in grid.surprised.items()}
     found = np.stack([_losses(grid, labels, draws) for draws in (likely, unseen)])
     weights = np.array([[1 - _UNSEEN], [_UNSEEN]]) / _DRAWS
     mean = float((weights * found).sum())
@@ -68,10 +66,3 @@ def _losses(grid: FitGrid, labels: Sequence[str], draws: Mapping[str, NDArray[np
         best = np.where(grid.open[name], np.maximum(best, curves), best)
         chosen = np.where(used == name, curves, chosen)
     return np.asarray(np.expm1(np.maximum(best - chosen, 0.0)) @ octaves / octaves.sum())
-
-
-def _drawn(curve: Posterior, normals: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Curves from a posterior, one for each row of standard normals."""
-    # Eigenvalues rather than Cholesky: a posterior is often singular to rounding.
-    values, vectors = np.linalg.eigh(curve.covariance + _JITTER * np.eye(len(curve.mean)))
-    return np.asarray(curve.mean + (normals * np.sqrt(np.maximum(values, 0.0))) @ vectors.T)

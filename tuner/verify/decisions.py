@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ccl_dispatch.runtime.table import TIE_FLOOR
 from ccl_dispatch.runtime.vocabulary import Cell
@@ -27,12 +26,9 @@ from ccl_dispatch.tuner.verify.visits import (
     values_of,
 )
 
-Array = NDArray[np.float64]
-
 # Curves drawn from what was measured; their extremes must be reached by a few of them at the confidence asked for.
 _DRAWS = 4000
 _SEED = 20_261
-_JITTER = 1e-10
 
 
 @dataclass(frozen=True)
@@ -155,7 +151,7 @@ def cost_of(
         estimates = [own[size][name] for size in measured]
         points = Points.of(measured, [Summary(one.mean, one.variance, trust=math.inf) for one in estimates])
         (curve,) = CurveModel.learn([points]).posterior([points], [(0, x)])
-        draws = _draws(curve.mean, curve.covariance, generator)
+        draws = curve.drawn(generator.standard_normal((_DRAWS, len(x))))
         # Where it is not known to run, nothing is lost by not using it.
         inside = (np.asarray(sizes) >= measured[0]) & (np.asarray(sizes) <= measured[-1])
         inside &= np.array([not excluded(Place(cell, size), name) for size in sizes])
@@ -171,9 +167,3 @@ def _sizes(measured: Sequence[int]) -> tuple[int, ...]:
     low, high = measured[0], measured[-1]
     between = size_grid(low, high, PER_OCTAVE) if low // ALIGNMENT < high // ALIGNMENT else ()
     return tuple(sorted({*measured, *(size for size in between if low < size < high)}))
-
-
-def _draws(mean: Array, covariance: Array, generator: np.random.Generator) -> Array:
-    values, vectors = np.linalg.eigh(covariance + _JITTER * np.eye(len(mean)))
-    normals = generator.standard_normal((_DRAWS, len(mean)))
-    return np.asarray(mean + (normals * np.sqrt(np.maximum(values, 0.0))) @ vectors.T)
