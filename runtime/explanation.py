@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from typing import Any, NamedTuple
 
 from ccl_dispatch.runtime.dispatch import compile_cell
@@ -190,7 +191,7 @@ def _changes(
     if found is None:
         return _other_cells(table, wanted)
     edges, uses = compile_cell(found, table.baseline)
-    place = sum(edge < size for edge in edges)
+    place = bisect_left(edges, size)
     changes = []
     if override is not None and band is not None and band.use != override.use:
         changes.append(f"any other size of this band: {band.use}")
@@ -217,7 +218,7 @@ def _like_calls(table: Table, wanted: Cell, size: int, use: str) -> list[str]:
             value = getattr(cell.cell, field)
             if cell.cell != wanted and cell.cell._replace(**{field: getattr(wanted, field)}) == wanted:
                 edges, uses = compile_cell(cell, table.baseline)
-                others.setdefault(uses[sum(edge < size for edge in edges)], []).append(str(value))
+                others.setdefault(uses[bisect_left(edges, size)], []).append(str(value))
         changes += [f"{field} {' or '.join(values)}: {name}" for name, values in others.items() if name != use]
     return changes
 

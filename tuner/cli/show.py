@@ -106,6 +106,7 @@ def _suffix(band: Band) -> str:
 def details(table: Table) -> Iterator[Line]:
     """Header, then per cell one line for each band, what is excluded, and what is overridden."""
     yield from _header(table)
+    faults = faults_of(table)
     for cell in table.cells:
         yield Line()
         regret = "" if cell.regret_estimate is None else f"   estimated regret {cell.regret_estimate:.2%}"
@@ -120,7 +121,7 @@ def details(table: Table) -> Iterator[Line]:
         for entry in cell.overrides:
             what = f"  exactly {short_size(entry.size)} (shape {list(entry.shape)}): "
             yield Line.of(what).plus(entry.use, _colour(table, entry.use)).plus(f", {gain_text(entry.gain)}")
-        for group in faults_of(table):
+        for group in faults:
             if group.cell == cell.cell.name:
                 first, *log = group.lines("  fault: ")
                 yield Line.of(first, "yellow")

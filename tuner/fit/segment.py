@@ -5,36 +5,30 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 
-def best_labels(
-    utilities: Sequence[Mapping[str, float]], weights: Sequence[float], switch_cost: float | Sequence[float]
-) -> list[str]:
+def best_labels(utilities: Sequence[Mapping[str, float]], weights: Sequence[float], switch_cost: float) -> list[str]:
     """The label of each point that minimises the sum of weight x (best utility - the label's) plus `switch_cost` each
     time that neighbours differ (dynamic programming, exact).
 
     Args:
-        utilities: per point the labels that are allowed there with their utility in log units; never empty. Among equal
-            sums the label that comes first in a point's mapping wins.
+        utilities: of one point at least, per point the labels that are allowed there with their utility in log units;
+            never empty. Among equal sums the label that comes first in a point's mapping wins.
         weights: per point what a loss there counts, in octaves.
-        switch_cost: in log units x octaves, one for all gaps or one for each.
+        switch_cost: in log units x octaves.
     """
-    if not utilities:
-        return []
-    gaps = len(utilities) - 1
-    costs = [switch_cost] * gaps if isinstance(switch_cost, (int, float)) else list(switch_cost)
     losses = [
         {label: weight * (max(point.values()) - value) for label, value in point.items()}
         for point, weight in zip(utilities, weights, strict=True)
     ]
     totals = dict(losses[0])
     came_from: list[dict[str, str]] = []
-    for loss, cost in zip(losses[1:], costs, strict=True):
+    for loss in losses[1:]:
         step: dict[str, str] = {}
         new: dict[str, float] = {}
         for label in loss:
             # min() keeps the first of equals: staying is listed first, so an unneeded switch is never made.
             sources = sorted(totals, key=lambda source: source != label)
-            step[label] = min(sources, key=lambda source: totals[source] + (cost if source != label else 0.0))
-            new[label] = totals[step[label]] + (cost if step[label] != label else 0.0) + loss[label]
+            step[label] = min(sources, key=lambda source: totals[source] + (switch_cost if source != label else 0.0))
+            new[label] = totals[step[label]] + (switch_cost if step[label] != label else 0.0) + loss[label]
         totals = new
         came_from.append(step)
     labels = [min(totals, key=lambda label: totals[label])]

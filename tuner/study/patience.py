@@ -29,6 +29,8 @@ _T = TypeVar("_T")
 class PatientStorage(WholeOperations):
     """Any storage of Optuna, asked again while it does not answer.
 
+    A trial whose creation was not confirmed may stay behind; it never beats and is failed.
+
     Attributes:
         seconds: for how long it is asked again, each time it goes.
     """
@@ -98,10 +100,6 @@ class PatientStorage(WholeOperations):
                 self._given_up = False
             if since is not None:
                 logger.warning("the storage answers again, after %.0f s", time.monotonic() - since)
-
-    def create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> int:
-        """See BaseStorage. A trial whose creation was not confirmed may stay behind; it never beats and is failed."""
-        return super().create_new_trial(study_id, template_trial)
 
     def get_all_trials(
         self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None

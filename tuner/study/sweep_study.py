@@ -76,10 +76,7 @@ class SweepStudy:
                 optuna.delete_study(study_name=meta.name, storage=storage.optuna)
                 return cls.create_or_continue(storage, meta, sampler)
         if changed:
-            raise StorageError(
-                f"study {meta.name!r} in {storage.url} holds samples of another sweep; what differs, the study's "
-                f"first: {'; '.join(changed)}. Give another --storage, or another `name` in the config"
-            )
+            raise _of_another_sweep(storage, meta.name, changed)
         if other:
             own = beside(meta)
             logger.warning(
@@ -92,10 +89,7 @@ class SweepStudy:
             )
             study, found = _opened(storage, own, sampler)
             if changed := differences(found.identity, meta.identity):
-                raise StorageError(
-                    f"study {own.name!r} in {storage.url} holds samples of another sweep; what differs, the study's "
-                    f"first: {'; '.join(changed)}. Give another --storage, or another `name` in the config"
-                )
+                raise _of_another_sweep(storage, own.name, changed)
         return cls(study, found, storage)
 
     @classmethod
@@ -384,6 +378,13 @@ def _meta_of(study: optuna.Study, where: str) -> StudyMeta:
     if not isinstance(data, Mapping):
         raise StorageError(f"study {study.study_name!r} in {where} was not made by ccl-dispatch")
     return StudyMeta.from_json(data, f"{where}, study {study.study_name!r}")
+
+
+def _of_another_sweep(storage: Storage, name: str, changed: Sequence[str]) -> StorageError:
+    return StorageError(
+        f"study {name!r} in {storage.url} holds samples of another sweep; what differs, the study's first: "
+        f"{'; '.join(changed)}. Give another --storage, or another `name` in the config"
+    )
 
 
 def _short(log_ratios: Sequence[float]) -> tuple[float, ...]:
