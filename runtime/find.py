@@ -18,6 +18,7 @@ from ccl_dispatch.runtime.platform import Verdict, judge
 from ccl_dispatch.runtime.probe import this_platform
 from ccl_dispatch.runtime.table import Platform, Table
 from ccl_dispatch.runtime.telling import warn_once
+from ccl_dispatch.runtime.units import counted
 
 VARIABLE = "CCL_DISPATCH_TABLE"
 SYSTEM_FOLDER = "/etc/ccl-dispatch/tables"
@@ -186,7 +187,7 @@ def _best(considered: Iterable[Considered]) -> Table | None:
     # Two copies of one table are no question.
     if len({other.digest for _, other in equal if other}) > 1:
         raise AmbiguousTableError(
-            f"{len(equal)} tables fit this machine equally well ({fewest} values unknown in each): "
+            f"{len(equal)} tables fit this machine equally well ({counted(fewest, 'value')} unknown in each): "
             f"{', '.join(path for path, _ in equal)}. Name one in ${VARIABLE}, or take the others away"
         )
     return table

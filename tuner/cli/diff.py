@@ -9,7 +9,7 @@ from itertools import groupby, pairwise
 from ccl_dispatch.runtime.errors import TableError, UsageError
 from ccl_dispatch.runtime.load import load_table
 from ccl_dispatch.runtime.table import Table
-from ccl_dispatch.runtime.units import full_size, gain_texts, short_size
+from ccl_dispatch.runtime.units import counted, full_size, gain_texts, short_size
 from ccl_dispatch.tuner.cli.options import add_json, print_json
 from ccl_dispatch.tuner.cli.terminal import is_coloured, painted
 from ccl_dispatch.tuner.emit.compare import Change, Comparison, Evidence, compare
@@ -131,8 +131,8 @@ def _evidence(item: Evidence, change: Change, *, colour: bool) -> str:
         "" if item.why == "override" else f" over its band {start_text(item.band_low)} .. {short_size(item.band_high)}"
     )
     if not bounds:
-        return f"{text}{where}, without an interval ({item.reason}, {item.samples} samples)"
+        return f"{text}{where}, without an interval ({item.reason}, {counted(item.samples, 'sample')})"
     low, high = bounds if gains else reversed(bounds)
     if not low.startswith("-"):
         low, high = low.lstrip("+"), high.lstrip("+")
-    return f"{text}{where}, between {low} and {high} ({item.reason}, {item.samples} samples)"
+    return f"{text}{where}, between {low} and {high} ({item.reason}, {counted(item.samples, 'sample')})"

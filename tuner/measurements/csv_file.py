@@ -20,6 +20,7 @@ from pathlib import Path
 
 from ccl_dispatch.runtime.document import did_you_mean
 from ccl_dispatch.runtime.errors import MeasurementFileError, OutputError
+from ccl_dispatch.runtime.units import counted
 from ccl_dispatch.runtime.vocabulary import DIMS, Cell
 from ccl_dispatch.tuner.files import write_in_one_step
 from ccl_dispatch.tuner.kinds import CONFIG, DATABASE, SAMPLES, TABLE, kind_of
@@ -282,6 +283,6 @@ def _listed(rows: Sequence[AnyRow], column: str) -> str:
     counts: dict[str, int] = {}
     for row in rows:
         counts[row.column(column)] = counts.get(row.column(column), 0) + 1
-    names = [f"{name!r} ({count} rows)" for name, count in counts.items()]
+    names = [f"{name!r} ({counted(count, 'row')})" for name, count in counts.items()]
     more = [f"{len(names) - MAX_REPORTED} more"] if len(names) > MAX_REPORTED else []
     return ", ".join([*names[:MAX_REPORTED], *more])

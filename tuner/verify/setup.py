@@ -11,6 +11,7 @@ import ccl_dispatch.configs
 from ccl_dispatch.runtime.errors import CclDispatchError, UsageError
 from ccl_dispatch.runtime.platform import match
 from ccl_dispatch.runtime.table import CellTable, Platform, Table
+from ccl_dispatch.runtime.units import counted
 from ccl_dispatch.runtime.vocabulary import Cell
 from ccl_dispatch.tuner.backends.registry import backend_class
 from ccl_dispatch.tuner.config.model import (
@@ -297,9 +298,9 @@ def _reference(
     kept = named or reference_path(path)
     if named is not None or kept.is_file():
         reference = read_reference(kept, table)
-        visits = max((len(own) for own in reference.visits.values()), default=0)
+        visits = counted(max((len(own) for own in reference.visits.values()), default=0), "visit")
         when = f", {reference.times[0]}" if reference.times else ""
-        return reference, f"{kept}: up to {visits} visits of {len(reference.visits)} sizes{when}"
+        return reference, f"{kept}: up to {visits} of {counted(len(reference.visits), 'size')}{when}"
     if stored is not None and stored.own:
         found = of_study(table, stored.meta.platform, stored.results, stored.where)
         if found is not None:

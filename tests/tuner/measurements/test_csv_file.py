@@ -186,7 +186,7 @@ def test_excluded_rows_are_chosen_as_the_others_are() -> None:
     """`where` and the check of platforms hold for them too: what is of another machine excludes nothing here."""
     header = f"platform,{HEADER},excluded"
     lines = (f"a,{GOOD},", "a,all_gather,,int8,8,,64,aiter,,crashed", "b,all_gather,,int8,8,,32,aiter,,crashed")
-    with pytest.raises(MeasurementFileError, match=r"several platforms.*'a' \(2 rows\), 'b' \(1 rows\)"):
+    with pytest.raises(MeasurementFileError, match=r"several platforms.*'a' \(2 rows\), 'b' \(1 row\)"):
         parsed(*lines, header=header)
     chosen = parsed(*lines, header=header, where={"platform": "a"})
     assert (len(chosen.rows), [row.size for row in chosen.exclusions]) == (1, [64])
@@ -270,7 +270,7 @@ def test_rows_are_chosen_by_any_column() -> None:
     assert [row.latency_us for row in parsed(*lines, header=header, where={"mode": "eager"}).rows] == [1.0]
     assert [row.latency_us for row in parsed(*lines, header=header, where={"latency_us": "2"}).rows] == [2.0]
     assert len(parsed(*lines, header=header, where={"platform": "b", "world_size": "8"}).rows) == 1
-    with pytest.raises(MeasurementFileError, match=r"no row has platform 'c'. There are 'a' \(1 rows\), 'b'"):
+    with pytest.raises(MeasurementFileError, match=r"no row has platform 'c'. There are 'a' \(1 row\), 'b'"):
         parsed(*lines, header=header, where={"platform": "c"})
     with pytest.raises(MeasurementFileError, match=r"no column 'plaform'.*The columns are platform,"):
         parsed(*lines, header=header, where={"plaform": "a"})

@@ -16,7 +16,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
-from ccl_dispatch.runtime.units import full_size
+from ccl_dispatch.runtime.units import counted, full_size
 from ccl_dispatch.runtime.vocabulary import COLLECTIVES, DIMS, ITEMSIZE, Cell
 from ccl_dispatch.tuner.measurements.logs.lines import PLACEMENTS, LogHints, LogReading, latency_us, numbered_lines
 from ccl_dispatch.tuner.measurements.rows import AnyRow, ExcludedRow, Row, quoted
@@ -122,11 +122,12 @@ class _Reader:
 
     def reading(self) -> LogReading:
         """Everything that was taken."""
-        notes = [f"{what}: {count} rows" for what, count in self._counts.items()]
+        notes = [f"{what}: {counted(count, 'row')}" for what, count in self._counts.items()]
         if self._rows:
             notes.append("latencies are per call of a back-to-back run, by default the mean over the ranks (-a)")
         if self._unchecked:
-            notes.append(f"the outputs of {self._unchecked} rows were not checked (#wrong N/A, or no such column)")
+            unchecked = counted(self._unchecked, "row")
+            notes.append(f"the outputs of {unchecked} were not checked (#wrong N/A, or no such column)")
         if self._no_mode:
             notes.append("the log does not say whether a graph was used: read as eager")
         return LogReading(tuple(self._rows), tuple(notes), tuple(self._problems), TIMING, tuple(self._exclusions))

@@ -15,7 +15,7 @@ import re
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
 
-from ccl_dispatch.runtime.units import full_size
+from ccl_dispatch.runtime.units import counted, full_size
 from ccl_dispatch.runtime.vocabulary import DIMS, Cell
 from ccl_dispatch.tuner.measurements.logs.lines import LogHints, LogReading, latency_us, numbered_lines
 from ccl_dispatch.tuner.measurements.rows import AnyRow, ExcludedRow, Row, parted, quoted
@@ -98,7 +98,7 @@ def read_sglang(text: str, hints: LogHints) -> LogReading:
                 continue
             what = f"rccl and aiter, eager, {world_size} ranks; `Input Bytes` are per rank and were taken as they are"
             counts[what] = counts.get(what, 0) + 1
-    notes = [f"{what}: {count} rows" for what, count in counts.items()]
+    notes = [f"{what}: {counted(count, 'row')}" for what, count in counts.items()]
     latencies, exclusions = parted(rows)
     if latencies:
         notes.append("latencies are medians over calls timed one by one, then the mean over the ranks")
