@@ -36,14 +36,15 @@ def forecast(plan: Plan) -> dict[str, Any]:
     and as good as no time.
 
     Raises:
-        UsageError: the budget of executions has no room for one visit; or it does not fit into the memory that the
+        UsageError: the budget has no room for one visit; or it does not fit into the memory that the
             config's `machine`, or for host memory this machine, has.
     """
     config, settings = plan.config, plan.settings
-    first = make_sampler(plan).judge([]).first_look
-    most = most_visits(plan)
-    if most == 0:
-        raise UsageError(no_room(plan, "executions"))
+    outlook = make_sampler(plan).judge([])
+    if outlook.exhausted:
+        # As the sweep would: a first visit has a warm-up, also where later ones of a replay have none.
+        raise UsageError(no_room(plan, outlook.exhausted))
+    first, most = outlook.first_look, most_visits(plan)
     visits = [first, first * _REFINEMENT] if most is None else [min(first, most), min(first * _REFINEMENT, most)]
     needs: list[Need] = []
     memory, seconds = None, [0.0, 0.0]

@@ -84,6 +84,17 @@ def test_a_budget_without_room_for_a_visit_is_refused(tmp_path: Path) -> None:
     assert "at most 1 visit by the budget" in ccl_dispatch("sweep", "one.yaml", "--dry-run", folder=tmp_path).stdout
 
 
+@pytest.mark.parametrize(("executions", "fits"), [(3, False), (4, True)])
+def test_a_replay_has_room_for_its_first_visit_or_is_refused(tmp_path: Path, executions: int, fits: bool) -> None:
+    """Later visits of a replay may go without a warm-up, the first one never: plan and sweep say so alike."""
+    config = str(write_config(tmp_path, 1, name="c", more=f"budget: {{executions: {executions}}}\n"))
+    planned = ccl_dispatch("sweep", "--dry-run", config, folder=tmp_path)
+    swept = ccl_dispatch("sweep", "--quiet", config, folder=tmp_path)
+    assert [done.returncode for done in (planned, swept)] == ([0, 0] if fits else [2, 2])
+    assert planned.stderr == swept.stderr
+    assert ("takes at least 4: 2 to warm up" in planned.stderr) is not fits
+
+
 def test_visits_that_last_are_told_where_executions_are_few(tmp_path: Path) -> None:
     """A visit of `measure.min_seconds` has as many executions as fit into it, which no plan knows beforehand."""
     text = (
