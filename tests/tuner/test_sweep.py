@@ -100,6 +100,24 @@ def test_build_gives_the_same_bytes(tmp_path: Path) -> None:
     assert (tmp_path / "built.yaml").read_bytes() == (tmp_path / "runs/again/table.yaml").read_bytes()
 
 
+def test_where_a_replayed_file_lies_changes_no_byte(tmp_path: Path) -> None:
+    """Also where a candidate is left out since the file has no curve of it in a cell: a table says so in its words."""
+    tables = []
+    for name in ("here", "there"):
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / "m.csv").write_text(
+            "collective,mode,dtype,world_size,shape,bytes,backend,latency_us\n"
+            "all_gather,,int8,2,,64,base,9\nall_gather,,int8,2,,64,one,5\n"
+            "all_gather,,bool,2,,64,base,9\nall_gather,,bool,2,,64,two,5\n"
+        )
+        config = _config(folder, "same", "base", "one, two", "file: m.csv", "budget: {executions: 60}\n")
+        _swept(folder, config)
+        tables.append((folder / "runs" / "same" / "table.yaml").read_text())
+    assert "m.csv has no measurement of 'one' in all_gather/eager/first/bool/ws2" in tables[0]
+    assert tables[0] == tables[1]
+
+
 @pytest.mark.parametrize(("budget", "word"), [("executions: 500", "executions"), ("seconds: 0.01", "seconds")])
 def test_a_budget_ends_the_sweep(tmp_path: Path, budget: str, word: str) -> None:
     """A spent budget ends the sweep with a table, and the summary says which it was."""

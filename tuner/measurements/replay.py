@@ -7,6 +7,7 @@ import random
 import statistics
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from ccl_dispatch.runtime.document import nearest
 from ccl_dispatch.runtime.units import full_size
@@ -25,7 +26,8 @@ class ReplayCurves:
     """
 
     def __init__(self, measurements: Measurements, noise: float = 0.0, outliers: float = 0.0) -> None:
-        self._source = measurements.source
+        # Without its folder: reasons are kept in studies and tables, which say the same wherever the file lies.
+        self._source = Path(measurements.source).name
         self._curves = measurements.by_cell()
         self._sizes = {
             (cell, name): tuple(curve) for cell, curves in self._curves.items() for name, curve in curves.items()
