@@ -30,6 +30,7 @@ def earned_labels(grid: FitGrid, *, baseline: str, min_gain: float, confidence: 
 
     A run is earned when it holds a measured size and the lower bound of its evidence is above log(1 + min_gain). If
     not, its weaker end is given up, to the next measured size, and the search runs again, until all runs are earned.
+    Of runs of several candidates that follow on each other, and are not earned, only the least gives up at a time.
     With min_gain 0 nothing has to be proven: neither backend is owed anything, and whichever is ahead by the curves
     costs the least on average; only a run without any measured size is given up.
     """
@@ -44,9 +45,34 @@ def earned_labels(grid: FitGrid, *, baseline: str, min_gain: float, confidence: 
         ]
         if not failed:
             return labels
-        for start, end in failed:
+        for start, end in _least_of_neighbours(failed, options, labels, grid.weights):
             for place in _weaker_end(grid, options, start, end, labels[start]):
                 options[place].pop(labels[start], None)
+
+
+def _least_of_neighbours(
+    failed: Sequence[tuple[int, int]],
+    options: Sequence[Mapping[str, float]],
+    labels: Sequence[str],
+    weights: Sequence[float],
+) -> list[tuple[int, int]]:
+    """Of runs that follow directly on each other the one that wins the least over the baseline.
+
+    Without it the candidates around it may have one run that is proven: what cut that in two is all that was doubtful.
+    """
+
+    def wins(run: tuple[int, int]) -> float:
+        return math.fsum(weights[place] * options[place][labels[place]] for place in range(run[0], run[1] + 1))
+
+    least: list[tuple[int, int]] = []
+    last = -2
+    for run in failed:
+        if run[0] != last + 1:
+            least.append(run)
+        elif wins(run) < wins(least[-1]):
+            least[-1] = run
+        last = run[1]
+    return least
 
 
 def _options(grid: FitGrid, baseline: str, least: float, confidence: float) -> list[dict[str, float]]:

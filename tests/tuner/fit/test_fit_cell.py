@@ -242,6 +242,21 @@ def test_the_faster_of_two_candidates_is_used(bench: Bench) -> None:
     assert math.log2(table.crossovers[0].at) == pytest.approx(13, abs=0.7)
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_candidates_that_take_turns_at_the_lead_do_not_leave_it_to_the_baseline(bench: Bench, seed: int) -> None:
+    """Either is proven alone; their runs by turns are too short for that, so the least gives up first, and so on."""
+    sizes = [2**k for k in range(4, 16)]
+
+    def turns(sign: float, x: float) -> float:
+        return 0.5 + sign * (0.2 if int(x) // 3 % 2 else -0.2)
+
+    truth = {"fast": lambda x: turns(1.0, x), "twin": lambda x: turns(-1.0, x)}
+    results = bench.points(sizes, truth, samples=1, noise=0.02, outliers=0.0, seed=seed)
+    assert uses(bench.fit(results)) == ["fast"]
+    table = bench.fit(results, candidates=("fast", "twin"))
+    assert sum(bench.use(table, size) == "base" for size in sizes) <= 1
+
+
 @pytest.mark.parametrize(("band", "here", "use"), [(0.08, 0.0, "base"), (0.0, 0.08, "fast")])
 def test_a_workload_shape_that_disagrees_with_its_band_is_an_override(
     bench: Bench, band: float, here: float, use: str
