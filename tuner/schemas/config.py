@@ -153,8 +153,9 @@ def _parts() -> dict[str, tuple[str, dict[str, Json], tuple[str, ...]]]:
             exclusiveMinimum=0,
         ),
         "executions": count(
-            "Runs of a collective, all backends together, warm-up included. Where `measure.min_seconds` asks for more "
-            "repetitions than were counted on, the last visit goes beyond.",
+            "Runs of a collective, all backends together, warm-up included. Where a visit takes more than was "
+            "counted on (`measure.min_seconds` asks for more repetitions; with `back_to_back` a repetition is a stream "
+            "of calls, how many the first visit of a cell shows), the last one goes beyond.",
             1,
         ),
     }
