@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import NamedTuple
 
 from ccl_dispatch.runtime.errors import (
@@ -14,6 +15,7 @@ from ccl_dispatch.runtime.errors import (
     TableError,
 )
 from ccl_dispatch.runtime.load import read_file
+from ccl_dispatch.runtime.patience import SECONDS, within
 from ccl_dispatch.runtime.platform import Verdict, judge
 from ccl_dispatch.runtime.probe import this_platform
 from ccl_dispatch.runtime.table import Platform, Table
@@ -135,7 +137,7 @@ def search(
 
 def _named(path: str, here: Callable[[str], Platform], edited: str) -> Search:
     try:
-        table = read_file(path, edited)
+        table = read_file(path, edited, SECONDS)
     except TableError as problem:
         return Search((), (Considered(path, None, None, str(problem)),), None, problem)
     verdict = judge(table, here(table.platform.device_type))
@@ -153,11 +155,8 @@ def _named(path: str, here: Callable[[str], Platform], edited: str) -> Search:
 def consider(folder: str, here: Callable[[str], Platform], edited: str = "refuse") -> list[Considered]:
     """Every table file in `folder` with its verdict; an absent folder holds none. What can't be read is also logged."""
     try:
-        names = sorted(os.listdir(folder))
+        names = within(SECONDS, partial(_names, folder))
     except OSError as unread:
-        # Of one whose very being is hidden, such as another user's, nobody expects a table.
-        if not os.path.lexists(folder):
-            return []
         problem = f"the folder can't be read: {unread.strerror}"
         warn_once(f"{folder}, where tables are looked for, is left out: {problem}")
         return [Considered(folder, None, None, problem)]
@@ -167,13 +166,28 @@ def consider(folder: str, here: Callable[[str], Platform], edited: str = "refuse
             continue
         path = f"{folder}/{name}"
         try:
-            table = read_file(path, edited)
+            table = read_file(path, edited, SECONDS)
         except TableError as problem:
             warn_once(f"a table on the search path is left out: {problem}")
             considered.append(Considered(path, None, None, str(problem)))
         else:
             considered.append(Considered(path, table, judge(table, here(table.platform.device_type)), ""))
     return considered
+
+
+def _names(folder: str) -> list[str]:
+    """What is in `folder`, in order.
+
+    Raises:
+        OSError: it is there and can't be read.
+    """
+    try:
+        return sorted(os.listdir(folder))
+    except OSError:
+        # Of one whose very being is hidden, such as another user's, nobody expects a table.
+        if not os.path.lexists(folder):
+            return []
+        raise
 
 
 def _best(considered: Iterable[Considered]) -> Table | None:

@@ -27,7 +27,8 @@ from ccl_dispatch.runtime.counting import Count, Counters
 from ccl_dispatch.runtime.digest import digest_of, document_of
 from ccl_dispatch.runtime.errors import AbsentTableError, InstallError
 from ccl_dispatch.runtime.find import find_table
-from ccl_dispatch.runtime.load import load_table
+from ccl_dispatch.runtime.load import read_file
+from ccl_dispatch.runtime.patience import SECONDS
 from ccl_dispatch.runtime.peers import Peers, find_peers
 from ccl_dispatch.runtime.peers import world_size as ranks_of
 from ccl_dispatch.runtime.platform import judge as judge_platform
@@ -245,7 +246,7 @@ def _words(problem: Exception) -> str:
 def _table(source: Table | str | os.PathLike[str] | None, switch: Switch, environ: Mapping[str, str] | None) -> Table:
     if source is None:
         return find_table(environ, edited=switch.served_edited)
-    return source if isinstance(source, Table) else load_table(source, edited=switch.served_edited)
+    return source if isinstance(source, Table) else read_file(os.fspath(source), switch.served_edited, SECONDS)
 
 
 def _settings(switch: Switch, modes: Modes) -> dict[str, str]:

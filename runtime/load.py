@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 
 from ccl_dispatch.runtime.document import MAX_BYTES
 from ccl_dispatch.runtime.errors import TableError
+from ccl_dispatch.runtime.patience import within
 from ccl_dispatch.runtime.schema import read_table
 from ccl_dispatch.runtime.switch import read_switch
 from ccl_dispatch.runtime.table import Table
@@ -41,15 +43,16 @@ def load_table(path: str | os.PathLike[str] | None = None, *, edited: str | None
     return read_file(os.fspath(path), edited)
 
 
-def read_file(path: str, edited: str = "refuse") -> Table:
+def read_file(path: str, edited: str = "refuse", patience: float | None = None) -> Table:
     """The table in the file `path`; `edited` as for `load_table`.
+
+    With `patience`, a file that gives nothing for so many seconds is unreadable.
 
     Raises:
         TableError: the file is missing, unreadable or not a valid table.
     """
     try:
-        with open(path, "rb") as file:
-            data = file.read(MAX_BYTES + 1)
+        data = _read(path) if patience is None else within(patience, partial(_read, path))
     except IsADirectoryError:
         raise TableError(
             "this is a folder, expected a table file", source=path, fix="Name a .yaml file in it"
@@ -81,3 +84,8 @@ def read_file(path: str, edited: str = "refuse") -> Table:
     except UnicodeDecodeError as problem:
         line = data.count(b"\n", 0, problem.start) + 1
         raise TableError("not UTF-8", source=path, line=line, fix="Save it as UTF-8") from None
+
+
+def _read(path: str) -> bytes:
+    with open(path, "rb") as file:
+        return file.read(MAX_BYTES + 1)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -171,3 +173,34 @@ def test_a_folder_that_is_there_and_can_not_be_read_is_told(
     places.put(places.system / "fits.yaml")
     assert places.find().name == "fits"
     assert caplog.text.count(f"{places.user}, where tables are looked for, is left out") == 1
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_a_file_that_never_comes_is_left_out(places: Places, named: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a network mount that is dead: whether it is in a folder or named, the search ends and says so."""
+    monkeypatch.setattr(find, "SECONDS", 0.1)
+    os.mkfifo(places.user / "pipe.yaml")
+    if named:
+        places.environment["CCL_DISPATCH_TABLE"] = str(places.user / "pipe.yaml")
+        with pytest.raises(TableError, match=r"can't be read: .* no answer within 0\.1 s"):
+            places.find()
+    else:
+        places.put(places.user / "fits.yaml")
+        assert places.find().name == "fits"
+
+
+def test_a_folder_that_never_answers_is_left_out(places: Places, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next folder is looked through, and that this one was not is told."""
+    places.put(places.system / "fits.yaml")
+    listed = os.listdir
+
+    def listdir(folder: str) -> list[str]:
+        if folder == str(places.user):
+            threading.Event().wait()
+        return listed(folder)
+
+    monkeypatch.setattr(find, "SECONDS", 0.1)
+    monkeypatch.setattr(os, "listdir", listdir)
+    found = find.search(places.environment, lambda _device_type: HERE)
+    assert found.table is not None
+    assert found.considered[0].problem == "the folder can't be read: no answer within 0.1 s"
