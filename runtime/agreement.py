@@ -78,8 +78,12 @@ def agree(store: Any, rank: int, size: int, claim: Any, judge: Judge, timeout: f
     if size == 1:
         return Outcome(judge([claim]), certain=True)
     talk = _Talk(store, rank, size, claim, judge, timeout)
-    talk.start()
-    talk.join(timeout + _GRACE_SECONDS)
+    try:
+        talk.start()
+    except RuntimeError:  # there is no thread to be had, such as where a container limits them: in this one, then
+        talk.run()
+    else:
+        talk.join(timeout + _GRACE_SECONDS)
     if talk.is_alive() and not talk.give_up():
         # It has said that it read the proposal, so the others may act on it: the final word is worth waiting for.
         talk.join(timeout + _GRACE_SECONDS)

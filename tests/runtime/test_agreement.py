@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch.distributed as dist
 
-from ccl_dispatch.runtime.agreement import AS_IT_WAS, PROTOCOL, Outcome, Proposal, agree
+from ccl_dispatch.runtime.agreement import AS_IT_WAS, PROTOCOL, Outcome, Proposal, _Talk, agree
 
 
 def _judge(claims: Sequence[Any]) -> Proposal:
@@ -61,3 +61,20 @@ def test_ranks_that_all_come_agree_each_time() -> None:
     with ThreadPoolExecutor(2) as ranks:
         found = list(ranks.map(lambda rank: _agree(store, rank, "abcdefghij", 10), range(2)))
     assert {outcome.proposal.decision for of_rank in found for outcome in of_rank.values()} == {"change"}
+
+
+def test_a_rank_that_gets_no_thread_takes_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where one rank's container allows no more threads both agree as ever; it raised there, and the other waited."""
+    start = _Talk.start
+
+    def refuse(talk: _Talk) -> None:
+        if talk.rank == 0:
+            raise RuntimeError("can't start new thread")
+        start(talk)
+
+    monkeypatch.setattr(_Talk, "start", refuse)
+    store = dist.HashStore()
+    with ThreadPoolExecutor(2) as ranks:
+        found = list(ranks.map(lambda rank: _agree(store, rank, "ab", 10), range(2)))
+    assert {outcome.proposal.decision for of_rank in found for outcome in of_rank.values()} == {"change"}
+    assert all(outcome.certain for of_rank in found for outcome in of_rank.values())
