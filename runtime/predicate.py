@@ -167,7 +167,8 @@ def _cells(dispatcher: Dispatcher, counters: Counters, mode: str, candidate: str
 
     name = Cell(COLLECTIVE, mode, DIM, "other", dispatcher.world_size)
     nothing = (Verdicts((), (False,), limit), counters.other.setdefault(name, [0, 0, 0]))
-    found: _Cells = {dtype: nothing for dtype in vars(torch).values() if isinstance(dtype, torch.dtype)}
+    # Of a copy: another thread may be importing a part of torch, which is then one name more in there.
+    found: _Cells = {dtype: nothing for dtype in list(vars(torch).values()) if isinstance(dtype, torch.dtype)}
     for dtype in found:
         compiled = dispatcher.compiled(dtype_name(dtype), mode, DIM)
         if compiled is not None:

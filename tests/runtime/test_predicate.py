@@ -297,3 +297,19 @@ def test_a_gpu_that_is_not_named_is_any(device: Any, known: None, monkeypatch: p
             dtype=torch.bfloat16, nbytes=64, get_device=lambda index=index: index, is_contiguous=lambda: True
         )
         assert predicate(inp) is taken
+
+
+def test_torch_may_grow_while_it_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another thread that imports a part of torch puts a name into it; the rank had no predicate then, and all ranks
+    the baseline.
+    """
+
+    class Importing:
+        @property  # type: ignore[misc]
+        def __class__(self) -> type:
+            for number in range(100):
+                monkeypatch.setattr(torch, f"a_part_of_it_{number}", number, raising=False)
+            return int
+
+    monkeypatch.setattr(torch, "a_part_of_it", Importing(), raising=False)
+    assert _installed(Known(), _table())(torch.zeros(64, dtype=torch.bfloat16))
