@@ -97,13 +97,14 @@ class Dispatcher:
         Raises:
             UsageError: strict, and there is no such dtype, mode or dim.
         """
-        found = self._cells.get((dtype_name(dtype), mode, dim))
+        try:
+            found = self._cells.get((dtype_name(dtype), mode, dim))
+        except TypeError:  # nothing that could be a key: a list, say
+            found = None
         if found is None:
             _check_words(dtype, mode, dim, self._strict)
-        elif found[0]:
-            return Answers(*found, strict=self._strict).__getitem__
-        # A local name is read faster than a closure's or an attribute.
-        return lambda _size, use=self.baseline: use  # type: ignore[misc]
+            found = (), (self.baseline,)
+        return Answers(*found, strict=self._strict).__getitem__
 
     def compiled(self, dtype: str, mode: str, dim: str) -> Compiled | None:
         """One cell as edges and backends, None when the table does not hold it."""
@@ -180,11 +181,11 @@ def _selector(cells: dict[tuple[str, str, str], Compiled], baseline: str, strict
             found = None
         if found is None:
             _check_words(dtype, mode, dim, strict)
+            found = Answers((), (baseline,), strict=strict)
             if name in ITEMSIZE and mode in MODES and dim in DIMS:
                 # All is right, but not in the table: found at once from now on as well.
-                answers[dim][mode][name] = Answers((), (baseline,), strict=strict)
-            return baseline
-        if type(dtype).__module__ == "torch":
+                answers[dim][mode][name] = found
+        elif type(dtype).__module__ == "torch":
             # A torch dtype is one object for the life of the process: from now on it is found at once.
             answers[dim][mode][dtype] = found
         try:

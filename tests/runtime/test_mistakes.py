@@ -31,6 +31,9 @@ MISTAKES: dict[str, tuple[Callable[[Callable[..., Dispatcher]], str], str]] = {
     "bound size": (lambda ask: ask("all_gather", 4).bind()(65.5), "size is 65.5, a float: expected a whole number"),  # type: ignore[arg-type]
     "text as size": (lambda ask: ask("all_gather", 4).bind()("64"), "size is '64', a str: expected a whole number"),  # type: ignore[arg-type]
     "list as size": (lambda ask: ask("all_gather", 4).select([64]), "size is [64], a list: expected a whole number"),  # type: ignore[arg-type]
+    "size in no cell": (lambda ask: ask("all_gather", 4).select("63", "float32"), "size is '63', a str"),  # type: ignore[arg-type]
+    "bound size in no cell": (lambda ask: ask("all_gather", 4).bind("float32")("62"), "size is '62', a str"),  # type: ignore[arg-type]
+    "no word at all": (lambda ask: ask("all_gather", 4).bind(mode=["eager"])(64), "no mode ['eager']"),  # type: ignore[arg-type]
     "no number": (lambda ask: ask("all_gather", 4).bind()(float("nan")), "size is nan, a float"),  # type: ignore[arg-type]
 }
 
