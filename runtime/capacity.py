@@ -61,10 +61,13 @@ def code_digest(function: Callable[..., Any] | None) -> str:
 
     Raises:
         OSError: its source is not there.
-        TypeError: it is no Python function.
+        TypeError: it is no Python function, or one around another.
     """
     if function is None:
         return ""
+    if hasattr(function, "__wrapped__"):
+        # The source that is found is that of the inner one, and what the outer one adds would not be asked.
+        raise TypeError(f"{function.__name__} wraps another function")
     source = inspect.getsource(function)
     # Indented as it may be: tokens of a method's body are the same when it is wrapped in a block.
     lines = io.StringIO(f"if 1:\n{source}" if source[:1].isspace() else source)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import weakref
 from types import SimpleNamespace
@@ -147,6 +148,30 @@ def test_only_the_very_source_is_known(known: None) -> None:
     assert known_capacity(Other().should_custom_ag) is None
     assert known_capacity(lambda inp: True) is None
     assert known_capacity(torch.zeros(1).numel) is None  # type: ignore[arg-type]
+
+
+def test_a_check_that_somebody_wrapped_is_called(known: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`functools.wraps` gives a function another one's source: its own words were passed over, and a tensor that it
+    refuses was taken.
+    """
+
+    class Wrapper:
+        def __init__(self) -> None:
+            self._impl = Known()
+
+        def should_custom_ag(self, inp: torch.Tensor) -> bool:
+            return self._impl.should_custom_ag(inp)
+
+    own = Wrapper.should_custom_ag
+    monkeypatch.setattr(capacity, "DELEGATES", frozenset((code_digest(own),)))
+    assert known_capacity(Wrapper().should_custom_ag) is not None
+
+    @functools.wraps(own)
+    def never(_self: Wrapper, inp: torch.Tensor) -> bool:
+        return inp.numel() < 0
+
+    monkeypatch.setattr(Wrapper, "should_custom_ag", never)
+    assert not _installed(Wrapper(), _table())(torch.zeros(64, dtype=torch.bfloat16))
 
 
 def test_layout_and_comments_are_no_part_of_a_digest() -> None:
