@@ -251,13 +251,20 @@ def _table(source: Table | str | os.PathLike[str] | None, switch: Switch, enviro
 
 def _settings(switch: Switch, modes: Modes) -> dict[str, str]:
     """What has to be equal on all ranks beside the table, under the words that a message uses."""
-    from importlib.metadata import version
-
     return {
-        "the version of ccl-dispatch": version("ccl-dispatch"),
+        "the version of ccl-dispatch": _version(),
         "$CCL_DISPATCH": switch.state,
         "the mode of captured calls": modes.captured,
     }
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("ccl-dispatch")
+    except PackageNotFoundError:  # a copy that was not installed: in a zip file, or in somebody's own package
+        return "unknown"
 
 
 def _label(communicator: Any, peers: Peers) -> str:

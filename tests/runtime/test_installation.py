@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -135,6 +136,18 @@ def test_the_predicate_follows_mode_dtype_and_size(lone_group: dist.ProcessGroup
     communicator._IS_CAPTURING = True
     assert [communicator.should_custom_ag(tensor) for tensor in (small, large)] == [False, True]
     assert not communicator.should_custom_ag(large.to(torch.float16))
+
+
+def test_a_copy_that_was_not_installed_uses_its_table(
+    lone_group: dist.ProcessGroup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a zip file, say, there is nothing that tells the version. Every table was refused for it."""
+
+    def version(name: str) -> str:
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", version)
+    assert install(Communicator(), _modes(), lone_group)
 
 
 def test_the_communicator_has_the_last_word(lone_group: dist.ProcessGroup) -> None:
