@@ -107,7 +107,8 @@ def search(
     """What `find_table` looks at and finds; raises nothing, so that a reader can be told the whole of it."""
     environ = os.environ if environ is None else environ
     here = _once(probe or (lambda device_type: this_platform(device_type, environ)))
-    named = environ.get(VARIABLE)
+    # A block of YAML or a file that a variable was taken from has a line's end.
+    named = environ.get(VARIABLE, "").strip()
     if named:
         return _named(named, here, edited)
     looked_at: list[Considered] = []

@@ -53,7 +53,7 @@ def read_switch(environ: Mapping[str, str] | None = None) -> Switch:
         state=_choice(values, VARIABLE, STATES, unset="on", otherwise="off"),
         edited=_choice(values, EDITED_VARIABLE, EDITED, unset="refuse", otherwise="refuse"),
         timeout=seconds(values.get(TIMEOUT_VARIABLE, "").strip() or DEFAULT_TIMEOUT, f"${TIMEOUT_VARIABLE}"),
-        folder=values.get(RECORD_VARIABLE) or DEFAULT_RECORD_FOLDER,
+        folder=values.get(RECORD_VARIABLE, "").strip() or DEFAULT_RECORD_FOLDER,
     )
 
 

@@ -118,6 +118,15 @@ def test_the_variable_names_the_table(places: Places) -> None:
     assert places.find().name == "user"
 
 
+def test_blanks_around_the_name_are_no_part_of_it(places: Places) -> None:
+    """A block of YAML ends its text with a line's end; and a name of blanks alone is none."""
+    named = places.put(places.user.parent / "named.yaml")
+    places.put(places.user / "other.yaml")
+    for value, name in ((f"{named}\n", "named"), (f" {named} ", "named"), (" \n", "other")):
+        places.environment["CCL_DISPATCH_TABLE"] = value
+        assert places.find().name == name
+
+
 def test_a_named_table_that_does_not_fit_is_an_error_key_by_key(places: Places) -> None:
     """Naming a table of another platform is not answered with another table."""
     places.put(places.user / "user.yaml")

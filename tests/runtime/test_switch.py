@@ -45,3 +45,9 @@ def test_a_rank_whose_limit_is_nonsense_takes_part(timeout: Any, caplog: pytest.
     with ThreadPoolExecutor(2) as ranks:
         assert list(ranks.map(rank, range(2))) == ["table", "table"]
     assert "install's timeout is " in caplog.text
+
+
+def test_blanks_around_a_value_are_no_part_of_it() -> None:
+    """A block of YAML ends its text with a line's end."""
+    switch = read_switch({"CCL_DISPATCH": "record\n", "CCL_DISPATCH_RECORD": "/calls\n", "CCL_DISPATCH_TIMEOUT": "5\n"})
+    assert (switch.state, switch.folder, switch.timeout) == ("record", "/calls", 5.0)
