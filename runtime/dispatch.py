@@ -91,6 +91,15 @@ class Dispatcher:
         }
         self.select = _selector(self._cells, table.baseline, strict)
 
+    def __getstate__(self) -> dict[str, Any]:
+        # What is made of the cells stays here: a function of its own goes to no other process.
+        return {name: getattr(self, name) for name in self.__slots__ if name != "select"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        for name, value in state.items():
+            setattr(self, name, value)
+        self.select = _selector(self._cells, self.baseline, self._strict)
+
     def bind(self, dtype: object = "bfloat16", mode: str = "eager", dim: str = "first") -> Callable[[int], str]:
         """The lookup of one cell: a callable from per-rank input bytes to the backend's name.
 

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import copy
+import multiprocessing
+import pickle
+from collections.abc import Callable
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_tables import BASELINE, CANDIDATES, LARGEST, make_cell, make_table, tables
 
+from ccl_dispatch.runtime.dispatch import Dispatcher
 from ccl_dispatch.runtime.table import Override, Table
 from ccl_dispatch.runtime.vocabulary import Cell
 
@@ -97,3 +103,18 @@ def test_a_torch_dtype_is_its_name() -> None:
     dispatcher = table.dispatcher("all_gather", world_size=4)
     assert [dispatcher.select(64, dtype=torch.bfloat16, mode="eager") for _ in range(3)] == ["aiter"] * 3
     assert dispatcher.select(64, dtype=torch.float16, mode="eager") == BASELINE
+
+
+def _elsewhere(dispatcher: Dispatcher, use: Callable[[int], str], size: int) -> tuple[str, str, str]:
+    return dispatcher.select(size, "bfloat16", "eager"), dispatcher.bind()(size), use(size)
+
+
+def test_a_dispatcher_and_what_it_binds_go_to_another_process() -> None:
+    """A spawned worker that was given them decides as their maker does; so does a deep copy."""
+    dispatcher = make_table((make_cell(CELL, 16, [1024, 4096], ["aiter", "symm_mem"]),)).dispatcher("all_gather", 4)
+    use = dispatcher.bind()
+    with multiprocessing.get_context("spawn").Pool(1) as workers:
+        for size, name in ((64, "aiter"), (2048, "symm_mem"), (8192, BASELINE)):
+            assert workers.apply(_elsewhere, (dispatcher, use, size)) == (name,) * 3
+            assert copy.deepcopy(dispatcher).select(size) == name
+    assert pickle.loads(pickle.dumps(dispatcher.bind("float32")))(64) == BASELINE  # noqa: S301 - our own bytes
