@@ -96,9 +96,7 @@ class Recorder:
 
     def write(self) -> bool:
         """Write the file when there is something new; false when that failed, which is warned of once."""
-        # A forked child has its parent's recorder, but the file is the parent's. Asked before the lock, which may have
-        # been held by the parent's thread when the child was forked, and is then held in the child for ever.
-        if os.getpid() != self._process:
+        if self._is_parents():
             return True
         with self._lock:
             seen = sum(self._counts.copy().values()) + self._dropped[0]
@@ -127,9 +125,16 @@ class Recorder:
 
     def close(self) -> None:
         """Write what is new and stop writing. May be called twice."""
-        self._stop.set()
-        self.write()
+        if not self._is_parents():
+            self._stop.set()
+            self.write()
         atexit.unregister(self.close)
+
+    def _is_parents(self) -> bool:
+        """A forked child has its parent's recorder, but the file is the parent's. Asked before any lock is taken: one
+        that the parent's thread held when the child was forked is held in the child for ever.
+        """
+        return os.getpid() != self._process
 
     def _write_now_and_then(self) -> None:
         while not self._stop.wait(WRITE_SECONDS):

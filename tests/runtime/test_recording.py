@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -76,9 +77,13 @@ def test_a_folder_that_cannot_be_written_is_told_once(tmp_path: Path, caplog: py
 
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")  # which is what happens here
-def test_a_child_that_is_forked_during_a_write_can_end(recorder: Recorder) -> None:
-    """A process that the serving process forks while its record is being written ends, and leaves the file alone."""
-    with recorder._lock:
+@pytest.mark.parametrize("held", ["write", "wait"])
+def test_a_child_that_is_forked_during_a_write_can_end(recorder: Recorder, held: str) -> None:
+    """A process that the serving process forks while its record is being written, or while the thread that writes it
+    goes to wait for the next time, ends, and leaves the file alone.
+    """
+    waiting: Any = recorder._stop
+    with recorder._lock if held == "write" else waiting._cond:
         child = os.fork()
         if child == 0:
             recorder.close()
