@@ -15,6 +15,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+from ccl_dispatch.runtime.patience import SECONDS
 from ccl_dispatch.runtime.vocabulary import Cell, dtype_name
 
 SCHEMA = "ccl-dispatch/workload/v1"
@@ -124,10 +125,13 @@ class Recorder:
             return True
 
     def close(self) -> None:
-        """Write what is new and stop writing. May be called twice."""
+        """Write what is new and stop writing. May be called twice.
+
+        The thread writes: on a network mount that is dead that never ends, and a process has to.
+        """
         if not self._is_parents():
             self._stop.set()
-            self.write()
+            self._thread.join(SECONDS)
         atexit.unregister(self.close)
 
     def _is_parents(self) -> bool:
@@ -139,6 +143,7 @@ class Recorder:
     def _write_now_and_then(self) -> None:
         while not self._stop.wait(WRITE_SECONDS):
             self.write()
+        self.write()
 
 
 def _entries(counts: dict[_Key, int]) -> dict[tuple[Cell, tuple[int, ...]], int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import resource
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -204,3 +205,21 @@ def test_a_record_that_cannot_be_used_says_why(tmp_path: Path, content: str | No
     (tmp_path / "config.yaml").write_text(CONFIG)
     with pytest.raises(ConfigError, match=told):
         load_config(tmp_path / "config.yaml")
+
+
+def test_a_folder_that_never_answers_does_not_keep_the_process(
+    recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a network mount that is dead: a write that does not end is left behind at the end of the process."""
+    monkeypatch.setattr(recording, "SECONDS", 0.1)
+    Path(recorder.path).parent.mkdir(exist_ok=True)
+    os.mkfifo(f"{recorder.path}.part")  # nobody reads it, so that opening it never ends
+    recorder._dropped[0] = 1
+    closing = threading.Thread(target=recorder.close, daemon=True)
+    closing.start()
+    closing.join(20)
+    ended = not closing.is_alive()
+    reader = os.open(f"{recorder.path}.part", os.O_RDONLY | os.O_NONBLOCK)
+    recorder._thread.join(20)
+    os.close(reader)
+    assert ended
