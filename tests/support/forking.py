@@ -1,8 +1,9 @@
 """A process that imports torch once and forks a rank whenever `ranks.run_ranks` asks: `python forking.py SOCKET`.
 
 Importing torch takes each process a second and a half of processor time, which is most of what the ranks of a test do.
-A request is a JSON packet with what a new interpreter would be given (code, arguments, environment, import path), and
-two descriptors for its output. The answers: `{"started": pid}`, and `{"ended": pid, "code": code}` when it has.
+A request is a JSON packet with what a new interpreter would be given (code, arguments, environment, folder, import
+path), and two descriptors for its output. The answers: `{"started": pid}`, and `{"ended": pid, "code": code}` when it
+has.
 """
 
 from __future__ import annotations
@@ -72,6 +73,7 @@ def _become(line: socket.socket, request: dict[str, Any], fds: Sequence[int]) ->
         line.close()
         for fd, standard in zip(fds, (1, 2), strict=True):
             os.dup2(fd, standard)
+        os.chdir(request["folder"])
         os.environ.clear()
         os.environ.update(request["environment"])
         sys.path[:] = request["path"]

@@ -72,6 +72,7 @@ def run_ranks(
                 "code": _PRELUDE + code + _END,
                 "arguments": [str(rank), str(world_size), str(port), *arguments],
                 "environment": {**common, **environment(rank)},
+                "folder": os.getcwd(),
                 "path": path,
             }
             pids.append(forks.start(request, [file.fileno() for file in own]))
