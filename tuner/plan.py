@@ -28,7 +28,7 @@ from ccl_dispatch.tuner.measurements.csv_file import read_measurements
 from ccl_dispatch.tuner.measurements.replay import ReplayCurves
 from ccl_dispatch.tuner.search.base import SearchSpace
 from ccl_dispatch.tuner.statistics import StopRule
-from ccl_dispatch.tuner.torch_import import broken_torch, no_torch
+from ccl_dispatch.tuner.torch_import import broken_torch, need_torch, no_torch
 
 Workload = Mapping[Cell, tuple[tuple[tuple[int, ...], int, float], ...]]
 
@@ -147,6 +147,7 @@ def make_measurer(plan: Plan, log_folder: Path) -> Measurer:
 
     Raises:
         UsageError: this machine can't run what the config asks for.
+        ModuleNotFoundError: torch is not installed.
         MeasuringError: a rank that a launcher should have given did not come.
     """
     config = plan.config
@@ -154,6 +155,7 @@ def make_measurer(plan: Plan, log_folder: Path) -> Measurer:
     if replay is not None and plan.curves is not None:
         slow = replay.slow.get(plan.node)
         return ReplayMeasurer(plan.curves, plan.settings, replay.seed, pace=replay.pace, slow=slow)
+    need_torch()
     launcher: Launcher = plan.given or OwnRanks()
     launcher.prepare(log_folder)
 

@@ -1,4 +1,4 @@
-"""A torch that is installed and can't be imported: a library of the driver's that it does not find, say."""
+"""A torch that is not installed, or is and can't be imported: a library of the driver's that it does not find, say."""
 
 from __future__ import annotations
 
@@ -15,9 +15,24 @@ def broken_torch() -> str | None:
         return None
     try:
         importlib.import_module("torch")
-    except (ImportError, OSError) as problem:
-        return f"{type(problem).__name__}: {problem}"
+    except Exception as problem:  # noqa: BLE001 - a build for another CUDA raises ValueError, one for another Python anything
+        return in_a_line(problem)
     return None
+
+
+def in_a_line(problem: BaseException) -> str:
+    """What an import ended with, its type first. The loader's words and numpy's go on for lines."""
+    return f"{type(problem).__name__}: {' '.join(str(problem).split())}"
+
+
+def need_torch() -> None:
+    """Look whether torch is installed, without importing it.
+
+    Raises:
+        ModuleNotFoundError: it is not; the command line then says what to install.
+    """
+    if importlib.util.find_spec("torch") is None:
+        raise ModuleNotFoundError("No module named 'torch'", name="torch")
 
 
 def no_torch(reason: str) -> UsageError:

@@ -28,6 +28,7 @@ from typing import Any, NoReturn
 from ccl_dispatch.tuner.backends.registry import backend_class
 from ccl_dispatch.tuner.launch import wire
 from ccl_dispatch.tuner.launch.interpreter import python
+from ccl_dispatch.tuner.torch_import import in_a_line
 
 _PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 _PR_SET_NAME = 15
@@ -60,8 +61,9 @@ class Nursery:
         if not self._prepared:
             try:
                 self._run = import_worker()
-            except (ImportError, OSError):
+            except Exception as problem:  # noqa: BLE001 - whatever it is, the next nursery would meet it as well
                 traceback.print_exc()
+                sys.stderr.write(f"{in_a_line(problem)}\n")
                 leave_at_once(wire.NO_TORCH)
             self._prepared = True
 
