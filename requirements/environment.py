@@ -24,6 +24,8 @@ ASK_NUMPY = """
 import importlib.metadata, importlib.util
 print(importlib.metadata.version("numpy") if importlib.util.find_spec("numpy") else "")
 """
+# In an environment that is not finished: its Python is there long before pip, or before a borrowed torch, is.
+UNFINISHED = ".unfinished"
 OLDEST_NUMPY = (1, 24)  # as pyproject.toml has it
 ASK_PLACES = "import sysconfig; paths = sysconfig.get_paths(); print(paths['purelib'], paths['platlib'], sep='\\n')"
 
@@ -37,7 +39,8 @@ def main() -> None:
             "Name another one, for example: make PYTHON=python3.12 (remove .venv first if it is there)"
         )
     venv, purpose = os.path.abspath(sys.argv[1]), sys.argv[2]
-    if not os.path.exists(python_of(venv)):
+    if not os.path.exists(python_of(venv)) or os.path.exists(os.path.join(venv, UNFINISHED)):
+        clear(venv)
         keep = os.environ.get("SYSTEM_SITE", "auto") != "0"
         make_venv(venv, torch_of(sys.executable)[0] if keep else "")
     install(venv, purpose)
@@ -46,6 +49,14 @@ def main() -> None:
 def python_of(venv: str) -> str:
     """The environment's interpreter."""
     return os.path.join(venv, "bin", "python")
+
+
+def clear(venv: str) -> None:
+    """Take away an environment that was not finished or has lost its Python; refuse a folder of anything else."""
+    if any(os.path.exists(os.path.join(venv, name)) for name in (UNFINISHED, "pyvenv.cfg")):
+        shutil.rmtree(os.path.realpath(venv), ignore_errors=True)
+    elif os.path.exists(venv) and not (os.path.isdir(venv) and not os.listdir(venv)):
+        sys.exit(f"{venv} is there and is no environment. Name another folder, for example: make VENV=.venv")
 
 
 def torch_of(python: str) -> "tuple[str, str]":
@@ -63,9 +74,18 @@ def make_venv(venv: str, torch: str) -> None:
     else:
         say(f"making {venv} with {sys.executable}")
     options = ["--system-site-packages"] if torch else []
+    mark = os.path.join(venv, UNFINISHED)
+    try:
+        os.makedirs(venv, exist_ok=True)
+        with open(mark, "w", encoding="utf-8"):
+            pass
+    except OSError as problem:
+        sys.exit(
+            f"{venv} can't be made: {problem.strerror}. Name another folder, for example: make VENV=$HOME/.ccl-dispatch"
+        )
     done = subprocess.run([sys.executable, "-m", "venv", *options, venv], cwd=HERE, check=False)
     if done.returncode != 0:
-        shutil.rmtree(venv, ignore_errors=True)  # half an environment would pass for a whole one at the next call
+        clear(venv)
         sys.exit(f"{sys.executable} -m venv failed. On Debian and Ubuntu, install the package python3-venv.")
     python = python_of(venv)
     if torch and torch_of(python)[0] != torch:
@@ -74,8 +94,9 @@ def make_venv(venv: str, torch: str) -> None:
         with open(os.path.join(own.split("\n")[0], "borrowed.pth"), "w", encoding="utf-8") as file:
             file.write(caller)
     if torch and torch_of(python)[0] != torch:
-        shutil.rmtree(venv, ignore_errors=True)
+        clear(venv)
         sys.exit(f"An environment made by {sys.executable} does not see its torch. SYSTEM_SITE=0 brings another one.")
+    os.remove(mark)
 
 
 def install(venv: str, purpose: str) -> None:
@@ -123,4 +144,7 @@ def say(text: str) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit("interrupted; the same command goes on")

@@ -180,6 +180,52 @@ def test_make_borrows_the_torch_of_its_python(bare: Path, tmp_path: Path, *, the
     assert _run(str(bare), "-c", code).splitlines()[-1].strip() == expected
 
 
+_MAKE = f"""
+import os, subprocess, sys
+sys.path.insert(0, {str(ROOT / "requirements")!r})
+import environment as e
+e.install = lambda venv, purpose: None
+e.torch_of = lambda python: ("", "")
+def half(command, **options):
+    subprocess.check_call([*command[:3], "--without-pip", *command[3:]])
+    if sys.argv.pop() == "killed":
+        os._exit(9)
+    return subprocess.CompletedProcess(command, 1)
+if sys.argv[-1] != "dev":
+    e.subprocess.run = half
+e.main()
+"""
+
+
+def test_an_environment_that_was_not_finished_is_made_anew(tmp_path: Path) -> None:
+    """One whose making was interrupted before it had pip, or whose Python is gone, does not pass for a whole one."""
+    venv = tmp_path / "venv"
+    make = [sys.executable, "-c", _MAKE, str(venv), "dev"]
+    assert subprocess.run([*make, "killed"], check=False).returncode == 9
+    assert (venv / "bin" / "python").exists()
+    _run(*make)
+    _run(str(venv / "bin" / "python"), "-m", "pip", "--version")
+    assert not (venv / ".unfinished").exists()
+    for name in ("python", "python3"):
+        (venv / "bin" / name).unlink()
+        (venv / "bin" / name).symlink_to(tmp_path / "gone")
+    _run(*make)
+    _run(str(venv / "bin" / "python"), "-m", "pip", "--version")
+
+
+def test_a_folder_that_is_no_environment_stays(tmp_path: Path) -> None:
+    """What `VENV` names by mistake is left as it is, also where no environment can be made."""
+    (tmp_path / "data").write_text("mine")
+    for end in ((), ("failed",)):
+        make = [sys.executable, "-c", _MAKE, str(tmp_path), "dev", *end]
+        done = subprocess.run(make, capture_output=True, text=True, check=False)
+        assert (
+            done.stderr
+            == f"{tmp_path} is there and is no environment. Name another folder, for example: make VENV=.venv\n"
+        )
+        assert [path.name for path in tmp_path.iterdir()] == ["data"]
+
+
 def _run(*command: str) -> str:
     """Standard output of a command that must do its work, with no pip setting of this machine but its registry.
 
