@@ -75,3 +75,18 @@ def test_a_missing_torch_is_told_with_what_to_install(tmp_path: Path, baseline: 
     needs = "this verb needs pip install 'ccl-dispatch[tuner]'"
     assert (done.returncode, done.stderr) == (2, f"ccl-dispatch sweep: torch is not installed; {needs}\n")
     assert [path.name for path in tmp_path.iterdir()] == ["small.yaml"]
+
+
+def test_a_torch_that_ends_its_process_leaves_no_advice_about_samples(tmp_path: Path) -> None:
+    """Where importing torch crashes nothing was measured: exit code 3, and no word of a study to build a table from."""
+    (tmp_path / "small.yaml").write_text(SMALL)
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    (broken / "torch.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGSEGV)\n")
+    told = ccl_dispatch(
+        "sweep", "small.yaml", "--quiet", folder=tmp_path, environment={**os.environ, "PYTHONPATH": str(broken)}
+    )
+    assert told.returncode == 3
+    assert "the process that starts the workers was ended by SIGSEGV" in told.stderr.splitlines()[-1]
+    assert "are kept in" not in told.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["broken", "small.yaml"]

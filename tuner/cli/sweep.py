@@ -232,11 +232,13 @@ def _measured(
         raise
     except MeasuringError as found:
         problem = found
-        print(
-            f"all points measured so far are kept in {shown}; once it is mended the same command continues. "
-            f"A table of what there is: {_build(shown, out)}",
-            file=sys.stderr,
-        )
+        journal = journal_path(storage)
+        if journal is None or journal.exists():  # before the first worker has started there is none to tell of
+            print(
+                f"all points measured so far are kept in {shown}; once it is mended the same command continues. "
+                f"A table of what there is: {_build(shown, out)}",
+                file=sys.stderr,
+            )
         raise
     except BaseException as found:
         problem = found
