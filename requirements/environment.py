@@ -52,9 +52,11 @@ def python_of(venv: str) -> str:
 
 
 def clear(venv: str) -> None:
-    """Take away an environment that was not finished or has lost its Python; refuse a folder of anything else."""
-    if any(os.path.exists(os.path.join(venv, name)) for name in (UNFINISHED, "pyvenv.cfg")):
+    """Take away an environment that was not finished; refuse a folder of anything else."""
+    if os.path.exists(os.path.join(venv, UNFINISHED)):
         shutil.rmtree(os.path.realpath(venv), ignore_errors=True)
+    elif os.path.exists(os.path.join(venv, "pyvenv.cfg")):
+        sys.exit(f"{venv} is an environment whose Python is gone. Remove it, and call make again.")
     elif os.path.exists(venv) and not (os.path.isdir(venv) and not os.listdir(venv)):
         sys.exit(f"{venv} is there and is no environment. Name another folder, for example: make VENV=.venv")
 
@@ -108,8 +110,7 @@ def install(venv: str, purpose: str) -> None:
         bounds = os.path.join(venv, "constraints.txt")
         with open(bounds, "w", encoding="utf-8") as file:
             file.write("".join(f"{line}\n" for line in borrowed_bounds(python, borrowed)))
-    # Python compiles what it imports when it first does. Of torch and its needs that is a tenth, and compiling all
-    # of it takes half a minute.
+    # Of torch and its needs a tenth is ever imported, and compiling all of it takes half a minute.
     command = [python, "-m", "pip", "install", "--quiet", "--no-compile", "--constraint", bounds]
     command += ["--editable", ROOT + "[report]"]
     if purpose == "dev":
@@ -118,6 +119,10 @@ def install(venv: str, purpose: str) -> None:
     say(f"installing ccl-dispatch with what {'developing' if purpose == 'dev' else 'tuning'} needs{size}")
     if subprocess.run(command, check=False).returncode != 0:
         sys.exit("pip could not install what is needed; its message stands above. Mend that and call make again.")
+    # That tenth is compiled now, for users who may not write here and for settings that keep Python from it.
+    environ = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    command = [python, "-c", "import torch, optuna, matplotlib.pyplot"]
+    subprocess.run(command, cwd=HERE, env=environ, check=False, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
 def borrowed_bounds(python: str, torch: str) -> "list[str]":

@@ -198,7 +198,9 @@ e.main()
 
 
 def test_an_environment_that_was_not_finished_is_made_anew(tmp_path: Path) -> None:
-    """One whose making was interrupted before it had pip, or whose Python is gone, does not pass for a whole one."""
+    """One whose making was interrupted before it had pip does not pass for a whole one; one whose Python is gone is
+    told of, and left to be removed.
+    """
     venv = tmp_path / "venv"
     make = [sys.executable, "-c", _MAKE, str(venv), "dev"]
     assert subprocess.run([*make, "killed"], check=False).returncode == 9
@@ -209,8 +211,9 @@ def test_an_environment_that_was_not_finished_is_made_anew(tmp_path: Path) -> No
     for name in ("python", "python3"):
         (venv / "bin" / name).unlink()
         (venv / "bin" / name).symlink_to(tmp_path / "gone")
-    _run(*make)
-    _run(str(venv / "bin" / "python"), "-m", "pip", "--version")
+    done = subprocess.run(make, capture_output=True, text=True, check=False)
+    assert done.stderr == f"{venv} is an environment whose Python is gone. Remove it, and call make again.\n"
+    assert (venv / "pyvenv.cfg").exists()
 
 
 def test_a_folder_that_is_no_environment_stays(tmp_path: Path) -> None:
