@@ -45,6 +45,7 @@ from ccl_dispatch.runtime.probe import this_platform
 from ccl_dispatch.runtime.switch import Switch, read_switch, seconds
 from ccl_dispatch.runtime.table import Table
 from ccl_dispatch.runtime.telling import warn_once
+from ccl_dispatch.runtime.version import version
 
 _log = logging.getLogger("ccl_dispatch")
 _METHOD = "should_custom_ag"
@@ -252,19 +253,10 @@ def _table(source: Table | str | os.PathLike[str] | None, switch: Switch, enviro
 def _settings(switch: Switch, modes: Modes) -> dict[str, str]:
     """What has to be equal on all ranks beside the table, under the words that a message uses."""
     return {
-        "the version of ccl-dispatch": _version(),
+        "the version of ccl-dispatch": version(),
         "$CCL_DISPATCH": switch.state,
         "the mode of captured calls": modes.captured,
     }
-
-
-def _version() -> str:
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        return version("ccl-dispatch")
-    except PackageNotFoundError:  # a copy that was not installed: in a zip file, or in somebody's own package
-        return "unknown"
 
 
 def _label(communicator: Any, peers: Peers) -> str:

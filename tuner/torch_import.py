@@ -21,8 +21,8 @@ def broken_torch() -> str | None:
 
 
 def in_a_line(problem: BaseException) -> str:
-    """What an import ended with, its type first. The loader's words and numpy's go on for lines."""
-    return f"{type(problem).__name__}: {' '.join(str(problem).split())}"
+    """What torch's import ended with. The loader's words and numpy's go on for lines."""
+    return f"torch can't be imported: {type(problem).__name__}: {' '.join(str(problem).split())}"
 
 
 def need_torch() -> None:
@@ -36,8 +36,8 @@ def need_torch() -> None:
 
 
 def no_torch(reason: str) -> UsageError:
-    """What ends a command that needs torch."""
+    """What ends a command that needs torch; the reason is as by `in_a_line`."""
     return UsageError(
-        f"torch can't be imported: {reason}. `{sys.executable} -c 'import torch'` shows the whole of it. "
+        f"{reason}. `{sys.executable} -c 'import torch'` shows the whole of it. "
         "Mend this environment, or use one in which torch works"
     )

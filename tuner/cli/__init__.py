@@ -15,11 +15,11 @@ from types import ModuleType
 
 from ccl_dispatch.runtime.document import nearest
 from ccl_dispatch.runtime.errors import CclDispatchError, UsageError
+from ccl_dispatch.runtime.version import version
 from ccl_dispatch.tuner import interrupts
 from ccl_dispatch.tuner.cli.exit_codes import exit_code
 from ccl_dispatch.tuner.cli.options import check_spelling
 from ccl_dispatch.tuner.cli.streams import unbreakable_streams
-from ccl_dispatch.tuner.version import version
 
 # Verb: module, and what it does. Its module is imported when the verb is used: `show` needs no torch and no optuna.
 VERBS = {

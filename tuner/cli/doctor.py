@@ -11,11 +11,11 @@ from typing import Any
 
 from ccl_dispatch.runtime.probe import this_platform
 from ccl_dispatch.runtime.units import short_size
+from ccl_dispatch.runtime.version import version
 from ccl_dispatch.tuner.backends.registry import BACKENDS, backend_class
 from ccl_dispatch.tuner.cli.options import add_json, print_json
 from ccl_dispatch.tuner.machine import WORKER_BYTES, available_memory
 from ccl_dispatch.tuner.torch_import import broken_torch
-from ccl_dispatch.tuner.version import version
 
 EXAMPLE = "ccl-dispatch doctor --json"
 NO = "a backend that is ready gave a wrong output"
@@ -40,8 +40,6 @@ def run(options: argparse.Namespace) -> int:
 def examine(*, check: bool) -> dict[str, Any]:
     """The facts as JSON data; a backend's value is the reason why it can't run, or None."""
     broken = broken_torch()
-    if broken:
-        broken = f"torch can't be imported: {broken}"
     reasons: dict[str, str | None] = {}
     for name in BACKENDS:
         try:

@@ -32,7 +32,7 @@ from ccl_dispatch.tuner.study import Node
 from ccl_dispatch.tuner.study.databases import without_password
 from ccl_dispatch.tuner.study.owner import DEFAULT_GRACE, MIN_GRACE
 from ccl_dispatch.tuner.study.patience import DEFAULT_PATIENCE
-from ccl_dispatch.tuner.study.storage import check_shared, journal_path, storage_file
+from ccl_dispatch.tuner.study.storage import check_shared, is_new, journal_path, storage_file
 from ccl_dispatch.tuner.sweep import SweepOutcome, run_sweep
 
 EXAMPLE = "ccl-dispatch sweep configs/cpu.yaml --out table.yaml --summary summary.json"
@@ -232,8 +232,7 @@ def _measured(
         raise
     except MeasuringError as found:
         problem = found
-        journal = journal_path(storage)
-        if journal is None or journal.exists():  # before the first worker has started there is none to tell of
+        if not is_new(storage):  # before the first worker has started nothing is there to tell of
             print(
                 f"all points measured so far are kept in {shown}; once it is mended the same command continues. "
                 f"A table of what there is: {_build(shown, out)}",

@@ -9,6 +9,7 @@ from typing import Any
 
 from ccl_dispatch.runtime.errors import StorageError
 from ccl_dispatch.runtime.table import Table
+from ccl_dispatch.runtime.version import version
 from ccl_dispatch.tuner.emit.text import seal
 from ccl_dispatch.tuner.evidence.disturbed import disturbed_evidence
 from ccl_dispatch.tuner.evidence.faults import fault_evidence
@@ -16,7 +17,6 @@ from ccl_dispatch.tuner.evidence.ranks import slow_rank_evidence
 from ccl_dispatch.tuner.fit import fit_cells
 from ccl_dispatch.tuner.samples import PointResult, nodes_of
 from ccl_dispatch.tuner.study.meta import StudyMeta
-from ccl_dispatch.tuner.version import version
 
 
 def build_table(meta: StudyMeta, results: Sequence[PointResult]) -> Table:

@@ -13,6 +13,7 @@ from optuna.trial import FrozenTrial
 
 from ccl_dispatch.runtime.errors import StorageError, UsageError
 from ccl_dispatch.runtime.table import Table
+from ccl_dispatch.runtime.version import version
 from ccl_dispatch.tuner.config.model import differences
 from ccl_dispatch.tuner.emit.text import seal
 from ccl_dispatch.tuner.evidence.merged import MERGED
@@ -22,7 +23,6 @@ from ccl_dispatch.tuner.study.claims import COMMON, NODE, OWNER, RANKS
 from ccl_dispatch.tuner.study.filling import fingerprint
 from ccl_dispatch.tuner.study.meta import StudyMeta
 from ccl_dispatch.tuner.study.sweep_study import SweepStudy, is_recorded
-from ccl_dispatch.tuner.version import version
 
 # What goes with a trial into another study.
 _KEPT = (OWNER, NODE, RANKS, VISIT, COPY, COMMON)

@@ -17,6 +17,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ccl_dispatch.runtime.errors import OutputError
+from ccl_dispatch.runtime.version import version
 from ccl_dispatch.tuner.config.model import config_digest
 from ccl_dispatch.tuner.files import keep_samples
 from ccl_dispatch.tuner.interrupts import uninterrupted
@@ -25,7 +26,6 @@ from ccl_dispatch.tuner.progress.pace import Pace
 from ccl_dispatch.tuner.samples import PointResult
 from ccl_dispatch.tuner.statistics import Interval, median
 from ccl_dispatch.tuner.study.databases import without_password
-from ccl_dispatch.tuner.version import version
 
 if TYPE_CHECKING:
     from ccl_dispatch.tuner.config.model import SweepConfig

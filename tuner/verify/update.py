@@ -12,6 +12,7 @@ from typing import Any
 
 from ccl_dispatch.runtime.table import Table
 from ccl_dispatch.runtime.units import counted
+from ccl_dispatch.runtime.version import version
 from ccl_dispatch.runtime.vocabulary import Cell
 from ccl_dispatch.tuner.config.model import BudgetConfig, SweepConfig
 from ccl_dispatch.tuner.emit.text import write_table
@@ -24,7 +25,6 @@ from ccl_dispatch.tuner.study.sweep_study import described_studies
 from ccl_dispatch.tuner.sweep import SweepOutcome, run_sweep
 from ccl_dispatch.tuner.verify.run import Verified
 from ccl_dispatch.tuner.verify.verdict import DRIFTED, WRONG
-from ccl_dispatch.tuner.version import version
 
 # What a search without a budget of its own ends with.
 _REGRET = 0.005
