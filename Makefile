@@ -52,7 +52,7 @@ test-engines: $(DEV_READY) $(ENGINES_READY) ## the plugins against the engines' 
 	CCL_DISPATCH_ENGINES=$(abspath $(ENGINES)) $(BIN)/python -m pytest -n $(JOBS) tests/engines $(PYTEST_ARGS)
 
 storm: $(DEV_READY) ## faults, kills and interruptions by the dozen, where `make test` has a few of each; ten minutes
-	CCL_DISPATCH_STORM=1 $(BIN)/python -m pytest -m storm -s -n 0 $(PYTEST_ARGS)
+	CCL_DISPATCH_STORM=1 $(BIN)/python -m pytest -m storm -s -n 0 -o faulthandler_timeout=0 $(PYTEST_ARGS)
 
 fuzz: $(DEV_READY) ## 100,000 mutated tables; CASES=1000 for fewer
 	$(BIN)/python tests/support/mutations.py $(CASES)

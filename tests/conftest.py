@@ -1,9 +1,11 @@
-"""What holds for every test: it leaves no process behind. And the one server that tests share."""
+"""What holds for every test: it leaves no process behind and no lock taken. And the one server that tests share."""
 
 from __future__ import annotations
 
 import ctypes
+import logging
 import os
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -47,6 +49,26 @@ def _no_process_left() -> Iterator[None]:
     if left:
         named = ", ".join(f"{pid} ({_command(pid).decode(errors='replace')})" for pid in sorted(left))
         pytest.fail(f"processes left behind: {named}")
+
+
+@pytest.fixture(autouse=True)
+def _logging_left_free() -> Iterator[None]:
+    """Fail a test that an interrupt made leave the lock of `logging` to this thread: later ones would wait for ever."""
+    yield
+    free: list[bool] = []
+
+    def take() -> None:
+        if lock.acquire(timeout=_GRACE_SECONDS):
+            free.append(True)
+            lock.release()
+
+    lock = vars(logging)["_lock"]  # of which mypy does not know
+    taker = threading.Thread(target=take)
+    taker.start()
+    taker.join()
+    if not free:
+        lock.release()
+        pytest.fail("the lock of logging is left taken")
 
 
 @pytest.fixture(scope="session")
