@@ -39,7 +39,7 @@ PROMPT = {
 }
 # Faults that the other ranks learn of by waiting.
 WAITED_FOR = ("never", "too late", "off", "record", "misspelt", "no group", "loses the store early")
-SECONDS, SHORT = 15.0, 1.0
+SECONDS, SHORT = 15.0, 2.0
 
 WORKER = """
 import fault_matrix

@@ -17,14 +17,16 @@ def test_what_a_child_uses_is_ours() -> None:
     """The seconds of a spinning child count as this process's own, and as everybody's."""
     with subprocess.Popen([sys.executable, "-c", _SPIN]) as child:
         before, began = Usage.now(), time.monotonic()
-        time.sleep(1.0)
-        after = Usage.now()
+        assert before is not None
+        after = before
+        # On a busy machine the child gets little of a second; it spins for longer than this waits.
+        while after.ours - before.ours < 0.2 and time.monotonic() - began < 15:
+            time.sleep(0.5)
+            after = Usage.now() or after
         child.kill()
-    assert before is not None
-    assert after is not None
-    # The child and this process could use a core and a bit; on a busy machine they get less.
-    assert 0.2 < after.ours - before.ours < 1.5 * (time.monotonic() - began)
-    assert after.everybody - before.everybody > 0.2
+    # The child and this process could use a core and a bit.
+    assert 0.2 <= after.ours - before.ours < 1.5 * (time.monotonic() - began)
+    assert after.everybody - before.everybody >= 0.2
 
 
 def test_what_is_unknown_is_not_guessed() -> None:
