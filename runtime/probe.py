@@ -13,11 +13,13 @@ from ccl_dispatch.runtime.table import Platform
 DEVICE_TYPES = ("cpu", "cuda")
 
 _PREFIXES = ("NCCL_", "RCCL_", "AITER_", "HSA_")
-# These change what is logged, not what is run; and NVIDIA's images carry the version of their package in NCCL_VERSION,
-# which no library reads.
+# These change what is logged, not what is run; NVIDIA's images carry the version of their package in NCCL_VERSION,
+# which no library reads; and AITER sets two itself when it is imported, whatever they were before: where it lies, and
+# the architecture. A serving process has them, a sweep that leaves AITER to its workers has not.
 _NO_SETTINGS = frozenset(
-    ["NCCL_VERSION"]
+    ["NCCL_VERSION", "AITER_ASM_DIR", "AITER_GPU_ARCHS"]
     + [f"{library}_{name}" for library in ("NCCL", "RCCL") for name in ("DEBUG", "DEBUG_FILE", "DEBUG_SUBSYS")]
+    + [f"AITER_LOG_{name}" for name in ("LEVEL", "MORE", "TUNED_CONFIG")]
 )
 
 T = TypeVar("T")

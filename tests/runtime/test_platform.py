@@ -96,9 +96,12 @@ def test_every_key_of_both_sides_has_one_verdict_and_the_sides_do_not_matter(fir
 
 
 def test_settings_are_those_that_change_what_runs() -> None:
-    """NCCL's, RCCL's, AITER's, HSA's and SGLang's AITER variables count; logging and everything else does not."""
+    """NCCL's, RCCL's, AITER's, HSA's and SGLang's AITER variables count; not those of logging, nor those that AITER
+    sets itself when it is imported, nor anything else.
+    """
     counted = ["AITER_X", "HSA_X", "NCCL_ALGO", "RCCL_X", "SGLANG_USE_AITER_AG"]
-    free = ["NCCL_DEBUG", "NCCL_DEBUG_FILE", "NCCL_DEBUG_SUBSYS", "RCCL_DEBUG", "SGLANG_X", "PATH", "MY_NCCL_ALGO"]
+    logging = ["NCCL_DEBUG", "NCCL_DEBUG_FILE", "NCCL_DEBUG_SUBSYS", "RCCL_DEBUG", "AITER_LOG_LEVEL", "AITER_LOG_MORE"]
+    free = [*logging, "AITER_ASM_DIR", "AITER_GPU_ARCHS", "SGLANG_X", "PATH", "MY_NCCL_ALGO"]
     assert list(settings_in_force(dict.fromkeys([*free, *counted], "1"))) == counted
 
 

@@ -6,6 +6,7 @@ import ast
 import importlib.util
 import inspect
 import os
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -189,6 +190,28 @@ def test_a_plan_knows_the_pools_limit(size: int) -> None:
     assert (reason is None) == (size <= 64 << 20)
 
 
+# What a serving process finds: a table that was made by a process which left AITER to its workers, on a communicator.
+SERVED = """
+from ccl_dispatch.runtime import install
+from ccl_dispatch.runtime.probe import this_platform
+from ccl_dispatch.runtime.vocabulary import Cell
+from ccl_dispatch.tuner.emit.text import seal
+from made_tables import make_cell, make_table
+table = make_table((make_cell(Cell("all_gather", "eager", "first", "bfloat16", 2), 16, [4096], ["aiter"]),))
+table = table._replace(candidates=("aiter",), provenance="measured", platform=this_platform("cpu"))
+before = dict(os.environ)
+from aiter.dist.device_communicators.custom_all_reduce import CustomAllreduce
+communicator = CustomAllreduce(dist.group.WORLD, "cpu", 1 << 20)
+done = install(communicator, seal(table))
+print(sorted(set(os.environ) - set(before)), done.state, done.reason)
+"""
+
+
+def test_what_importing_aiter_sets_keeps_no_table_from_its_use() -> None:
+    """AITER puts variables of its own into the environment; a sweep's process, which does not import it, has none."""
+    assert run_ranks(SERVED, 2, standin=True) == ["['AITER_ASM_DIR', 'AITER_GPU_ARCHS'] table \n"] * 2
+
+
 def _surface(path: str) -> Iterator[tuple[str, list[tuple[str, str]]]]:
     """Each method of `CustomAllreduce` in the file at `path` with its parameters and their defaults as text."""
     tree = ast.parse(Path(path).read_text())
@@ -237,3 +260,15 @@ def test_the_adapter_calls_nothing_else() -> None:
             if name in {"communicator", "_communicator"}:
                 touched.add(node.attr)
     assert touched == {"disabled", "max_size", "world_size", *CALLED} - {"__init__"}
+
+
+def test_the_real_surface_sets_the_variables_of_the_standin() -> None:
+    """The variables that AITER's `jit` package writes when it is imported are those that the stand-in writes."""
+    package = Path(_real_source()).parents[2] / "jit"
+    if not package.is_dir():
+        pytest.skip("AITER_SOURCE has the communicator alone")
+    written = set()
+    for path in (package / "core.py", package / "utils" / "chip_info.py"):
+        written |= set(re.findall(r"""^ *os\.environ\[["'](AITER_\w+)["']\] = """, path.read_text(), re.MULTILINE))
+    standin = Path(STANDIN, "aiter", "__init__.py").read_text()
+    assert written == set(re.findall(r"AITER_[A-Z_]+", standin))
