@@ -36,10 +36,10 @@ from ccl_dispatch.runtime.predicate import (
     COLLECTIVE,
     Modes,
     Predicate,
-    capture_mode,
     make_opaque,
     make_predicate,
     mode_of,
+    own_modes,
 )
 from ccl_dispatch.runtime.probe import this_platform
 from ccl_dispatch.runtime.switch import Switch, read_switch, seconds
@@ -126,7 +126,7 @@ def install(
     switch = read_switch(environ)
     if switch.state == "off":
         return Installation(False, "off", "switched off by $CCL_DISPATCH", "", "")
-    modes = modes or Modes(capture_mode(communicator))
+    modes = modes or own_modes(communicator)
     if switch.state == "record":
         return _record(communicator, group, switch, modes, stuck)
     strict = strict or switch.state == "strict"

@@ -40,16 +40,24 @@ class Modes(NamedTuple):
             before it, which has to decide alike: `graph`, or `graph_copy_in` where inputs are staged.
         piecewise: None, or true while calls of a capturing communicator run outside of a graph and stage their input
             (SGLang's piecewise graphs); asked while capturing only.
+        own: calls run as the communicator says at each of them, and `captured` is what it says now.
     """
 
     captured: str
     piecewise: Callable[[], bool] | None = None
+    own: bool = False
+
+
+def own_modes(communicator: Any) -> Modes:
+    """How calls run where it is the communicator that chooses, as AITER's `custom_all_gather` does."""
+    return Modes(capture_mode(communicator), own=True)
 
 
 def capture_mode(communicator: Any) -> str:
-    """`graph_copy_in` for a communicator that was built to stage its input while capturing, else `graph`.
+    """`graph_copy_in` for a communicator that stages its input while capturing, else `graph`.
 
-    AITER says so by `enable_register_for_capturing`, also inside vLLM's wrapper.
+    AITER says so by `enable_register_for_capturing`, also inside vLLM's wrapper: as it was built, and from 0.1.26 on as
+    it decides whenever a capture begins, by whether the allocator's segments are expandable then.
     """
     registers = getattr(_state_of(communicator), "enable_register_for_capturing", True)
     return "graph" if registers else "graph_copy_in"
@@ -63,7 +71,9 @@ def mode_of(communicator: Any, modes: Modes) -> Callable[[], str]:
     def mode() -> str:
         if not getattr(state, "_IS_CAPTURING", False):
             return "eager"
-        return "graph_copy_in" if piecewise is not None and piecewise() else modes.captured
+        if piecewise is not None and piecewise():
+            return "graph_copy_in"
+        return capture_mode(communicator) if modes.own else modes.captured
 
     return mode
 

@@ -16,7 +16,7 @@ from made_tables import BASELINE, cell_tables, make_cell, make_table
 
 from ccl_dispatch.runtime import capacity
 from ccl_dispatch.runtime.capacity import code_digest, known_capacity
-from ccl_dispatch.runtime.predicate import Modes, capture_mode, make_predicate
+from ccl_dispatch.runtime.predicate import Modes, capture_mode, make_predicate, own_modes
 from ccl_dispatch.runtime.table import Table
 from ccl_dispatch.runtime.vocabulary import Cell
 
@@ -234,6 +234,20 @@ def test_the_mode_is_that_of_the_communicator() -> None:
         assert capture_mode(SimpleNamespace(_IS_CAPTURING=False, enable_register_for_capturing=built)) == mode
         inner = SimpleNamespace(_IS_CAPTURING=False, enable_register_for_capturing=built)
         assert capture_mode(SimpleNamespace(_impl=inner)) == mode
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_a_communicator_may_choose_its_mode_when_a_capture_begins(wrapped: bool) -> None:
+    """AITER registers inputs or stages them as the allocator is set when a capture begins, whatever held before."""
+    inner: Any = Known()
+    inner.enable_register_for_capturing = False
+    outer = SimpleNamespace(_impl=inner, should_custom_ag=inner.should_custom_ag) if wrapped else inner
+    predicate = _installed(outer, _table(), modes=own_modes(outer))
+    large = torch.zeros(8192, dtype=torch.bfloat16)  # the table has it in mode graph, and no cell of graph_copy_in
+    inner._IS_CAPTURING = True
+    assert predicate(large) is False
+    inner.enable_register_for_capturing = True
+    assert predicate(large) is True
 
 
 def test_memory_is_bounded_and_freed(known: None) -> None:
