@@ -96,7 +96,12 @@ class AiterBackend(Backend):
         self._device = context.device
         self._options = context.options
         max_size = parse_size(context.options.get("max_size", DEFAULT_MAX_SIZE))
-        self._communicator = CustomAllreduce(context.group, torch.device(context.device.name), max_size)
+        communicator = CustomAllreduce(context.group, torch.device(context.device.name), max_size)
+        # Where it stages inputs instead, `all_gather_reg` would still register one when a capture ends, and what fails
+        # then ends the process. It decides when it is made, and from 0.1.26 on whenever a capture begins.
+        with communicator.capture():
+            self._registers = bool(getattr(communicator, "enable_register_for_capturing", True))
+        self._communicator = communicator
 
     def supports(self, point: Point) -> str | None:
         """What AITER can be trusted with, then what it says itself."""
@@ -107,6 +112,8 @@ class AiterBackend(Backend):
             return "AITER's communicator is disabled on this machine; what it logged says why"
         reason = self.foreseen(point, {**self._options, "max_size": communicator.max_size})
         reason = reason or self.declined(point.cell, graphs=self._device.graphs)
+        if reason is None and point.cell.mode == "graph" and not self._registers:
+            reason = "AITER registers no inputs here (expandable segments, gfx1250), it stages them: graph_copy_in"
         if reason is not None:
             return reason
         probe = torch.empty(point.input_shape, dtype=getattr(torch, point.cell.dtype), device="meta")

@@ -73,6 +73,12 @@ for reason, answer in {
     "pool's limit of 256 KiB": asked(size=(1 << 18) + 16),
 }.items():
     assert reason in answer, (reason, answer)
+os.environ["AITER_STANDIN_STAGES"] = "1"
+staging = AiterBackend(BackendContext(dist.group.WORLD, rank, world_size, device, options))
+del os.environ["AITER_STANDIN_STAGES"]
+assert "registers no inputs" in asked(mode="graph", of=staging)
+assert asked(mode="graph_copy_in", of=staging) is asked(of=staging) is None
+staging.close()
 backend._communicator.should_custom_ag = lambda inp: False
 assert "should_custom_ag says no" in asked()
 del backend._communicator.should_custom_ag

@@ -11,6 +11,9 @@ these failures:
 - `all_gather_reg` raises outside a capture; captured outside `capture()` it leaves the output as it was at replay.
 - An input larger than the pool raises.
 
+`AITER_STANDIN_STAGES=1` stands for expandable segments: when a capture begins it is decided that inputs are staged, and
+an input that is registered all the same ends the process when the capture ends.
+
 `AITER_STANDIN_FAULT=unwritten:BYTES` adds one of its own: outputs of inputs of at least BYTES stay unwritten.
 
 On the CPU the data goes through our shared-memory communicator and graphs are lists of host calls; on a GPU it goes
@@ -65,6 +68,7 @@ class CustomAllreduce:
         self.world_size = world_size
         self.fully_connected = True
         self._fault_from = _fault_from()
+        self._stages = os.environ.get("AITER_STANDIN_STAGES") == "1"
         self._captured: list[_Registration] = []
         self._meet()
         on_host = self.device.type == "cpu"
@@ -123,10 +127,14 @@ class CustomAllreduce:
     def capture(self) -> Iterator[None]:
         """Registers what is captured inside, when it ends."""
         self._IS_CAPTURING = True
+        if not self.disabled and self._stages:
+            self.enable_register_for_capturing = False
         try:
             yield
         finally:
             self._IS_CAPTURING = False
+            if not self.disabled and self._captured and self._stages:
+                os.abort()
             if not self.disabled and self._captured:
                 counts = set(self._exchange(str(len(self._captured))))
                 assert len(counts) == 1, f"the ranks captured different numbers of calls: {counts}"
