@@ -51,12 +51,14 @@ def nvidia_links(addresses: Sequence[PciAddress]) -> list[str]:
 
 
 def amd_links(addresses: Sequence[PciAddress], folder: str = KFD_NODES) -> list[str]:
-    """Per pair `XGMI` or `PCIe`, as the kernel tells under `folder`; empty for a pair of which it doesn't know one."""
+    """Per pair `XGMI` or `PCIe`, as the kernel tells under `folder`; empty for a pair of which it doesn't know one, or
+    that has one address: partitions of a GPU (DPX, CPX) share theirs, and which of its nodes is which can't be told.
+    """
     by_node = {int(name): _properties(f"{folder}/{name}/properties") for name in _entries(folder)}
     node_at = {_address(found): node for node, found in by_node.items() if found.get("simd_count", "0") != "0"}
     kinds = []
     for first, second in combinations([node_at.get(address) for address in addresses], 2):
-        if first is None or second is None:
+        if first is None or second is None or first == second:
             kinds.append("")
         else:
             linked = second in _xgmi_peers(folder, first) or first in _xgmi_peers(folder, second)

@@ -56,6 +56,20 @@ def test_a_hidden_device_leaves_the_link_unknown(tmp_path: Path) -> None:
     assert describe_links(amd_links([shown, hidden], str(tmp_path / "absent")), 2) == ""
 
 
+@pytest.mark.parametrize("shift", [0, 28])
+def test_partitions_of_a_gpu_leave_the_link_unknown(tmp_path: Path, shift: int) -> None:
+    """Two GPUs of two partitions each, as torch sees them: two addresses, each twice. The kernel has the number of the
+    partition in the location, in its lowest bits or, since Linux 6.6, in its highest.
+    """
+    addresses = [PciAddress(0, bus, 0) for bus in (1, 1, 2, 2)]
+    for index, address in enumerate(addresses):
+        _node(tmp_path, index, address, {peer: 11 for peer in range(4) if peer != index})
+        properties = tmp_path / str(index) / "properties"
+        location = address.bus << 8 | index % 2 << shift
+        properties.write_text(f"simd_count 608\nlocation_id {location}\ndomain 0\n")
+    assert describe_links(amd_links(addresses, str(tmp_path)), 4) == ""
+
+
 @pytest.mark.parametrize(
     ("kinds", "count", "words"),
     [
