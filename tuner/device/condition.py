@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 # NVML's reasons for a lowered clock that spoil a measurement (nvml.h, nvmlClocksEventReasons); idling is none of them.
@@ -13,24 +14,35 @@ _NVIDIA_REASONS = {
     0x0000000000000040: "hardware thermal slowdown",
     0x0000000000000080: "power brake",
 }
+# What keeps an AMD GPU's clocks down. MI300 and later have no status that says so now: amdsmi's metrics add up how long
+# each of these held (ROCm's documentation of amdsmi, "GPU violations").
+_AMD_REASONS = {
+    "prochot_residency_acc": "processor hot",
+    "ppt_residency_acc": "power cap",
+    "socket_thm_residency_acc": "socket thermal",
+    "vr_thm_residency_acc": "voltage regulator thermal",
+    "hbm_thm_residency_acc": "memory thermal",
+}
 _NOT_SUPPORTED = 0xFFFFFFFFFFFFFFFF
 
 
-def gpu_condition(index: int) -> dict[str, float | str]:
+def gpu_condition(index: int, seen: dict[str, int]) -> dict[str, float | str]:
     """`clock_mhz`, `temperature_c` and `throttle` of torch's device `index`; `throttle` is empty when there is none.
 
     torch asks NVML (nvidia-ml-py) or amdsmi, whichever is there, and knows which of their devices is `index`.
+
+    Args:
+        seen: what the look before has left there, empty at first; what a GPU adds up is told by how it has grown.
     """
     import torch
 
     found: dict[str, float | str] = {}
-    clock = _ask(lambda: torch.cuda.clock_rate(index))
-    if clock:
-        found["clock_mhz"] = clock
-    temperature = _ask(lambda: torch.cuda.temperature(index))
-    if temperature:
-        found["temperature_c"] = temperature
-    throttle = _ask(lambda: _amd_throttle(index) if torch.version.hip else _nvidia_throttle(index))
+    for key, question in (("clock_mhz", torch.cuda.clock_rate), ("temperature_c", torch.cuda.temperature)):
+        answer = _ask(partial(question, index))
+        # amdsmi says "N/A" of what it can't tell, and torch hands that on.
+        if answer and isinstance(answer, (int, float)):
+            found[key] = answer
+    throttle = _ask(lambda: _amd_throttle(index, seen) if torch.version.hip else _nvidia_throttle(index))
     if throttle is not None:
         found["throttle"] = throttle
     return found
@@ -70,8 +82,8 @@ def _nvidia_throttle(index: int) -> str:
     return ", ".join(word for bit, word in _NVIDIA_REASONS.items() if reasons & bit)
 
 
-def _amd_throttle(index: int) -> str | None:
-    """Whether anything throttles, as amdsmi's metrics say; None where this GPU doesn't tell."""
+def _amd_throttle(index: int, seen: dict[str, int]) -> str | None:
+    """What throttles, as amdsmi's metrics say: since the look before, or now; None where this GPU doesn't tell."""
     import amdsmi
 
     amdsmi.amdsmi_init()
@@ -82,14 +94,19 @@ def _amd_throttle(index: int) -> str | None:
         if amdsmi.amdsmi_get_gpu_device_bdf(handle).lower() == address
     )
     metrics = amdsmi.amdsmi_get_gpu_metrics_info(handle)
-    told = [
-        value
-        for key in ("indep_throttle_status", "throttle_status")
-        if isinstance(value := metrics.get(key), int) and value != _NOT_SUPPORTED
-    ]
-    if not told:
-        return None
-    return ", ".join(f"throttle status {value:#x}" for value in told[:1] if value)
+    sums = {key: value for key in _AMD_REASONS if (value := _told(metrics, key)) is not None}
+    if sums:
+        grown = [_AMD_REASONS[key] for key, value in sums.items() if value > seen.get(key, value)]
+        seen.update(sums)
+        return ", ".join(grown)
+    states = [_told(metrics, key) for key in ("indep_throttle_status", "throttle_status")]
+    told = [state for state in states if state is not None]
+    return ", ".join(f"throttle status {state:#x}" for state in told[:1] if state) if told else None
+
+
+def _told(metrics: Mapping[str, Any], key: str) -> int | None:
+    value = metrics.get(key)
+    return value if isinstance(value, int) and value != _NOT_SUPPORTED else None
 
 
 def _ask(question: Callable[[], Any]) -> Any:

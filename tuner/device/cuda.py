@@ -33,6 +33,7 @@ class CudaDevice:
         torch.cuda.set_device(index)
         self.cache_bytes = gpu_cache_bytes(index)
         self._flusher: torch.Tensor | None = None
+        self._seen: dict[str, int] = {}
 
     def empty(self, size: int) -> torch.Tensor:
         """See `Device`."""
@@ -91,7 +92,7 @@ class CudaDevice:
 
     def condition(self) -> Mapping[str, float | str]:
         """See `Device`."""
-        return gpu_condition(self._index)
+        return gpu_condition(self._index, self._seen)
 
 
 def _captured(calls: Sequence[Call]) -> torch.cuda.CUDAGraph:
