@@ -43,11 +43,14 @@ def this_platform(device_type: str, environ: Mapping[str, str] | None = None) ->
 
 def settings_in_force(environ: Mapping[str, str]) -> dict[str, str]:
     """The variables that can change how a collective runs: NCCL's, RCCL's, AITER's, HSA's, and SGLang's for AITER."""
-    return {
-        key: environ[key]
-        for key in sorted(environ)
-        if (key.startswith(_PREFIXES) and key not in _NO_SETTINGS) or (key.startswith("SGLANG_") and "AITER" in key)
-    }
+    return {key: environ[key] for key in sorted(environ) if is_setting(key)}
+
+
+def is_setting(variable: str) -> bool:
+    """Whether a table is valid for the value of that variable alone."""
+    if variable.startswith("SGLANG_"):
+        return "AITER" in variable
+    return variable.startswith(_PREFIXES) and variable not in _NO_SETTINGS
 
 
 def torch_version() -> str:

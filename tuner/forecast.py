@@ -95,6 +95,8 @@ def forecast_lines(plan: Plan) -> list[str]:
         f"{config.name}: {config.collective}, {against}, on {where}",
         f"cells: {len(facts['cells'])} of {product}",
     ]
+    if config.environment:
+        lines.append("the ranks get " + ", ".join(f"{name}={value}" for name, value in config.environment.items()))
     for cell in facts["cells"]:
         sizes = f"{short_size(cell['from'])} .. {short_size(cell['to'])}"
         lines.append(f"  {cell['cell']:45} {sizes:>20}, {cell['sizes']:3} sizes, {cell['workload']:2} of the workload")

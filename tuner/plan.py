@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import math
+import os
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -29,6 +31,8 @@ from ccl_dispatch.tuner.measurements.replay import ReplayCurves
 from ccl_dispatch.tuner.search.base import SearchSpace
 from ccl_dispatch.tuner.statistics import StopRule
 from ccl_dispatch.tuner.torch_import import broken_torch, need_torch, no_torch
+
+logger = logging.getLogger(__name__)
 
 Workload = Mapping[Cell, tuple[tuple[tuple[int, ...], int, float], ...]]
 
@@ -126,7 +130,12 @@ def make_plan(config: SweepConfig, given: GivenRanks | None = None) -> Plan:
         config.measure.warmup,
         config.measure.timeout,
         config.seed,
-        placement=Placement(device, shared=config.share_devices, host_graphs=config.measure.host_graphs),
+        placement=Placement(
+            device,
+            shared=config.share_devices,
+            host_graphs=config.measure.host_graphs,
+            variables=config.environment,
+        ),
         cold=(config.measure.cache or ("cold" if device == "cuda" else "warm")) == "cold",
         graph_calls=config.measure.graph_calls,
         registered="graph" in config.modes,
@@ -174,10 +183,18 @@ def make_measurer(plan: Plan, log_folder: Path) -> Measurer:
         if not on_host and (broken := broken_torch()) is not None:
             raise no_torch(broken)
         settings = replace(plan.settings, placement=check_machine(plan, unavailable))
+        _tell_other_values(config)
     except BaseException:
         launcher.close(at_once=True)
         raise
     return WorkerMeasurer(config.world_sizes, plan.largest, settings, config.backends, log_folder, launcher)
+
+
+def _tell_other_values(config: SweepConfig) -> None:
+    for name, value in config.environment.items():
+        here = os.environ.get(name, value)
+        if here != value:
+            logger.warning("the ranks get %s=%s (%s), not %s as this process has", name, value, config.source, here)
 
 
 def uncovered(plan: Plan, table: Table) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -33,6 +33,7 @@ FULL: dict[str, Any] = {
     "device": "cpu",
     "share_devices": False,
     "machine": {"architecture": "gfx942", "devices": 2, "memory": "4 GiB"},
+    "environment": {"NCCL_GRAPH_REGISTER": 0, "AITER_ONE": "yes"},
     "world_sizes": [2, 4],
     "dtypes": ["bfloat16", "float32"],
     "modes": ["eager", "graph"],

@@ -164,7 +164,8 @@ class SweepConfig:
     """A sweep: what is compared, where, how it is measured, and when it is enough. Sizes are per-rank input bytes.
 
     `device` is where inputs and outputs live, None where the baseline usually has them. With `share_devices` several
-    ranks may share a GPU, which shows whether everything is right and nothing about speed. `only` leaves out all other
+    ranks may share a GPU, which shows whether everything is right and nothing about speed. `environment` has variables
+    that the ranks get as the engine's processes have them, and that the table is valid for. `only` leaves out all other
     cells of the product; no file says it, an update of single cells does. `lines` has the line of each key in the file
     `source`, for messages.
     """
@@ -190,6 +191,7 @@ class SweepConfig:
     device: str | None = None
     share_devices: bool = False
     machine: MachineConfig = field(default_factory=MachineConfig)
+    environment: Mapping[str, str] = field(default_factory=dict)
     only: tuple[Cell, ...] = ()
     lines: Mapping[str, int] = field(default_factory=dict, compare=False, repr=False)
 
@@ -214,7 +216,8 @@ class SweepConfig:
     def identity(self) -> dict[str, Any]:
         """All that decides what this sweep's samples mean, as JSON data: two configs with one identity share a study.
 
-        Left out: the name, the budget, where files lie, and how patient the sweep is with faults. Lists that are sets
+        Left out: the name, the budget, where files lie, how patient the sweep is with faults, and the variables, which
+        are part of the platform whether a config gives them or somebody exported them. Lists that are sets
         (world sizes, dtypes and the like) are sorted; the order of candidates stays, it decides between equals.
         """
         measure = {key: value for key, value in asdict(self.measure).items() if key not in {"retries", "max_faults"}}

@@ -29,6 +29,7 @@ from ccl_dispatch.tuner.config.replay import ReplaySource, read_replay
 from ccl_dispatch.tuner.config.sections import (
     flag,
     read_budget,
+    read_environment,
     read_machine,
     read_measure,
     read_options,
@@ -63,6 +64,7 @@ KEYS = (
     "device",
     "share_devices",
     "machine",
+    "environment",
     "world_sizes",
     "dtypes",
     "modes",
@@ -132,6 +134,7 @@ def parse_config(text: str, source: str) -> SweepConfig:
         device=None if (device := top.get("device")) is None else top.choice(device, DEVICE_TYPES),
         share_devices=False if (share := top.get("share_devices")) is None else flag(top, share),
         machine=read_machine(top.get("machine")),
+        environment=read_environment(top.get("environment")),
         world_sizes=_axis(top, "world_sizes", lambda node: top.integer(node, minimum=2), (), replay),
         dtypes=_axis(top, "dtypes", lambda node: top.choice(node, ITEMSIZE), (), replay),
         modes=_axis(top, "modes", lambda node: top.choice(node, MODES), ("eager",), replay),

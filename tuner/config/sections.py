@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from ccl_dispatch.runtime.document import Node, Reader, describe
 from ccl_dispatch.runtime.errors import ConfigError
+from ccl_dispatch.runtime.probe import is_setting
 from ccl_dispatch.runtime.units import parse_size
 from ccl_dispatch.runtime.vocabulary import DIMS, ITEMSIZE, MODES
 from ccl_dispatch.tuner.config.model import (
@@ -25,6 +26,9 @@ MAX_COUNT = 10**9
 MAX_DIMENSION = 2**40
 MAX_GRAPH_CALLS = 1024
 MAX_RETRIES = 100
+MAX_VARIABLES = 64
+VARIABLE = r"^(NCCL_|RCCL_|AITER_|HSA_|SGLANG_.*AITER)"
+MAX_VALUE = 500
 CACHES = ("cold", "warm")
 _ARCHITECTURE = re.compile(r"gfx[0-9a-f]{3,5}|sm_[0-9]{2,3}")
 
@@ -147,6 +151,33 @@ def read_options(node: Node | None, names: Sequence[str]) -> Mapping[str, Mappin
                 raise reader.fail(value, f"found {describe(value)}, expected text, a number, true or false")
         options[name] = {key: value.value for key, value in child.value.items()}
     return options
+
+
+def read_environment(node: Node | None) -> Mapping[str, str]:
+    """The `environment` mapping: variables that a table depends on, and what the ranks find there."""
+    if node is None:
+        return {}
+    keys = tuple(node.value) if isinstance(node.value, dict) else ("NCCL_GRAPH_REGISTER",)
+    reader = Reader(node, keys, ConfigError)
+    if len(keys) > MAX_VARIABLES:
+        raise reader.fail(node, f"found {len(keys)} variables, expected at most {MAX_VARIABLES}")
+    found = {}
+    for name in keys:
+        child = reader.need(name)
+        if not is_setting(name):
+            raise reader.fail(
+                child,
+                f"no table depends on {name}: expected NCCL_..., RCCL_..., AITER_..., HSA_... or SGLANG_... with AITER "
+                "in it, and none of logging",
+                "Export it where the sweep is started",
+            )
+        if isinstance(child.value, bool) or not isinstance(child.value, (str, int)):
+            raise reader.fail(child, f"found {describe(child)}, expected text or a whole number")
+        value = str(child.value)
+        if len(value) > MAX_VALUE or not value.isprintable():
+            raise reader.fail(child, f"expected printable text of up to {MAX_VALUE} characters")
+        found[name] = value
+    return found
 
 
 def items_of(node: Node) -> list[Node]:

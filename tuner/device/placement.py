@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ class Placement:
         shared: several ranks may share a GPU, which tells whether they are right and nothing about their speed.
         host_graphs: on the host, allow graphs of host calls in place of a GPU's.
         own: each rank's process sees one device, its own, as Slurm binds them: that is number 0 there.
+        variables: what every rank finds in its environment, whatever this process has there.
     """
 
     type: str = "cpu"
@@ -46,6 +47,7 @@ class Placement:
     shared: bool = False
     host_graphs: bool = False
     own: bool = False
+    variables: Mapping[str, str] = field(default_factory=dict)
 
     def device(self, rank: int) -> Device:
         """The device of `rank`, in the rank's own process."""
@@ -60,12 +62,12 @@ class Placement:
     def environment(self, rank: int) -> dict[str, str]:
         """What the process of `rank` finds in its environment beside the parent's."""
         if not self.shared:
-            return {}
-        return {**_SHARED_NCCL, **_SHARED_TORCH, "NCCL_HOSTID": f"rank{rank}"}
+            return dict(self.variables)
+        return {**self.variables, **_SHARED_NCCL, **_SHARED_TORCH, "NCCL_HOSTID": f"rank{rank}"}
 
     def settings(self) -> Mapping[str, str]:
         """What belongs among the settings of the table's platform beside the parent's environment."""
-        found: dict[str, str] = {}
+        found = dict(self.variables)
         if self.shared:
             found |= {**_SHARED_NCCL, "NCCL_HOSTID": "one per rank", SHARED_SETTING: "1"}
         if self.host_graphs:

@@ -21,7 +21,15 @@ from ccl_dispatch.tuner.config.model import (
     WorkloadShape,
 )
 from ccl_dispatch.tuner.config.parsing import KEYS, MAX_NAME, MAX_PER_OCTAVE, MAX_SEED
-from ccl_dispatch.tuner.config.sections import CACHES, MAX_COUNT, MAX_DIMENSION, MAX_GRAPH_CALLS, MAX_RETRIES
+from ccl_dispatch.tuner.config.sections import (
+    CACHES,
+    MAX_COUNT,
+    MAX_DIMENSION,
+    MAX_GRAPH_CALLS,
+    MAX_RETRIES,
+    MAX_VARIABLES,
+    VARIABLE,
+)
 from ccl_dispatch.tuner.device.placement import DEVICE_TYPES
 from ccl_dispatch.tuner.schemas.json_schema import DIALECT, Json, count, mapping, one_of, page_part, text
 
@@ -86,6 +94,13 @@ def _top() -> dict[str, Json]:
         "device": one_of(DEVICE_TYPES, "Where tensors lie; what the backends need when left out."),
         "share_devices": _flag("Let several ranks share one GPU: right in every bit, and no verdict on speed."),
         "machine": _part("machine", "The machine that the config is for; a sweep refuses to start on another one."),
+        "environment": {
+            "type": "object",
+            "maxProperties": MAX_VARIABLES,
+            "propertyNames": {"pattern": VARIABLE},
+            "additionalProperties": {"type": ["string", "integer"]},
+            "description": "Variables that the ranks get, as the engine's processes have them; part of the table.",
+        },
         "world_sizes": _list({"type": "integer", "minimum": 2}, f"Numbers of ranks; {cells}."),
         "dtypes": _list({"enum": [*ITEMSIZE]}, "Element types, as torch calls them."),
         "modes": _list({"enum": [*MODES]}, "How calls run.", ["eager"]),

@@ -10,6 +10,7 @@ from typing import Any
 import ccl_dispatch.configs
 from ccl_dispatch.runtime.errors import CclDispatchError, UsageError
 from ccl_dispatch.runtime.platform import match
+from ccl_dispatch.runtime.probe import is_setting
 from ccl_dispatch.runtime.table import CellTable, Platform, Table
 from ccl_dispatch.runtime.units import counted
 from ccl_dispatch.runtime.vocabulary import Cell
@@ -228,7 +229,14 @@ def _adapted(
             f"{config.source} times calls {config.timing}, {table.source or table.name} was made from calls timed "
             f"{table.policy.timing}: the two can't be compared. Give the config that the table was made with"
         )
-    config = replace(config, baseline=table.baseline, candidates=table.candidates, machine=MachineConfig())
+    config = replace(
+        config,
+        baseline=table.baseline,
+        candidates=table.candidates,
+        machine=MachineConfig(),
+        # Whether a config gave them or somebody exported them, that is what the table's ranks had.
+        environment={name: value for name, value in table.platform.settings.items() if is_setting(name)},
+    )
     most = _most_ranks(config)
     cells, left_out = [], []
     for cell in table.cells:

@@ -59,6 +59,7 @@ def test_every_key_is_read() -> None:
         device="cpu",
         share_devices=False,
         machine=MachineConfig("gfx942", 2, 4 * 1024**3),
+        environment={"NCCL_GRAPH_REGISTER": "0", "AITER_ONE": "yes"},
     )
 
 
@@ -86,7 +87,7 @@ def _mappings(data: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     children = data.items() if isinstance(data, dict) else enumerate(data) if isinstance(data, list) else ()
     found = [path] if isinstance(data, dict) else []
     for key, child in children:
-        if key != "where" and path != ("backends",):
+        if key not in {"where", "environment"} and path != ("backends",):
             found += _mappings(child, (*path, key))
     return found
 
@@ -150,7 +151,9 @@ FREE: dict[Any, tuple[str, ...]] = {
 
 @settings(max_examples=150, deadline=None)
 @given(
-    path=st.sampled_from([path for path in _leaves(FULL) if path and path[:2] != ("backends", "shm")]),
+    path=st.sampled_from(
+        [path for path in _leaves(FULL) if path and path[:2] != ("backends", "shm") and path[0] != "environment"]
+    ),
     value=st.sampled_from([True, 1.5e300, [[1]], {"a": [1]}, "", None, -1, "word", float("nan")]),
 )
 def test_any_value_of_a_wrong_type_is_refused_with_its_key(path: tuple[Any, ...], value: Any) -> None:
@@ -213,6 +216,16 @@ def test_any_value_of_a_wrong_type_is_refused_with_its_key(path: tuple[Any, ...]
         ({"measure": {"host_graphs": 1}}, "measure.host_graphs", "found 1, expected true or false"),
         ({"device": "gpu"}, "device", "found 'gpu', expected one of cpu, cuda"),
         ({"share_devices": "yes"}, "share_devices", "found 'yes', expected true or false"),
+        ({"environment": ["NCCL_X=1"]}, "environment", "found a list, expected a mapping"),
+        ({"environment": {"PATH": "/bin"}}, "environment.PATH", "Export it where the sweep is started"),
+        ({"environment": {"NCCL_DEBUG": "INFO"}}, "environment.NCCL_DEBUG", "no table depends on NCCL_DEBUG"),
+        ({"environment": {"NCCL_X": True}}, "environment.NCCL_X", "found True, expected text or a whole number"),
+        ({"environment": {"NCCL_X": "a\nb"}}, "environment.NCCL_X", "expected printable text"),
+        (
+            {"environment": {f"NCCL_{n}": n for n in range(65)}},
+            "environment",
+            "found 65 variables, expected at most 64",
+        ),
         ({"machine": {"memory": "lots"}}, "machine.memory", "'lots' is not a size"),
         ({"machine": {"architecture": "MI300X"}}, "machine.architecture", "such as gfx942 or sm_90"),
         ({"machine": {"arch": "gfx942"}}, "machine.arch", "Did you mean 'architecture'?"),

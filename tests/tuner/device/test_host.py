@@ -61,12 +61,20 @@ def test_the_cache_is_told_and_flushed() -> None:
 
 
 def test_ranks_that_share_gpus_are_told_apart_and_noted() -> None:
-    """Each rank says that it is a host of its own; the table's settings and note say that devices were shared."""
+    """Each rank says that it is a host of its own; the table's settings and note say that devices were shared.
+
+    Variables that a config gives are every rank's and the table's, but for what sharing needs.
+    """
     placement = Placement("cuda", 1, shared=True)
     assert [placement.environment(rank)["NCCL_HOSTID"] for rank in (0, 1)] == ["rank0", "rank1"]
     assert placement.settings()["NCCL_HOSTID"] == "one per rank"
     assert placement.settings()["CCL_DISPATCH_SHARED_DEVICES"] == "1"
     assert "say nothing about speed" in placement.note
+    given = Placement("cuda", 1, shared=True, variables={"NCCL_HOSTID": "mine", "AITER_ONE": "1"})
+    assert [given.environment(rank)["NCCL_HOSTID"] for rank in (0, 1)] == ["rank0", "rank1"]
+    assert (given.settings()["NCCL_HOSTID"], given.settings()["AITER_ONE"]) == ("one per rank", "1")
+    given = Placement("cuda", 8, variables={"AITER_ONE": "1"})
+    assert (given.environment(3), given.settings()) == ({"AITER_ONE": "1"}, {"AITER_ONE": "1"})
     plain = Placement("cuda", 8)
     assert (plain.environment(3), plain.settings(), plain.note) == ({}, {}, "")
 
