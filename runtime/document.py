@@ -53,20 +53,19 @@ class Node(NamedTuple):
         return value
 
 
-def parse(text: str, source: str, error: type[DocumentError] = DocumentError, *, max_bytes: int = MAX_BYTES) -> Node:
+def parse(text: str, source: str, error: type[DocumentError] = DocumentError) -> Node:
     """The tree of one YAML document.
 
     Args:
         text: the document.
         source: its file name, for messages.
         error: the class to raise.
-        max_bytes: longer documents are refused unread.
 
     Raises:
         DocumentError: (as `error`) not YAML, too large, too deep, or with anchors, aliases, tags or duplicate keys.
     """
-    if len(text) > max_bytes:
-        raise error(f"{len(text)} characters, more than the {max_bytes} that are read", source=source, line=1)
+    if len(text) > MAX_BYTES:
+        raise error(f"{len(text)} characters, more than the {MAX_BYTES} that are read", source=source, line=1)
     try:
         return _build(text, source, error)
     except yaml.YAMLError as problem:
