@@ -39,8 +39,7 @@ class Considered(NamedTuple):
         if self.verdict is None:
             return [f"{self.path}: not valid: {self.problem}"]
         if self.verdict.fits:
-            count = len(self.verdict.unknown)
-            return [f"{self.path}: fits, {count} value{'' if count == 1 else 's'} unknown"]
+            return [f"{self.path}: fits, {counted(len(self.verdict.unknown), 'value')} unknown"]
         return [f"{self.path}: does not fit:", *(f"  {finding.line()}" for finding in self.verdict.differs)]
 
 
