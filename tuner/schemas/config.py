@@ -31,7 +31,7 @@ from ccl_dispatch.tuner.config.sections import (
     VARIABLE,
 )
 from ccl_dispatch.tuner.device.placement import DEVICE_TYPES
-from ccl_dispatch.tuner.schemas.json_schema import DIALECT, Json, count, mapping, one_of, page_part, text
+from ccl_dispatch.tuner.schemas.json_schema import DIALECT, Json, count, mapping, number, one_of, page, part, text
 
 _PAGE_HEAD = """\
 # The config format
@@ -74,7 +74,7 @@ def config_schema() -> Json:
         ),
         "if": {"not": {"required": ["replay"]}},
         "then": {"required": [*measured], "properties": {"baseline": names, "candidates": {"items": names}}},
-        "$defs": {name: mapping(*part) for name, part in _parts().items()},
+        "$defs": {name: mapping(*own) for name, own in _parts().items()},
     }
 
 
@@ -93,7 +93,7 @@ def _top() -> dict[str, Json]:
         "candidates": _list({"type": "string"}, "The backends that may replace it where they are proven faster."),
         "device": one_of(DEVICE_TYPES, "Where tensors lie; what the backends need when left out."),
         "share_devices": _flag("Let several ranks share one GPU: right in every bit, and no verdict on speed."),
-        "machine": _part("machine", "The machine that the config is for; a sweep refuses to start on another one."),
+        "machine": part("machine", "The machine that the config is for; a sweep refuses to start on another one."),
         "environment": {
             "type": "object",
             "maxProperties": MAX_VARIABLES,
@@ -106,14 +106,14 @@ def _top() -> dict[str, Json]:
         "modes": _list({"enum": [*MODES]}, "How calls run.", ["eager"]),
         "dims": _list({"enum": [*DIMS]}, "Which dimension is gathered.", ["first"]),
         "timing": one_of(TIMINGS, "Each call begins at a barrier, or calls run in a stream.") | {"default": TIMINGS[0]},
-        "sizes": _part("sizes", "Which sizes are tuned, in per-rank input bytes."),
+        "sizes": part("sizes", "Which sizes are tuned, in per-rank input bytes."),
         "workload": {
             "anyOf": [{"$ref": "#/$defs/recorded"}, {"type": "array", "items": {"$ref": "#/$defs/shape"}}],
             "description": "Shapes that are known to be called, measured exactly: listed, or as serving recorded them.",
         },
-        "measure": _part("measure", "How a point is measured."),
-        "policy": _part("policy", "What a candidate must prove."),
-        "budget": _part("budget", "What ends the sweep, whichever comes first; what is left out sets no limit."),
+        "measure": part("measure", "How a point is measured."),
+        "policy": part("policy", "What a candidate must prove."),
+        "budget": part("budget", "What ends the sweep, whichever comes first; what is left out sets no limit."),
         "backends": {
             "type": "object",
             "additionalProperties": {
@@ -122,7 +122,7 @@ def _top() -> dict[str, Json]:
             },
             "description": "Settings of backends, by name.",
         },
-        "replay": _part("replay", "A measurement file that stands in for the machine."),
+        "replay": part("replay", "A measurement file that stands in for the machine."),
         "seed": count("Of the order of measuring.", 0, MAX_SEED) | {"default": 0},
     }
 
@@ -131,10 +131,10 @@ def _parts() -> dict[str, tuple[str, dict[str, Json], tuple[str, ...]]]:
     measure: dict[str, Json] = {
         "min_samples": count("Repetitions of a visit at least.", 1, MAX_COUNT),
         "max_samples": count("Repetitions of a visit at most.", 1, MAX_COUNT),
-        "min_seconds": _number("Repetitions go on at least that long.", minimum=0),
-        "max_seconds": _number("Repetitions end after that long, settled or not.", exclusiveMinimum=0),
+        "min_seconds": number("Repetitions go on at least that long.", minimum=0),
+        "max_seconds": number("Repetitions end after that long, settled or not.", exclusiveMinimum=0),
         "warmup": count("Calls per backend before the first repetition.", 0, MAX_COUNT),
-        "timeout": _number("Seconds after which a point counts as hung.", exclusiveMinimum=0),
+        "timeout": number("Seconds after which a point counts as hung.", exclusiveMinimum=0),
         "cache": one_of(
             CACHES, "Rotate buffers, or use the same ones; cold on a GPU and warm on the host if left out."
         ),
@@ -149,20 +149,20 @@ def _parts() -> dict[str, tuple[str, dict[str, Json], tuple[str, ...]]]:
         "max_faults": count("So many faults of one run that no exclusion explains end the sweep.", 1, MAX_COUNT),
     }
     policy = {
-        "min_gain": _number(
+        "min_gain": number(
             "The least T(baseline)/T(candidate) - 1 to prove for a band, which reaches to where half of it is left.",
             minimum=0,
             exclusiveMaximum=1,
         ),
-        "confidence": _number("With which confidence.", exclusiveMinimum=0.5, exclusiveMaximum=1),
+        "confidence": number("With which confidence.", exclusiveMinimum=0.5, exclusiveMaximum=1),
     }
     budget = {
-        "regret": _number(
+        "regret": number(
             "The sweep ends once measuring more is expected to win less than that of the mean slowdown against the "
             "best backend; 0.005 is 0.5 %. A table's own `regret_estimate` is an upper bound, and larger.",
             exclusiveMinimum=0,
         ),
-        "seconds": _number(
+        "seconds": number(
             "Wall time once workers are ready; of a replay, what its collectives would take. The visit under way is "
             "finished.",
             exclusiveMinimum=0,
@@ -191,7 +191,7 @@ def _parts() -> dict[str, tuple[str, dict[str, Json], tuple[str, ...]]]:
             "description": "The shape of one rank's input.",
         },
         "dtype": one_of(ITEMSIZE, "Its element type."),
-        "weight": _number("Its share of the workload, relative to the others'.", exclusiveMinimum=0),
+        "weight": number("Its share of the workload, relative to the others'.", exclusiveMinimum=0),
         "world_size": {"type": "integer", "description": "All that are tuned when left out."},
         "mode": one_of(MODES, "All that are tuned when left out."),
         "dim": one_of(DIMS, "All that are tuned when left out."),
@@ -203,10 +203,10 @@ def _parts() -> dict[str, tuple[str, dict[str, Json], tuple[str, ...]]]:
             "additionalProperties": {"type": ["string", "number", "boolean"]},
             "description": "Takes the rows alone whose columns have these values.",
         },
-        "noise": _number("Standard deviation of the log of each latency.", minimum=0, maximum=10),
-        "outliers": _number("Share of latencies slowed by a further |N(0, 1)| in log.", minimum=0, exclusiveMaximum=1),
+        "noise": number("Standard deviation of the log of each latency.", minimum=0, maximum=10),
+        "outliers": number("Share of latencies slowed by a further |N(0, 1)| in log.", minimum=0, exclusiveMaximum=1),
         "seed": count("Of noise, outliers and the choice among repeats."),
-        "pace": _number(
+        "pace": number(
             "How much real time a replayed second takes; none when left out.",
             minimum=0,
             maximum=replay.MAX_PACE,
@@ -218,7 +218,7 @@ def _parts() -> dict[str, tuple[str, dict[str, Json], tuple[str, ...]]]:
         },
     }
     slow = {
-        "by": _number("By which share each latency is longer; 0.05 is 5 %.", minimum=0, maximum=10),
+        "by": number("By which share each latency is longer; 0.05 is 5 %.", minimum=0, maximum=10),
         "from": _size("From which size on; everywhere when left out."),
     }
     record = {
@@ -258,13 +258,7 @@ def _parts() -> dict[str, tuple[str, dict[str, Json], tuple[str, ...]]]:
 def config_page() -> str:
     """The same as a page for readers, in Markdown."""
     schema = config_schema()
-    lines = [
-        _PAGE_HEAD,
-        *page_part("The file", schema),
-    ]
-    for name, part in schema["$defs"].items():
-        lines += ["", *page_part(f"`{name}`", part)]
-    return "\n".join(lines) + "\n"
+    return page(_PAGE_HEAD, "The file", schema, schema["$defs"])
 
 
 def _agree(what: str, words: tuple[str, ...], read: tuple[str, ...]) -> None:
@@ -275,16 +269,12 @@ def _agree(what: str, words: tuple[str, ...], read: tuple[str, ...]) -> None:
 
 def _defaults(keys: dict[str, Json], values: Any) -> dict[str, Json]:
     known = {key: getattr(values, key) for key in keys}
-    return {key: part if known[key] is None else part | {"default": known[key]} for key, part in keys.items()}
+    return {key: own if known[key] is None else own | {"default": known[key]} for key, own in keys.items()}
 
 
 def _list(items: Json, about: str, default: list[str] | None = None) -> Json:
     known = {} if default is None else {"default": default}
     return {"type": "array", "items": items, "minItems": 1, "uniqueItems": True, **known, "description": about}
-
-
-def _number(about: str, **bounds: float) -> Json:
-    return {"type": "number", **bounds, "description": about}
 
 
 def _flag(about: str) -> Json:
@@ -299,7 +289,3 @@ def _size(about: str) -> Json:
         ],
         "description": about,
     }
-
-
-def _part(name: str, about: str) -> Json:
-    return {"$ref": f"#/$defs/{name}", "description": about}

@@ -8,7 +8,18 @@ from __future__ import annotations
 from ccl_dispatch.runtime.table import EXCLUSION_REASONS
 from ccl_dispatch.runtime.vocabulary import COLLECTIVES, DIMS, ITEMSIZE, MODES
 from ccl_dispatch.tuner.progress.events import SCHEMA
-from ccl_dispatch.tuner.schemas.json_schema import DIALECT, Json, count, mapping, one_of, page_part, text
+from ccl_dispatch.tuner.schemas.json_schema import (
+    DIALECT,
+    Json,
+    count,
+    mapping,
+    number,
+    one_of,
+    page,
+    part,
+    several,
+    text,
+)
 
 _PAGE_HEAD = f"""\
 # The events of a sweep
@@ -48,10 +59,8 @@ def event_schema() -> Json:
 
 def event_page() -> str:
     """The same as a page for readers, in Markdown."""
-    lines = [_PAGE_HEAD, *page_part("every event", mapping("What every event has.", _head("")))]
-    for name, (about, keys) in {**_events(), **_inner()}.items():
-        lines += ["", *page_part(f"`{name}`", mapping(about, keys))]
-    return "\n".join(lines) + "\n"
+    top = mapping("What every event has.", _head(""))
+    return page(_PAGE_HEAD, "every event", top, {name: mapping(*own) for name, own in (_events() | _inner()).items()})
 
 
 def _head(name: str) -> dict[str, Json]:
@@ -65,7 +74,7 @@ def _head(name: str) -> dict[str, Json]:
             "pattern": r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$",
             "description": "When it happened, in UTC.",
         },
-        "seconds": _number("Since the run began, by a clock that nobody sets."),
+        "seconds": _amount("Since the run began, by a clock that nobody sets."),
         "study": text("The study's name, which is the config's."),
         "run": text("This run of the command: eight hexadecimal digits by chance."),
         "node": text("The host's name."),
@@ -101,8 +110,8 @@ def _events() -> dict[str, tuple[str, dict[str, Json]]]:
                     "items": {"type": "string"},
                     "description": "Those that may replace it.",
                 },
-                "cells": _several("cell", "The cells with their sizes."),
-                "budget": _part("budget", "What ends the sweep."),
+                "cells": several("cell", "The cells with their sizes."),
+                "budget": part("budget", "What ends the sweep."),
                 "known_points": count("Visits that earlier runs have made."),
             },
         ),
@@ -119,8 +128,8 @@ def _events() -> dict[str, tuple[str, dict[str, Json]]]:
                 "stopped_by": text("What ended its repetitions: `settled`, `samples`, `seconds`, `excluded`."),
                 "samples": count("Repetitions, each of which ran every backend."),
                 "executions": _by_backend("integer", "How often each backend's collective ran, warm-up included."),
-                "point_seconds": _number("Seconds that the point took (virtual when replayed)."),
-                "collective_seconds": _number("Those of them in collectives and their barriers."),
+                "point_seconds": _amount("Seconds that the point took (virtual when replayed)."),
+                "collective_seconds": _amount("Those of them in collectives and their barriers."),
                 "median_us": _by_backend("number", "Median latency of each backend in microseconds."),
                 "gains": {
                     "type": "object",
@@ -180,7 +189,7 @@ def _events() -> dict[str, tuple[str, dict[str, Json]]]:
             {
                 "path": text("Its file."),
                 "digest": text("Its digest."),
-                "cells": _several("decision", "What it decides."),
+                "cells": several("decision", "What it decides."),
             },
         ),
         "ended": (
@@ -226,7 +235,7 @@ def _inner() -> dict[str, tuple[str, dict[str, Json]]]:
         "gain": (
             "T(baseline)/T(candidate) - 1 at a point.",
             {
-                "gain": {"type": "number", "exclusiveMinimum": -1, "description": "By the median."},
+                "gain": number("By the median.", exclusiveMinimum=-1),
                 "low": _maybe("Its lower bound at the policy's confidence; null where samples are too few for one."),
                 "high": _maybe("Its upper bound; likewise."),
             },
@@ -236,7 +245,7 @@ def _inner() -> dict[str, tuple[str, dict[str, Json]]]:
             {
                 "cell": text("As one word."),
                 "measured_from": count("The smallest size that was measured.", 1),
-                "bands": _several("band", "From small sizes to large ones."),
+                "bands": several("band", "From small sizes to large ones."),
                 "regret_estimate": _maybe("What choosing so may lose; null where nothing could be compared."),
             },
         ),
@@ -251,8 +260,8 @@ def _inner() -> dict[str, tuple[str, dict[str, Json]]]:
     }
 
 
-def _number(about: str) -> Json:
-    return {"type": "number", "minimum": 0, "description": about}
+def _amount(about: str) -> Json:
+    return number(about, minimum=0)
 
 
 def _maybe(about: str) -> Json:
@@ -261,11 +270,3 @@ def _maybe(about: str) -> Json:
 
 def _by_backend(kind: str, about: str) -> Json:
     return {"type": "object", "additionalProperties": {"type": kind, "minimum": 0}, "description": about}
-
-
-def _part(name: str, about: str) -> Json:
-    return {"$ref": f"#/$defs/{name}", "description": about}
-
-
-def _several(name: str, about: str) -> Json:
-    return {"type": "array", "items": {"$ref": f"#/$defs/{name}"}, "description": about}

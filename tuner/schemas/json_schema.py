@@ -41,16 +41,39 @@ def count(about: str, minimum: int = 0, maximum: int | None = None) -> Json:
     return {"type": "integer", "minimum": minimum, **bound, "description": about}
 
 
-def page_part(title: str, part: Json) -> Iterator[str]:
+def number(about: str, **bounds: float) -> Json:
+    """A number, with JSON Schema's own words for its bounds."""
+    return {"type": "number", **bounds, "description": about}
+
+
+def part(name: str, about: str) -> Json:
+    """What the schema has under `name` among its parts."""
+    return {"$ref": f"#/$defs/{name}", "description": about}
+
+
+def several(name: str, about: str, **bounds: int) -> Json:
+    """A list of these parts."""
+    return {"type": "array", "items": {"$ref": f"#/$defs/{name}"}, **bounds, "description": about}
+
+
+def page(head: str, title: str, top: Json, parts: Mapping[str, Json]) -> str:
+    """A mapping, and the parts that it refers to, as a page for readers, in Markdown."""
+    lines = [head, *_section(title, top)]
+    for name, own in parts.items():
+        lines += ["", *_section(f"`{name}`", own)]
+    return "\n".join(lines) + "\n"
+
+
+def _section(title: str, own: Json) -> Iterator[str]:
     """One mapping of a schema as a section of a Markdown page."""
     yield f"## {title}"
     yield ""
-    yield part["description"]
+    yield own["description"]
     yield ""
     yield "| key | holds | meaning |"
     yield "| --- | --- | --- |"
-    for key, value in part["properties"].items():
-        optional = "" if key in part["required"] else ", optional"
+    for key, value in own["properties"].items():
+        optional = "" if key in own["required"] else ", optional"
         default = f" Default: `{json.dumps(value['default'])}`." if "default" in value else ""
         yield f"| `{key}` | {_holds(value)}{optional} | {value['description']}{default} |"
 

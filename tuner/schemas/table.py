@@ -24,7 +24,18 @@ from ccl_dispatch.runtime.table import (
     Tie,
 )
 from ccl_dispatch.runtime.vocabulary import COLLECTIVES, DIMS, ITEMSIZE, MAX_SIZE, MODES, PROVENANCES, TIMINGS, Cell
-from ccl_dispatch.tuner.schemas.json_schema import DIALECT, Json, count, mapping, one_of, page_part, text
+from ccl_dispatch.tuner.schemas.json_schema import (
+    DIALECT,
+    Json,
+    count,
+    mapping,
+    number,
+    one_of,
+    page,
+    part,
+    several,
+    text,
+)
 
 _PAGE_HEAD = f"""\
 # The table format
@@ -48,7 +59,7 @@ def table_schema() -> Json:
         "$schema": DIALECT,
         "title": f"Dispatch table of ccl-dispatch, {SCHEMA}",
         **mapping("Which backend a collective uses, by per-rank input bytes.", _top()),
-        "$defs": {name: mapping(*part) for name, part in _parts().items()},
+        "$defs": {name: mapping(*own) for name, own in _parts().items()},
     }
 
 
@@ -69,8 +80,8 @@ def _top() -> dict[str, Json]:
             "uniqueItems": True,
             "description": "The backends that may replace the baseline.",
         },
-        "platform": _part("platform", "What the table is valid for."),
-        "policy": _part("policy", "What a candidate had to prove."),
+        "platform": part("platform", "What the table is valid for."),
+        "policy": part("policy", "What a candidate had to prove."),
         "cells": {
             "type": "array",
             "items": {"$ref": "#/$defs/cell"},
@@ -100,7 +111,9 @@ def _parts() -> dict[str, tuple[str, dict[str, Json], tuple[str, ...]]]:
         "world_size": count("The number of ranks.", 1, MAX_RANKS),
         "measured_from": _size("The smallest size that was measured; below it the baseline is used."),
         "measured_to": _size("The largest size that was measured; above it the baseline is used."),
-        "bands": _several("band", "Runs of sizes with one backend each, rising; the last ends at `measured_to`.", 1),
+        "bands": _several(
+            "band", "Runs of sizes with one backend each, rising; the last ends at `measured_to`.", minItems=1
+        ),
         "crossovers": _several("crossover", "Where one band ends and the next begins, and how sure that is."),
         "ties": _several("tie", "Where a candidate is proven to be no more than `min_gain` away from the baseline."),
         "exclusions": _several("exclusion", "Where a backend may not be used, and why."),
@@ -168,12 +181,8 @@ def _parts() -> dict[str, tuple[str, dict[str, Json], tuple[str, ...]]]:
         "settings": {**texts, "description": "The environment variables of these libraries that were set."},
     }
     policy = {
-        "min_gain": {
-            "type": "number",
-            "minimum": 0,
-            "description": "The least T(baseline)/T(candidate) - 1 that a candidate must prove.",
-        },
-        "confidence": {"type": "number", "minimum": 0, "maximum": 1, "description": "With which confidence."},
+        "min_gain": number("The least T(baseline)/T(candidate) - 1 that a candidate must prove.", minimum=0),
+        "confidence": number("With which confidence.", minimum=0, maximum=1),
         "timing": one_of(TIMINGS, "Whether each call was timed by itself or in a run of calls."),
     }
     parts = {
@@ -198,7 +207,7 @@ def _size(about: str) -> Json:
 
 
 def _gain(about: str) -> Json:
-    return {"type": "number", "exclusiveMinimum": -1, "description": about}
+    return number(about, exclusiveMinimum=-1)
 
 
 def _interval() -> Json:
@@ -218,28 +227,11 @@ def _span(what: str) -> dict[str, Json]:
     }
 
 
-def _part(name: str, about: str) -> Json:
-    return {"$ref": f"#/$defs/{name}", "description": about}
-
-
-def _several(name: str, about: str, minimum: int = 0) -> Json:
-    least = {"minItems": minimum} if minimum else {}
-    return {
-        "type": "array",
-        "items": {"$ref": f"#/$defs/{name}"},
-        **least,
-        "maxItems": MAX_ITEMS,
-        "description": about,
-    }
+def _several(name: str, about: str, **bounds: int) -> Json:
+    return several(name, about, **bounds, maxItems=MAX_ITEMS)
 
 
 def table_page() -> str:
     """The same as a page for readers, in Markdown."""
     schema = table_schema()
-    lines = [
-        _PAGE_HEAD,
-        *page_part("The file", schema),
-    ]
-    for name, part in schema["$defs"].items():
-        lines += ["", *page_part(f"`{name}`", part)]
-    return "\n".join(lines) + "\n"
+    return page(_PAGE_HEAD, "The file", schema, schema["$defs"])
