@@ -54,7 +54,6 @@ class LiveProgress(SilentProgress):
         self._plan: Plan | None = None
         self._scene: _Scene | None = None
         self._next = -math.inf
-        self.drawing_seconds = 0.0
 
     def begin(self, plan: Plan, results: list[PointResult]) -> None:
         """See `Progress`."""
@@ -118,9 +117,7 @@ class LiveProgress(SilentProgress):
         if self._scene is None or (not work and began < self._next):
             return
         self._live.update(Group(*self._scene.lines(*self._console.size, work or _WORK)), refresh=True)
-        took = time.monotonic() - began
-        self.drawing_seconds += took
-        self._next = began + max(_EVERY, took / _SHARE)
+        self._next = began + max(_EVERY, (time.monotonic() - began) / _SHARE)
 
 
 class _Scene:
