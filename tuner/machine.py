@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import logging
-import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -150,13 +149,13 @@ def check_room(plan: Plan, available: int | None, cache_bytes: int, where: str) 
     )
 
 
-def sweep_platform(plan: Plan, environ: Mapping[str, str] | None = None) -> Platform:
+def sweep_platform(plan: Plan) -> Platform:
     """What the table of this sweep is valid for: the machine, the settings of its workers, and its backends' pools.
 
     A pool bounds the sizes that a table may promise.
     """
     placement = plan.settings.placement
-    here = this_platform(placement.type, os.environ if environ is None else environ)
+    here = this_platform(placement.type)
     pools = {}
     for name in plan.settings.backends:
         kind = backend_class(name)
