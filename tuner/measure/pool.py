@@ -94,10 +94,6 @@ class WorkerPool:
     ) -> None:
         self.close()
 
-    def prepare(self) -> None:
-        """Begin with what `start` would wait for, and return at once."""
-        self._launcher.prepare(self._log_folder)
-
     def start(self) -> None:
         """Start the workers and return when all of them are ready.
 
