@@ -36,13 +36,11 @@ class Reference:
     """Visits by place, from `sets` sets of workers on one platform.
 
     Attributes:
-        source: where they come from, for readers.
         digest: of the table whose reference it is.
         times: when the runs were, ISO 8601 in UTC; may be empty.
         mood: the share of a visit's variance that all visits are taken to have in common.
     """
 
-    source: str
     digest: str
     platform: Platform
     visits: Mapping[Place, tuple[Visit, ...]]
@@ -55,7 +53,7 @@ class Reference:
         return {place.size: len(visits) for place, visits in self.visits.items() if place.cell == cell}
 
 
-def of_study(table: Table, platform: Platform, results: Sequence[PointResult], source: str) -> Reference | None:
+def of_study(table: Table, platform: Platform, results: Sequence[PointResult]) -> Reference | None:
     """The visits of the study that the table was made from, but for single calls; None when that leaves nothing."""
     visits: dict[Place, tuple[Visit, ...]] = {}
     for result in results:
@@ -66,7 +64,7 @@ def of_study(table: Table, platform: Platform, results: Sequence[PointResult], s
             place = Place(result.cell, result.size)
             visits[place] = (*visits.get(place, ()), visit)
     times = sorted(result.measured_at for result in results if result.measured_at)
-    return Reference(source, table.digest, platform, visits, 1, tuple(times[:1]), _STUDY_MOOD) if visits else None
+    return Reference(table.digest, platform, visits, 1, tuple(times[:1]), _STUDY_MOOD) if visits else None
 
 
 def reference_path(table: str | Path) -> Path:
@@ -135,7 +133,7 @@ def read_reference(path: Path, table: Table) -> Reference:
         found = data.get("schema") if isinstance(data, Mapping) else type(data).__name__
         raise ReferenceFileError(f"found {found!r}, expected {SCHEMA}", source=source, key="schema")
     try:
-        found = _from_json(data, source)
+        found = _from_json(data)
     except (KeyError, TypeError, ValueError, IndexError) as problem:
         raise ReferenceFileError(f"damaged: {problem!r}", source=source, fix="Make it again with --keep") from None
     if found.digest != table.digest:
@@ -148,7 +146,7 @@ def read_reference(path: Path, table: Table) -> Reference:
     return found
 
 
-def _from_json(data: Mapping[str, Any], source: str) -> Reference:
+def _from_json(data: Mapping[str, Any]) -> Reference:
     names = [str(name) for name in data["backends"]]
     sets = int(data["sets"])
     visits: dict[Place, tuple[Visit, ...]] = {}
@@ -157,7 +155,7 @@ def _from_json(data: Mapping[str, Any], source: str) -> Reference:
         for size, rows in entry["sizes"].items():
             visits[Place(cell, int(size))] = tuple(_visit(row, names, sets) for row in rows)
     platform = Platform(**data["platform"])
-    return Reference(source, str(data["table_digest"]), platform, visits, sets, tuple(map(str, data["times"])))
+    return Reference(str(data["table_digest"]), platform, visits, sets, tuple(map(str, data["times"])))
 
 
 def _visit(row: Sequence[Any], names: Sequence[str], sets: int) -> Visit:

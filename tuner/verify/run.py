@@ -60,9 +60,8 @@ class Verified:
     def as_reference(self, when: str) -> Reference:
         """The visits of this run, to compare later ones with."""
         sets = 1 + max((visit.set for own in self.visits.values() for visit in own), default=0)
-        source, digest = self.verification.table, self.verification.digest
         visits = {place: tuple(own) for place, own in self.visits.items()}
-        return Reference(source, digest, self.setup.platform, visits, sets, (when,))
+        return Reference(self.verification.digest, self.setup.platform, visits, sets, (when,))
 
 
 def verify_table(

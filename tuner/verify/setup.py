@@ -310,7 +310,7 @@ def _reference(
         when = f", {reference.times[0]}" if reference.times else ""
         return reference, f"{kept}: up to {visits} of {counted(len(reference.visits), 'size')}{when}"
     if stored is not None and stored.own:
-        found = of_study(table, stored.meta.platform, stored.results, stored.where)
+        found = of_study(table, stored.meta.platform, stored.results)
         if found is not None:
             return found, f"the samples of the study in {stored.where}"
     notes.append(

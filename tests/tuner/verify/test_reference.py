@@ -34,7 +34,7 @@ def _reference(table: Table, level: float = 1.25) -> Reference:
         Place(CELL, 64): (Visit(0, {"rccl": 2.5, "aiter": level}, {}), Visit(1, {"rccl": 2.75, "aiter": level}, {})),
         Place(CELL, 128): (Visit(1, {"rccl": 3.0}, {}),),
     }
-    return Reference("made", table.digest, table.platform, visits, 2, ("2026-01-01T00:00:00Z",))
+    return Reference(table.digest, table.platform, visits, 2, ("2026-01-01T00:00:00Z",))
 
 
 def test_what_is_written_is_read_again(tmp_path: Path) -> None:
