@@ -10,8 +10,6 @@ from typing import Any, TypeVar
 from ccl_dispatch.runtime.links import PciAddress, amd_links, describe_links, nvidia_links
 from ccl_dispatch.runtime.table import Platform
 
-DEVICE_TYPES = ("cpu", "cuda")
-
 _PREFIXES = ("NCCL_", "RCCL_", "AITER_", "HSA_")
 # These change what is logged, not what is run; NVIDIA's images carry the version of their package in NCCL_VERSION,
 # which no library reads; and AITER sets two itself when it is imported, whatever they were before: where it lies, and

@@ -51,7 +51,6 @@ class LiveProgress(SilentProgress):
         self._live = Live(console=self._console, auto_refresh=False, redirect_stdout=False)
         self._plain = sys.stderr
         self._handlers: list[logging.StreamHandler[TextIO]] = []
-        self._plan: Plan | None = None
         self._scene: _Scene | None = None
         self._next = -math.inf
 

@@ -87,8 +87,6 @@ class RegretSampler(PointSampler):
     ) -> None:
         super().__init__(space)
         self._candidates = tuple(candidates)
-        self._threshold = threshold
-        self._confidence = confidence
         self._budget = budget or Budget()
         self._always_warm_up = warm_up
         self._visits_again = visits_again

@@ -85,7 +85,6 @@ class StudyWorker:
         self._alone = study.storage.exclusive
         self._began = len(study.trials())
         self._finished = FinishedTrials()
-        self._held: int | None = None
         self._ended_at = math.inf
         self._noted: str | None = None
         self._keeper = None if self._alone else Keeper(self._storage, study.running, self._silent, node.grace)
