@@ -20,7 +20,7 @@ from ccl_dispatch.tuner.device.condition import joined_conditions
 from ccl_dispatch.tuner.evidence.others import OTHERS, Watch
 from ccl_dispatch.tuner.launch.launcher import Launcher, OwnRanks
 from ccl_dispatch.tuner.measure.fault import WorkerFault
-from ccl_dispatch.tuner.measure.messages import NOT_MADE_ELSEWHERE, MeasureSettings, PointRequest, RankReport
+from ccl_dispatch.tuner.measure.messages import NOT_MADE_ELSEWHERE, MeasureSettings, PointRequest, RankReport, Timings
 from ccl_dispatch.tuner.measure.pool import WorkerPool
 from ccl_dispatch.tuner.measure.visit import Visit
 from ccl_dispatch.tuner.samples import PointExclusion, PointFault, PointResult
@@ -323,30 +323,14 @@ def point_result(
                 "or choose another baseline"
             )
     excluded = {exclusion.backend for exclusion in found}
-    timings = first.timings
-    executions = dict(first.check_executions)
-    if timings is None:
-        return PointResult(
-            point.cell,
-            point.size,
-            {},
-            exclusions=tuple(found),
-            executions=executions,
-            collective_seconds=first.check_seconds,
-            wall_seconds=wall_seconds,
-            stopped_by="excluded",
-            shape=point.shape,
-            measured_at=_now() if measured_at is None else measured_at,
-        )
-    for name, count in timings.executions.items():
-        executions[name] = executions.get(name, 0) + count
+    timings = first.timings or Timings(calls={}, latencies={}, by_rank={}, executions={}, stopped_by="excluded")
     kept = [name for name in timings.latencies if name not in excluded]
     return PointResult(
         point.cell,
         point.size,
         {name: tuple(_microseconds(value) for value in timings.latencies[name]) for name in kept},
         exclusions=tuple(found),
-        executions=executions,
+        executions=dict(Counter(first.check_executions) + Counter(timings.executions)),
         calls_per_sample={name: timings.calls[name] for name in kept},
         collective_seconds=round(timings.busy + first.check_seconds, 9),
         wall_seconds=round(wall_seconds, 9),
