@@ -40,6 +40,7 @@ from ccl_dispatch.runtime.table import Table
 from ccl_dispatch.tuner.config.model import SweepConfig
 from ccl_dispatch.tuner.config.parsing import load_config
 from ccl_dispatch.tuner.measure.measurer import Measurer
+from ccl_dispatch.tuner.measure.messages import PointRequest
 from ccl_dispatch.tuner.plan import Plan, make_measurer, make_plan
 from ccl_dispatch.tuner.progress import SilentProgress
 from ccl_dispatch.tuner.samples import PointResult
@@ -108,7 +109,7 @@ class Kept:
         """Measure `sizes` of each cell with that many samples, in the order in which they come; seconds as well."""
         began = time.perf_counter()
         results = [
-            self.measure(plan.point(cell, size), next(self._numbers), samples, thorough=True)
+            self.measure(PointRequest(plan.point(cell, size), next(self._numbers), repeats=samples, thorough=True))
             for cell in plan.cells
             for size in sizes[cell]
         ]

@@ -30,6 +30,7 @@ from ccl_dispatch.tuner.fleet.common import DEFAULT_COMMON, common_visits, still
 from ccl_dispatch.tuner.launch.given import GivenRanks
 from ccl_dispatch.tuner.machine import sweep_platform
 from ccl_dispatch.tuner.measure.measurer import Measurer
+from ccl_dispatch.tuner.measure.messages import PointRequest
 from ccl_dispatch.tuner.plan import Plan, make_measurer, make_plan, uncovered, unmeasured_shapes
 from ccl_dispatch.tuner.progress import Progress
 from ccl_dispatch.tuner.samples import PointResult
@@ -323,12 +324,10 @@ def _measured(plan: Plan, claim: Claim, outlook: Outlook | None, measurer: Measu
     progress.point(claim.number, claim.cell, claim.size)
     point = plan.point(claim.cell, claim.size)
     number = plan.number(claim.cell, claim.size, claim.visit)
-    if outlook is None:
-        return measurer.measure(point, number, claim.repeats, thorough=True)
-    proposal = outlook.proposal
-    if proposal is None:
-        return measurer.measure(point, number, claim.repeats)
-    return measurer.measure(point, number, claim.repeats, proposal.doubts, warm_up=proposal.warm_up)
+    request = PointRequest(point, number, repeats=claim.repeats, thorough=outlook is None)
+    if outlook is not None and outlook.proposal is not None:
+        request = replace(request, doubts=outlook.proposal.doubts, warm_up=outlook.proposal.warm_up)
+    return measurer.measure(request)
 
 
 @contextmanager

@@ -15,7 +15,6 @@ from typing import Any, Protocol
 from ccl_dispatch.runtime.errors import MeasuringError
 from ccl_dispatch.runtime.vocabulary import Cell
 from ccl_dispatch.tuner.backends.base import Point
-from ccl_dispatch.tuner.curves import Doubt
 from ccl_dispatch.tuner.device.condition import joined_conditions
 from ccl_dispatch.tuner.evidence.others import OTHERS, Watch
 from ccl_dispatch.tuner.launch.launcher import Launcher, OwnRanks
@@ -37,24 +36,8 @@ class Measurer(Protocol):
     def start(self) -> None:
         """Do now what the first point would otherwise wait for."""
 
-    def measure(
-        self,
-        point: Point,
-        number: int,
-        repeats: int | None = None,
-        doubts: Mapping[str, Doubt] | None = None,
-        *,
-        thorough: bool = False,
-        warm_up: bool = True,
-    ) -> PointResult:
-        """The samples of `point`, from one visit.
-
-        Args:
-            number: makes what is random about the visit its own.
-            repeats: repetitions to take, None for as many as the settings allow.
-            doubts: per candidate what is known from other points; repetitions may end once all are settled.
-            thorough: take all `repeats`, settled or not.
-            warm_up: begin with the warm-up calls.
+    def measure(self, request: PointRequest) -> PointResult:
+        """The samples of a point, from one visit. Whom to leave out the measurer decides itself.
 
         Raises:
             MeasuringError: there is no answer, and it is not a candidate's fault.
@@ -149,20 +132,11 @@ class WorkerMeasurer:
                 self._starting += visit.faults
                 return
 
-    def measure(
-        self,
-        point: Point,
-        number: int,
-        repeats: int | None = None,
-        doubts: Mapping[str, Doubt] | None = None,
-        *,
-        thorough: bool = False,
-        warm_up: bool = True,
-    ) -> PointResult:
+    def measure(self, request: PointRequest) -> PointResult:
         """See `Measurer`."""
         began = time.perf_counter() - self._pool.stopped_seconds
+        point = request.point
         visit = Visit(self._left_out(point), self._settings.candidates)
-        request = PointRequest(point, number, (), repeats, doubts or {}, thorough=thorough, warm_up=warm_up)
         while True:
             found = self._attempt(replace(request, without=tuple(visit.without)), visit)
             if isinstance(found, WorkerFault):

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from types import TracebackType
 
-from ccl_dispatch.tuner.backends.base import BackendContext, Point
+from ccl_dispatch.tuner.backends.base import BackendContext
 from ccl_dispatch.tuner.backends.replay import ReplayBackend
 from ccl_dispatch.tuner.config.model import SlowNode
-from ccl_dispatch.tuner.curves import Doubt
 from ccl_dispatch.tuner.device.host import HostDevice
 from ccl_dispatch.tuner.measure.invocation import Eager, Invocation
 from ccl_dispatch.tuner.measure.loop import time_point
@@ -64,19 +63,10 @@ class ReplayMeasurer:
     def start(self) -> None:
         """Nothing has to be started."""
 
-    def measure(
-        self,
-        point: Point,
-        number: int,
-        repeats: int | None = None,
-        doubts: Mapping[str, Doubt] | None = None,
-        *,
-        thorough: bool = False,
-        warm_up: bool = True,
-    ) -> PointResult:
+    def measure(self, request: PointRequest) -> PointResult:
         """See `Measurer`."""
-        team = VirtualTeam()
-        rng = random.Random(f"{self._seed}/{number}/{point.cell.name}/{point.size}")
+        team, point = VirtualTeam(), request.point
+        rng = random.Random(f"{self._seed}/{request.number}/{point.cell.name}/{point.size}")
         report = RankReport()
         factor = 1.0 + self._slow.by if point.size >= self._slow.start else 1.0
         stream = self._settings.timing == "back_to_back"
@@ -106,7 +96,6 @@ class ReplayMeasurer:
             exclusions.pop(baseline, None)
         report.agreed_unsupported = tuple(report.unsupported)
         if baseline in usable and len(usable) > 1:
-            request = PointRequest(point, number, (), repeats, doubts or {}, thorough=thorough, warm_up=warm_up)
             report.timings = time_point(team, usable, request, self._settings)
         if self._pace:
             time.sleep(self._pace * team.clock())

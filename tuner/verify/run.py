@@ -15,6 +15,7 @@ from ccl_dispatch.runtime.units import counted
 from ccl_dispatch.tuner.backends.base import Point
 from ccl_dispatch.tuner.evidence.others import DISTURBING, Usage, others_share
 from ccl_dispatch.tuner.measure.measurer import Measurer
+from ccl_dispatch.tuner.measure.messages import PointRequest
 from ccl_dispatch.tuner.plan import Plan, make_measurer
 from ccl_dispatch.tuner.samples import PointResult
 from ccl_dispatch.tuner.verify.excluded import excluded_by, right_again
@@ -183,7 +184,7 @@ class _Run:
             if self._spent() >= self._options.seconds:
                 return tuple(results), True
             self._number += 1
-            result = source.measure(Point(cell, spot.size, spot.shape), self._number)
+            result = source.measure(PointRequest(Point(cell, spot.size, spot.shape), self._number))
             self._virtual_seconds += result.wall_seconds
             results.append(result)
         return tuple(results), False

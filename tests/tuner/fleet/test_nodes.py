@@ -11,6 +11,7 @@ from ccl_dispatch.tuner.config.parsing import load_config
 from ccl_dispatch.tuner.emit.build import evidence_of
 from ccl_dispatch.tuner.fleet.common import common_visits, still_to_do
 from ccl_dispatch.tuner.fleet.nodes import FleetVerdict, compare_nodes
+from ccl_dispatch.tuner.measure.messages import PointRequest
 from ccl_dispatch.tuner.plan import Plan, make_measurer, make_plan
 from ccl_dispatch.tuner.samples import UNNAMED, PointResult
 from ccl_dispatch.tuner.sweep import study_meta
@@ -32,7 +33,8 @@ def _common(plan: Plan) -> list[PointResult]:
         with make_measurer(here, Path()) as measurer:
             for visit in common_visits(here):
                 number = here.number(visit.cell, visit.size, len(NODES) * visit.round + place)
-                result = measurer.measure(here.point(visit.cell, visit.size), number, visit.repeats, thorough=True)
+                point = here.point(visit.cell, visit.size)
+                result = measurer.measure(PointRequest(point, number, repeats=visit.repeats, thorough=True))
                 results.append(replace(result, node=node))
     return results
 

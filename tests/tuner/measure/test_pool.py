@@ -32,7 +32,7 @@ def _settings(timeout: float = 30.0) -> MeasureSettings:
 def test_samples_are_paired_and_counted(tmp_path: Path) -> None:
     """A point has as many latencies of each backend, and executions are warm-up, two checks and all repetitions."""
     with WorkerMeasurer([2], 65536, _settings(), {}, tmp_path) as measurer:
-        result = measurer.measure(Point(CELL, 4096), 1)
+        result = measurer.measure(PointRequest(Point(CELL, 4096), 1))
     counts = {name: len(values) for name, values in result.latencies_us.items()}
     assert set(counts) == {"gloo", "shm"}
     assert len(set(counts.values())) == 1
@@ -46,7 +46,7 @@ def test_samples_are_paired_and_counted(tmp_path: Path) -> None:
 def test_a_size_past_the_pool_is_excluded_with_its_reason(tmp_path: Path) -> None:
     """A candidate that can't take a size is excluded there as unsupported, and nothing is timed."""
     with WorkerMeasurer([2], 65536, _settings(), {"shm": {"max_size": "64 KiB"}}, tmp_path) as measurer:
-        result = measurer.measure(Point(CELL, 65536), 1)
+        result = measurer.measure(PointRequest(Point(CELL, 65536), 1))
     assert [(item.backend, item.reason) for item in result.exclusions] == [("shm", "unsupported")]
     assert "limit" in result.exclusions[0].detail
     assert result.latencies_us == {}
@@ -57,8 +57,8 @@ def test_a_candidate_that_raises_is_not_tried_for_ever(tmp_path: Path, monkeypat
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2] / "support"), prepend=os.pathsep)
     raising = replace(_settings(), candidates=("raising",), extra_backends={"raising": "faulty:Raising"})
     with WorkerMeasurer([2], 65536, raising, {}, tmp_path) as measurer:
-        details = [measurer.measure(Point(CELL, size), 1).exclusions[0].detail for size in (64, 128, 256)]
-        other = measurer.measure(Point(CELL._replace(dtype="float32"), 64), 1)
+        details = [measurer.measure(PointRequest(Point(CELL, size), 1)).exclusions[0].detail for size in (64, 128, 256)]
+        other = measurer.measure(PointRequest(Point(CELL._replace(dtype="float32"), 64), 1))
     assert ["out of handles" in detail for detail in details] == [True, True, False]
     assert details[2] == "not tried, after the same at 2 other sizes"
     assert "out of handles" in other.exclusions[0].detail
@@ -71,7 +71,7 @@ def test_a_candidate_that_can_not_be_set_up_is_excluded_everywhere(
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2] / "support"), prepend=os.pathsep)
     half = replace(_settings(), candidates=("shm", "unmade"), extra_backends={"unmade": "faulty:Unmade"})
     with WorkerMeasurer([2], 65536, half, {}, tmp_path) as measurer:
-        result = measurer.measure(Point(CELL, 64), 1)
+        result = measurer.measure(PointRequest(Point(CELL, 64), 1))
     (exclusion,) = result.exclusions
     assert (exclusion.backend, exclusion.reason) == ("unmade", "unsupported")
     assert set(result.latencies_us) == {"gloo", "shm"}
