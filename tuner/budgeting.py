@@ -1,10 +1,16 @@
-"""What a plan's budget is for: the search that spends it, what visits take of it, and where it has no room for one."""
+"""What a plan's budget is for: the search that spends it, what visits take of it, what is spent, where it ends."""
 
 from __future__ import annotations
 
+import math
+import time
+from collections.abc import Sequence
+
+from ccl_dispatch.tuner.emit.build import executions
 from ccl_dispatch.tuner.measure.loop import FIRST_LEAD_IN
 from ccl_dispatch.tuner.plan import Plan
-from ccl_dispatch.tuner.search import Budget, RegretSampler
+from ccl_dispatch.tuner.samples import PointResult
+from ccl_dispatch.tuner.search import Budget, Observation, Outlook, RegretSampler
 
 
 def make_sampler(plan: Plan, *, alone: bool = True) -> RegretSampler:
@@ -87,3 +93,41 @@ def _always_warms_up(plan: Plan) -> bool:
     than one call knows why.
     """
     return plan.config.replay is None or plan.settings.warmup > 1 or plan.settings.timing != "isolated"
+
+
+class Spent:
+    """What has been spent of the config's budget, earlier runs of the study included.
+
+    Where several nodes share a study, what all of them measured counts: `seconds` are then the nodes' together.
+    """
+
+    def __init__(self, plan: Plan, results: Sequence[PointResult], *, alone: bool) -> None:
+        self._budget = plan.config.budget
+        self._alone = alone
+        self._virtual = plan.config.replay is not None
+        self._executions = sum(executions(results).values())
+        self._seconds = math.fsum(result.wall_seconds for result in results)
+        self._began = time.perf_counter()
+
+    def add(self, result: PointResult) -> None:
+        """Count one more point."""
+        self._executions += sum(result.executions.values())
+        if self._virtual:
+            self._seconds += result.wall_seconds
+
+    def budget(self, outlook: Outlook, observations: Sequence[Observation]) -> str | None:
+        """The word for what ends the sweep now: a budget's name, or `searched`; None to go on."""
+        budget = self._budget
+        used = self._executions
+        seconds = self._seconds + (0.0 if self._virtual else time.perf_counter() - self._began)
+        if not self._alone:
+            visits = [observation.visit for observation in observations if observation.visit is not None]
+            used = sum(visit.executions for visit in visits)
+            seconds = math.fsum(visit.seconds for visit in visits)
+        if budget.seconds is not None and seconds >= budget.seconds:
+            return "seconds"
+        if budget.regret is not None and outlook.regret <= budget.regret:
+            return "regret"
+        if budget.executions is not None and used >= budget.executions:
+            return "executions"
+        return outlook.exhausted or ("searched" if outlook.proposal is None else None)

@@ -10,14 +10,14 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from threadpoolctl import threadpool_limits
 
 from ccl_dispatch.runtime.errors import UsageError
 from ccl_dispatch.runtime.table import Platform, Table
 from ccl_dispatch.runtime.units import exact_size
-from ccl_dispatch.tuner.budgeting import make_sampler, no_room
+from ccl_dispatch.tuner.budgeting import Spent, make_sampler, no_room
 from ccl_dispatch.tuner.config.model import SweepConfig, config_digest
 from ccl_dispatch.tuner.emit.build import build_table, executions
 from ccl_dispatch.tuner.emit.origin import check_replaceable
@@ -34,8 +34,7 @@ from ccl_dispatch.tuner.measure.messages import PointRequest
 from ccl_dispatch.tuner.plan import Plan, make_measurer, make_plan, uncovered, unmeasured_shapes
 from ccl_dispatch.tuner.progress import Progress
 from ccl_dispatch.tuner.samples import PointResult
-from ccl_dispatch.tuner.search import Outlook
-from ccl_dispatch.tuner.search.base import Observation
+from ccl_dispatch.tuner.search import Outlook, Proposal, RegretSampler
 from ccl_dispatch.tuner.study import Node, StudyMeta, StudyWorker, SweepStudy, open_storage
 from ccl_dispatch.tuner.study.claims import COMMON, Claim
 from ccl_dispatch.tuner.study.patience import DEFAULT_PATIENCE, words_of
@@ -134,40 +133,20 @@ def run_sweep(
     with threadpool_limits(1), ExitStack() as stack:
         # Before there is a study: one that was begun on the wrong machine could never be continued.
         source = stack.enter_context(measurer(plan, log_folder))
-        meta = study_meta(plan)
-        journal = journal_path(storage_url)
-        if journal is not None and not journal.exists() and (used_up := make_sampler(plan).judge([]).exhausted):
-            # Nor for what could not measure a single point.
-            raise UsageError(no_room(plan, used_up))
-        if not replace_any and is_new(storage_url):
-            # Here, so that a sweep that is refused leaves nothing behind.
-            check_replaceable(out, (meta, ()))
-        storage = stack.enter_context(open_storage(storage_url, write=True, patience=patience))
-        if storage.mended_bytes:
-            logger.warning("%s ended in a torn line; %d bytes were set aside", storage_url, storage.mended_bytes)
-        if not replace_any and meta.name not in studies_in(storage):
-            check_replaceable(out, (meta, ()))
-        remove_parts(str(out))
-        sampler = make_sampler(plan, alone=storage.exclusive)
-        study = SweepStudy.create_or_continue(storage, meta, sampler)
-        if not storage.exclusive:
+        study, sampler = _open_study(stack, plan, storage_url, out, patience=patience, replace_any=replace_any)
+        alone = study.storage.exclusive
+        if not alone:
             node = replace(node, name=node.named())
             # Nodes of another platform may write into the same folder.
             out = own_path(out, study.meta.name, config.name)
         if not replace_any:
             # In a journal of its own a config has one table, of the platform that was measured last.
-            names = of_config(studies_in(storage), config.name) if storage.exclusive else []
-            others = [SweepStudy.load(storage, name) for name in names if name != study.meta.name]
+            names = of_config(studies_in(study.storage), config.name) if alone else []
+            others = [SweepStudy.load(study.storage, name) for name in names if name != study.meta.name]
             check_replaceable(out, *((one.meta, one.results()) for one in (study, *others)))
+        rescue = None if alone else out.parent
         worker = stack.enter_context(
-            StudyWorker(
-                study,
-                plan.space,
-                node,
-                asdict(config.budget),
-                waiting=progress.waiting,
-                rescue=None if storage.exclusive else out.parent,
-            )
+            StudyWorker(study, plan.space, node, asdict(config.budget), waiting=progress.waiting, rescue=rescue)
         )
         whole, lost = worker.recover()
         if whole or lost:
@@ -178,40 +157,12 @@ def run_sweep(
             )
         known = study.results()
         progress.begin(plan, known)
-        spent = _Spent(plan, known, alone=storage.exclusive)
-
-        def decide() -> tuple[Outlook, str | None]:
-            outlook = sampler.outlook(study.study)
-            return outlook, spent.budget(outlook, sampler.observations(study.study))
-
-        stopped_by, worker_seconds, left = "searched", 0.0, None
-        outlook = sampler.outlook(study.study)
-        if not known and not study.running() and outlook.exhausted:
-            # Before workers are started for nothing.
-            raise UsageError(no_room(plan, outlook.exhausted))
-        ended = study.ended(asdict(config.budget)) if storage.exclusive else None
-        if ended is not None:
-            # Decided anew it might go on: starting the workers took a part of the seconds that is not spent now.
-            stopped_by = ended
-        elif outlook.proposal is not None or study.running():
-            source.remember(known)
-            source.start()
-            ready = time.perf_counter()
-            # Who shares an SQLite file shares the machine as well.
-            if not storage.exclusive and not storage.url.startswith("sqlite"):
-                _measure_common(plan, study, worker, source, spent, progress, outlook, common)
-            stopped_by, outlook = _measure_all(plan, study, worker, decide, source, spent, progress)
-            worker_seconds = time.perf_counter() - ready
-        else:
-            stopped_by = spent.budget(outlook, sampler.observations(study.study)) or stopped_by
-            if study.goes_on():
-                _note_end(worker, decide)
-        if stopped_by == "regret" and ended is None:
-            left = math.expm1(outlook.regret)
-        progress.stopped(stopped_by, outlook)
+        search = _Search(plan, study, sampler, worker, source, Spent(plan, known, alone=alone), progress)
+        end = search.run(known, common)
+        progress.stopped(end.word, end.outlook)
         results = worker.results()
-        if not results and stopped_by in ("executions", "seconds"):
-            raise UsageError(no_room(plan, stopped_by))
+        if not results and end.word in ("executions", "seconds"):
+            raise UsageError(no_room(plan, end.word))
         table = build_table(study.meta, results)
         write_table(table, out)
     unmeasured, partly = uncovered(plan, table)
@@ -220,15 +171,43 @@ def run_sweep(
         table,
         out,
         tuple(results),
-        stopped_by,
+        end.word,
         took,
-        worker_seconds,
+        end.worker_seconds,
         unmeasured,
         partly,
         unmeasured_shapes(plan, {(result.cell, result.size) for result in results}),
-        left,
+        end.left,
         config.budget.regret,
     )
+
+
+def _open_study(
+    stack: ExitStack, plan: Plan, storage_url: str, out: Path, *, patience: float, replace_any: bool
+) -> tuple[SweepStudy, RegretSampler]:
+    """The plan's study in the storage, open until `stack` is left, and its search.
+
+    Raises:
+        UsageError: the budget has no room for a single point, or what lies at `out` may not be replaced by the table of
+            a study that is not there yet.
+        StorageError: see `open_storage` and `SweepStudy.create_or_continue`.
+    """
+    meta = study_meta(plan)
+    journal = journal_path(storage_url)
+    if journal is not None and not journal.exists() and (used_up := make_sampler(plan).judge([]).exhausted):
+        # Nor is there a study for what could not measure a single point.
+        raise UsageError(no_room(plan, used_up))
+    if not replace_any and is_new(storage_url):
+        # Here, so that a sweep that is refused leaves nothing behind.
+        check_replaceable(out, (meta, ()))
+    storage = stack.enter_context(open_storage(storage_url, write=True, patience=patience))
+    if storage.mended_bytes:
+        logger.warning("%s ended in a torn line; %d bytes were set aside", storage_url, storage.mended_bytes)
+    if not replace_any and meta.name not in studies_in(storage):
+        check_replaceable(out, (meta, ()))
+    remove_parts(str(out))
+    sampler = make_sampler(plan, alone=storage.exclusive)
+    return SweepStudy.create_or_continue(storage, meta, sampler), sampler
 
 
 def study_meta(plan: Plan) -> StudyMeta:
@@ -270,64 +249,118 @@ def study_meta(plan: Plan) -> StudyMeta:
     )
 
 
-def _measure_all(
-    plan: Plan,
-    study: SweepStudy,
-    worker: StudyWorker,
-    decide: Callable[[], tuple[Outlook, str | None]],
-    measurer: Measurer,
-    spent: _Spent,
-    progress: Progress,
-) -> tuple[str, Outlook]:
-    """Measure until the search or a budget ends; says which it was, and what the search thinks then."""
-    while True:
-        asked = worker.ask(decide)
-        if asked.claim is None:
-            return asked.ended, asked.outlook
-        with _given_up_on_failure(worker, asked.claim):
-            result = _measured(plan, asked.claim, asked.outlook, measurer, progress)
-            result = worker.record(asked.claim, result)
-        spent.add(result)
-        progress.measured(result, study.verdicts(result), asked.outlook)
+class _End(NamedTuple):
+    """How a search ended.
+
+    Attributes:
+        word: `searched`, or the budget that was met.
+        outlook: what the search thinks then.
+        worker_seconds: from ready workers to the last point, 0 when nothing was left to measure.
+        now: it has ended just now, and not in an earlier run.
+    """
+
+    word: str
+    outlook: Outlook
+    worker_seconds: float = 0.0
+    now: bool = True
+
+    @property
+    def left(self) -> float | None:
+        """What more measuring could still win, as a share, where that ended it now."""
+        return math.expm1(self.outlook.regret) if self.word == "regret" and self.now else None
 
 
-def _note_end(worker: StudyWorker, decide: Callable[[], tuple[Outlook, str | None]]) -> None:
-    """Let a study say that its search has ended: one that was cut short when nothing was left to measure."""
-    claim = worker.ask(decide).claim
-    if claim is not None:
-        worker.give_up(claim, "asked for to end the search, which another process has taken up again")
+@dataclass(frozen=True)
+class _Search:
+    """A sweep at work: ask the study where to measure, measure there, keep it, until it is enough."""
 
+    plan: Plan
+    study: SweepStudy
+    sampler: RegretSampler
+    worker: StudyWorker
+    measurer: Measurer
+    spent: Spent
+    progress: Progress
 
-def _measure_common(
-    plan: Plan,
-    study: SweepStudy,
-    worker: StudyWorker,
-    measurer: Measurer,
-    spent: _Spent,
-    progress: Progress,
-    outlook: Outlook,
-    most: int,
-) -> None:
-    """Measure the points that every node measures, as far as this one has not."""
-    for visit in still_to_do(plan, common_visits(plan, most), study.trials(), plan.node):
-        claim = worker.take(visit.cell, visit.size, visit.repeats, {COMMON: visit.round})
-        if claim is None:
-            return
+    def run(self, known: Sequence[PointResult], common: int) -> _End:
+        """Measure until the search or a budget ends.
+
+        Args:
+            known: the points that earlier runs of the study have measured.
+            common: how many points each node of a shared storage measures first.
+
+        Raises:
+            UsageError: the budget has no room for a single point.
+        """
+        study, storage = self.study, self.study.storage
+        outlook, word = self._decide()
+        if not known and not study.running() and outlook.exhausted:
+            # Before workers are started for nothing.
+            raise UsageError(no_room(self.plan, outlook.exhausted))
+        ended = study.ended(asdict(self.plan.config.budget)) if storage.exclusive else None
+        if ended is not None:
+            # Decided anew it might go on: starting the workers took a part of the seconds that is not spent now.
+            return _End(ended, outlook, now=False)
+        if outlook.proposal is None and not study.running():
+            if study.goes_on():
+                self._note_end()
+            return _End(word or "searched", outlook)
+        self.measurer.remember(known)
+        self.measurer.start()
+        ready = time.perf_counter()
+        # Who shares an SQLite file shares the machine as well.
+        if not storage.exclusive and not storage.url.startswith("sqlite"):
+            self._measure_common(outlook, common)
+        word, outlook = self._measure_all()
+        return _End(word, outlook, time.perf_counter() - ready)
+
+    def _decide(self) -> tuple[Outlook, str | None]:
+        """What the search thinks of the study now, and the word for what ends it, None to go on."""
+        outlook = self.sampler.outlook(self.study.study)
+        return outlook, self.spent.budget(outlook, self.sampler.observations(self.study.study))
+
+    def _measure_all(self) -> tuple[str, Outlook]:
+        """Measure until the search or a budget ends; says which it was, and what the search thinks then."""
+        while True:
+            asked = self.worker.ask(self._decide)
+            if asked.claim is None:
+                return asked.ended, asked.outlook
+            self._measure(asked.claim, asked.outlook, asked.outlook.proposal)
+
+    def _note_end(self) -> None:
+        """Let a study say that its search has ended: one that was cut short when nothing was left to measure."""
+        claim = self.worker.ask(self._decide).claim
+        if claim is not None:
+            self.worker.give_up(claim, "asked for to end the search, which another process has taken up again")
+
+    def _measure_common(self, outlook: Outlook, most: int) -> None:
+        """Measure the points that every node measures, as far as this one has not, their repetitions to the last."""
+        plan = self.plan
+        for visit in still_to_do(plan, common_visits(plan, most), self.study.trials(), plan.node):
+            claim = self.worker.take(visit.cell, visit.size, visit.repeats, {COMMON: visit.round})
+            if claim is None:
+                return
+            self._measure(claim, outlook, None, thorough=True)
+
+    def _measure(self, claim: Claim, outlook: Outlook, proposal: Proposal | None, *, thorough: bool = False) -> None:
+        """Measure the claim's point, keep its samples and tell of them.
+
+        Args:
+            outlook: what the search thought before it.
+            proposal: what the search wants to know there; None where it did not ask.
+            thorough: take all repetitions, settled or not.
+        """
+        plan, worker, progress = self.plan, self.worker, self.progress
         with _given_up_on_failure(worker, claim):
-            result = worker.record(claim, _measured(plan, claim, None, measurer, progress))
-        spent.add(result)
-        progress.measured(result, study.verdicts(result), outlook)
-
-
-def _measured(plan: Plan, claim: Claim, outlook: Outlook | None, measurer: Measurer, progress: Progress) -> PointResult:
-    """Measure the claim's point; without an outlook it is a common one, whose repetitions are taken to the last."""
-    progress.point(claim.number, claim.cell, claim.size)
-    point = plan.point(claim.cell, claim.size)
-    number = plan.number(claim.cell, claim.size, claim.visit)
-    request = PointRequest(point, number, repeats=claim.repeats, thorough=outlook is None)
-    if outlook is not None and outlook.proposal is not None:
-        request = replace(request, doubts=outlook.proposal.doubts, warm_up=outlook.proposal.warm_up)
-    return measurer.measure(request)
+            progress.point(claim.number, claim.cell, claim.size)
+            point = plan.point(claim.cell, claim.size)
+            number = plan.number(claim.cell, claim.size, claim.visit)
+            request = PointRequest(point, number, repeats=claim.repeats, thorough=thorough)
+            if proposal is not None:
+                request = replace(request, doubts=proposal.doubts, warm_up=proposal.warm_up)
+            result = worker.record(claim, self.measurer.measure(request))
+        self.spent.add(result)
+        progress.measured(result, self.study.verdicts(result), outlook)
 
 
 @contextmanager
@@ -343,41 +376,3 @@ def _given_up_on_failure(worker: StudyWorker, claim: Claim) -> Iterator[None]:
                 told = words_of(second)
                 logger.warning("trial %d could not be closed (%s); the next sweep takes care of it", claim.number, told)
         raise
-
-
-class _Spent:
-    """What has been spent of the config's budget, earlier runs of the study included.
-
-    Where several nodes share a study, what all of them measured counts: `seconds` are then the nodes' together.
-    """
-
-    def __init__(self, plan: Plan, results: Sequence[PointResult], *, alone: bool) -> None:
-        self._budget = plan.config.budget
-        self._alone = alone
-        self._virtual = plan.config.replay is not None
-        self._executions = sum(executions(results).values())
-        self._seconds = math.fsum(result.wall_seconds for result in results)
-        self._began = time.perf_counter()
-
-    def add(self, result: PointResult) -> None:
-        """Count one more point."""
-        self._executions += sum(result.executions.values())
-        if self._virtual:
-            self._seconds += result.wall_seconds
-
-    def budget(self, outlook: Outlook, observations: Sequence[Observation]) -> str | None:
-        """The word for what ends the sweep now: a budget's name, or `searched`; None to go on."""
-        budget = self._budget
-        used = self._executions
-        seconds = self._seconds + (0.0 if self._virtual else time.perf_counter() - self._began)
-        if not self._alone:
-            visits = [observation.visit for observation in observations if observation.visit is not None]
-            used = sum(visit.executions for visit in visits)
-            seconds = math.fsum(visit.seconds for visit in visits)
-        if budget.seconds is not None and seconds >= budget.seconds:
-            return "seconds"
-        if budget.regret is not None and outlook.regret <= budget.regret:
-            return "regret"
-        if budget.executions is not None and used >= budget.executions:
-            return "executions"
-        return outlook.exhausted or ("searched" if outlook.proposal is None else None)
