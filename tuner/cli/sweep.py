@@ -206,9 +206,7 @@ def _measured(
 ) -> int:
     progress = choose_progress(quiet=options.quiet)
     if options.events:
-        progress = Together(
-            progress, EventProgress(EventSink(options.events), config, without_password(storage), str(out))
-        )
+        progress = Together(progress, EventProgress(EventSink(options.events), config, storage, str(out)))
     shown = without_password(storage)
     outcome: SweepOutcome | None = None
     problem: BaseException | None = None
@@ -248,17 +246,26 @@ def _measured(
             write_json(outcome.summary(), options.summary)
     finally:
         progress.end(outcome, problem)
+    _tell(options, outcome, shown)
+    return 0
+
+
+def _tell(options: argparse.Namespace, outcome: SweepOutcome, storage: str) -> None:
+    """Print what the sweep came to.
+
+    Raises:
+        OutputError: it can't be told; the table is written all the same, and it says so.
+    """
     try:
         if options.json:
             print_json(outcome.summary())
         else:
             # Standard output is the events' alone, where they go there.
             stream = sys.stderr if options.events == STANDARD_OUTPUT else sys.stdout
-            print("\n".join(_lines(outcome, shown)), file=stream)
+            print("\n".join(_lines(outcome, storage)), file=stream)
         sys.stdout.flush()
     except OutputError as found:
         raise OutputError(f"{found}. The table is written: {outcome.path}") from found
-    return 0
 
 
 def _table_of(storage: str, folder: Path) -> Path:
