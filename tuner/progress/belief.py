@@ -10,14 +10,11 @@ import numpy as np
 
 from ccl_dispatch.tuner.curves import Noise, PointSamples
 from ccl_dispatch.tuner.search.base import Observation, study_noise
-from ccl_dispatch.tuner.search.family import CellView, Family, checkpoint, make_grid
+from ccl_dispatch.tuner.search.family import NOISE_GROWTH, CellView, Family, checkpoint, make_grid
 
 if TYPE_CHECKING:
     from ccl_dispatch.tuner.plan import Plan
     from ccl_dispatch.tuner.samples import PointResult
-
-# As in the search: a new estimate of the noise has every curve fitted anew.
-_NOISE_GROWTH = 2.0
 
 
 class Belief(NamedTuple):
@@ -115,7 +112,7 @@ class Beliefs:
         return known[1]
 
     def _noise_now(self) -> Mapping[str, Noise]:
-        at = checkpoint(len(self._everything), _NOISE_GROWTH)
+        at = checkpoint(len(self._everything), NOISE_GROWTH)
         if self._noise[0] != at:
             self._noise = (at, study_noise(self._everything[:at], self._candidates))
         return self._noise[1]

@@ -32,6 +32,8 @@ Array = NDArray[np.float64]
 
 # Weights of hypotheses change slowly: they are learned anew when a family has grown by that factor.
 GROWTH = 1.4
+# A new estimate of the noise has every curve of the study fitted anew: only when twice as much is known.
+NOISE_GROWTH = 2.0
 # Below so many visits per cell, so many hypotheses are kept: with many points one is far ahead, and each costs as much
 # as the first.
 _KEPT = ((10, 6), (16, 3), (math.inf, 2))

@@ -19,7 +19,7 @@ from ccl_dispatch.tuner.search.base import (
     study_noise,
 )
 from ccl_dispatch.tuner.search.costs import LONG_VISIT, Budget, CostModel
-from ccl_dispatch.tuner.search.family import Family, checkpoint, make_grid
+from ccl_dispatch.tuner.search.family import NOISE_GROWTH, Family, checkpoint, make_grid
 from ccl_dispatch.tuner.search.index import FamilyPoints, Index, Known
 from ccl_dispatch.tuner.search.looks import first_looks, look_left, next_look
 from ccl_dispatch.tuner.search.proof import Proof
@@ -36,8 +36,6 @@ _CHOICES = (1, 2, 4, 10, 30, 100, 400, 1300, 4096)
 _ENOUGH = 3e-4
 _NOTHING = 1e-12
 _SLIGHT = 0.01
-# A new estimate of the noise has every curve of the study fitted anew: only when twice as much is known.
-_NOISE_GROWTH = 2.0
 # Visits go without a warm-up once so many have shown that the first call is like all others; each eighth looks again.
 _ENOUGH_FIRSTS = 3
 _WARM_UP_EVERY = 8
@@ -252,7 +250,7 @@ class RegretSampler(PointSampler):
     def _noise_at(self, finished: Sequence[Observation]) -> Mapping[str, Noise]:
         """The study's noise as of the last checkpoint, of the first few visits as of each."""
         few = len(finished) < _WARM_UP_EVERY
-        at = len(finished) if few else checkpoint(len(finished), _NOISE_GROWTH)
+        at = len(finished) if few else checkpoint(len(finished), NOISE_GROWTH)
         if self._noise[0] != at:
             self._noise = (at, study_noise(finished[:at], self._candidates))
         return self._noise[1]
