@@ -112,36 +112,7 @@ def make_plan(config: SweepConfig, given: GivenRanks | None = None) -> Plan:
         grid[name] = tuple(sorted(sizes | set(shapes[name])))
     alike = tuple(tuple(cell.name for cell in family) for family in families(cells.values()))
     policy = Policy(config.policy.min_gain, config.policy.confidence, config.timing)
-    rule = StopRule(
-        math.log1p(policy.min_gain),
-        policy.confidence,
-        len(config.candidates),
-        config.measure.min_samples,
-        config.measure.max_samples,
-    )
-    device = _device(config)
-    settings = MeasureSettings(
-        config.baseline,
-        config.candidates,
-        config.timing,
-        rule,
-        config.measure.min_seconds,
-        config.measure.max_seconds,
-        config.measure.warmup,
-        config.measure.timeout,
-        config.seed,
-        placement=Placement(
-            device,
-            shared=config.share_devices,
-            host_graphs=config.measure.host_graphs,
-            variables=config.environment,
-        ),
-        cold=(config.measure.cache or ("cold" if device == "cuda" else "warm")) == "cold",
-        graph_calls=config.measure.graph_calls,
-        registered="graph" in config.modes,
-        retries=config.measure.retries,
-        max_faults=config.measure.max_faults,
-    )
+    settings = _settings(config, policy)
     space = SearchSpace(grid, shapes, alike)
     plan = Plan(config, cells, space, workload, policy, settings, curves, platform, given)
     if config.replay is None:
@@ -214,6 +185,44 @@ def unmeasured_shapes(plan: Plan, measured: Collection[tuple[Cell, int]]) -> tup
         if (cell, size) not in measured
     ]
     return tuple(text for _, text in sorted(left))
+
+
+def _settings(config: SweepConfig, policy: Policy) -> MeasureSettings:
+    """How points are measured.
+
+    Raises:
+        UsageError, ConfigError: see `_device`.
+    """
+    rule = StopRule(
+        math.log1p(policy.min_gain),
+        policy.confidence,
+        len(config.candidates),
+        config.measure.min_samples,
+        config.measure.max_samples,
+    )
+    device = _device(config)
+    return MeasureSettings(
+        config.baseline,
+        config.candidates,
+        config.timing,
+        rule,
+        config.measure.min_seconds,
+        config.measure.max_seconds,
+        config.measure.warmup,
+        config.measure.timeout,
+        config.seed,
+        placement=Placement(
+            device,
+            shared=config.share_devices,
+            host_graphs=config.measure.host_graphs,
+            variables=config.environment,
+        ),
+        cold=(config.measure.cache or ("cold" if device == "cuda" else "warm")) == "cold",
+        graph_calls=config.measure.graph_calls,
+        registered="graph" in config.modes,
+        retries=config.measure.retries,
+        max_faults=config.measure.max_faults,
+    )
 
 
 def _device(config: SweepConfig) -> str:
