@@ -175,7 +175,7 @@ def _collective(top: Reader, replayed: ReplaySource | None) -> str:
         return top.choice(node, there)
     if len(there) > 1:
         raise top.error(
-            f"missing, and {replayed.file} has {', '.join(there)}",
+            f"missing, and {replayed.said.file} has {', '.join(there)}",
             source=top.node.source,
             line=top.node.line,
             key="collective",

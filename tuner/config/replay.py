@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ccl_dispatch.runtime.document import Node, Reader, describe
@@ -23,17 +23,13 @@ MAX_PACE = 1000
 
 @dataclass(frozen=True)
 class ReplaySource:
-    """What `replay` says, and the measurements in its file; `served` adds what depends on the rest of the config."""
+    """What `replay` says, still without ranges, and the measurements in its file.
+
+    `served` adds the ranges, which depend on the rest of the config.
+    """
 
     node: Node
-    file: str
-    sha256: str
-    where: Mapping[str, str]
-    noise: float
-    outliers: float
-    seed: int
-    pace: float
-    slow: Mapping[str, SlowNode]
+    said: ReplayConfig
     measurements: Measurements
 
     def served(
@@ -82,16 +78,14 @@ class ReplaySource:
         if not compared:
             more = [f"and {len(seen) - MAX_REPORTED} more"] if len(seen) > MAX_REPORTED else []
             raise ConfigError(
-                f"{self.file} has no {collective} cell with the baseline {baseline!r} and a candidate at common sizes "
-                "within `sizes`",
+                f"{self.said.file} has no {collective} cell with the baseline {baseline!r} and a candidate at common "
+                "sizes within `sizes`",
                 source=self.node.source,
                 line=self.node.line,
                 key=self.node.key,
                 fix=f"It has {'; '.join([*seen[:MAX_REPORTED], *more])}",
             )
-        return ReplayConfig(
-            self.file, self.sha256, self.where, self.noise, self.outliers, self.seed, ranges, self.pace, self.slow
-        )
+        return replace(self.said, ranges=ranges)
 
     def _excluded(self, candidates: Sequence[str]) -> dict[Cell, set[int]]:
         """The sizes at which the file excludes one of them, by cell."""
@@ -119,18 +113,18 @@ def read_replay(node: Node) -> ReplaySource:
     measurements = parse_measurements(data, file, where)
     if not measurements.rows:
         raise reader.fail(reader.need("file"), f"{file} excludes and has no latency: there is nothing to replay")
-    return ReplaySource(
-        node=node,
+    said = ReplayConfig(
         file=file,
         sha256=hashlib.sha256(data).hexdigest(),
         where=where,
         noise=0.0 if noise is None else reader.number(noise, minimum=0, maximum=10),
         outliers=share,
         seed=0 if seed is None else reader.integer(seed, minimum=0),
+        ranges={},
         pace=0.0 if pace is None else reader.number(pace, minimum=0, maximum=MAX_PACE),
         slow={} if slow is None else _slow(slow),
-        measurements=measurements,
     )
+    return ReplaySource(node, said, measurements)
 
 
 def _where(node: Node) -> dict[str, str]:
