@@ -79,7 +79,8 @@ KEYS = (
     "replay",
     "seed",
 )
-MAX_SIZE = 2**40
+# The largest per-rank input that is measured; tables may hold sizes up to `vocabulary.MAX_SIZE`.
+MAX_INPUT = 2**40
 MAX_PER_OCTAVE = 64
 MAX_SEED = 2**63 - 1
 MAX_NAME = 100
@@ -257,8 +258,8 @@ def _sizes(top: Reader, *, required: bool) -> tuple[int | None, int | None, int]
 
 def _size(reader: Reader, node: Node) -> int:
     size = size_of(reader, node)
-    if not ALIGNMENT <= size <= MAX_SIZE:
-        raise reader.fail(node, f"found {size} B, expected {ALIGNMENT} B to {full_size(MAX_SIZE)} of per-rank input")
+    if not ALIGNMENT <= size <= MAX_INPUT:
+        raise reader.fail(node, f"found {size} B, expected {ALIGNMENT} B to {full_size(MAX_INPUT)} of per-rank input")
     return size
 
 
