@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from ccl_dispatch.runtime.table import Table
@@ -71,17 +71,7 @@ def slow_ranks(results: Sequence[PointResult]) -> list[SlowRank]:
 
 def slow_rank_evidence(results: Sequence[PointResult]) -> dict[str, Any]:
     """What a table's evidence says of slow ranks; empty when there are none."""
-    rows = [
-        {
-            "backend": item.backend,
-            "world_size": item.world_size,
-            "rank": item.rank,
-            "slower": item.slower,
-            "at_least": item.at_least,
-            "visits": item.visits,
-        }
-        for item in slow_ranks(results)
-    ]
+    rows = [asdict(item) for item in slow_ranks(results)]
     return {KEY: rows} if rows else {}
 
 

@@ -144,7 +144,6 @@ class EventProgress(SilentProgress):
 
     def begin(self, plan: Plan, results: list[PointResult]) -> None:
         """`plan`: what may be measured, and what is known of it."""
-        budget = plan.config.budget
         self._pace = Pace(plan, results)
         self._points = len(results)
         self._emit(
@@ -155,7 +154,7 @@ class EventProgress(SilentProgress):
                 {**cell._asdict(), "cell": name, "sizes": list(plan.space.grid[name])}
                 for name, cell in plan.cells.items()
             ],
-            budget={"regret": budget.regret, "seconds": budget.seconds, "executions": budget.executions},
+            budget=asdict(plan.config.budget),
             known_points=len(results),
         )
 
@@ -184,7 +183,7 @@ class EventProgress(SilentProgress):
         for fault in result.faults:
             self._emit("fault", **where, **asdict(fault))
         for item in result.exclusions:
-            self._emit("exclusion", **where, backend=item.backend, reason=item.reason, detail=item.detail)
+            self._emit("exclusion", **where, **asdict(item))
         if self._pace is not None:
             seconds = time.monotonic() - (self._measuring or time.monotonic())
             self._pace.take(result, outlook, seconds)
