@@ -40,7 +40,6 @@ class AiterBackend(Backend):
     """
 
     name = "aiter"
-    needs = "amd-aiter"
     devices = ("cuda", "cpu")
     # Its kernels throw on others. `custom_all_gather` views integers as floats, but engines call the functions below.
     dtypes = ("float32", "float16", "bfloat16")

@@ -80,8 +80,6 @@ class Backend(abc.ABC):
 
     #: The name in configs and tables.
     name: ClassVar[str]
-    #: What it needs besides torch, for `doctor` and for the error when it is missing.
-    needs: ClassVar[str] = ""
     #: The collectives that it does. Workers check and time an all-gather.
     collectives: ClassVar[tuple[str, ...]] = ("all_gather",)
     #: The modes that its calls can be run in, on a device that has graphs; on one that has none only `eager` is left.

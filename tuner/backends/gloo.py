@@ -13,7 +13,6 @@ class GlooBackend(TorchGroupBackend):
     name = "gloo"
     # What torch 2.13's gloo knows; of others it says "Invalid scalar type".
     dtypes = ("float64", "float32", "float16", "bfloat16", "int64", "int32", "int8", "uint8", "bool")
-    needs = "torch with the gloo backend"
     torch_tells = True
 
     @classmethod

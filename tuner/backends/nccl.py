@@ -12,7 +12,6 @@ class NcclBackend(TorchGroupBackend):
     """All-gather over a group of torch's `nccl` backend on a CUDA build. It runs in the current stream's order."""
 
     name = "nccl"
-    needs = "an NVIDIA GPU, torch built for CUDA"
     # torch 2.11 says "not supported for NCCL process group: Short"; RCCL goes through the same code.
     dtypes = tuple(name for name in ITEMSIZE if name != "int16")
     devices = ("cuda",)
@@ -42,5 +41,4 @@ class RcclBackend(NcclBackend):
     """The same on a ROCm build."""
 
     name = "rccl"
-    needs = "an AMD GPU, torch built for ROCm"
     _on_rocm = True

@@ -24,7 +24,6 @@ class ReplayBackend(Backend):
     """
 
     name = "replay"
-    needs = "a measurement file (config key `replay`)"
     collectives = COLLECTIVES
 
     @classmethod

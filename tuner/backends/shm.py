@@ -23,7 +23,6 @@ class ShmBackend(Backend):
     """
 
     name = "shm"
-    needs = "Linux, torch"
     options = ("max_size",)
     default_max_size = 64 * 1024**2
 

@@ -26,7 +26,6 @@ class SymmMemBackend(Backend):
     """
 
     name = "symm_mem"
-    needs = "an NVIDIA GPU, torch built for CUDA with symmetric memory"
     devices = ("cuda",)
     options = ("max_size",)
     default_max_size = DEFAULT_MAX_SIZE
