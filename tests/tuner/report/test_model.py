@@ -89,7 +89,7 @@ def test_a_cell_in_which_nothing_may_replace_the_baseline_keeps_no_estimates_bac
 
 
 def test_slow_ranks_faults_and_nodes_are_named() -> None:
-    """A rank that takes twice the middle one's time, a fault that went away, and both nodes are told, nothing else."""
+    """A slow rank, in the words of the table, a fault that went away, and both nodes are told, nothing else."""
     _, results = made_study(CELLS[:1])
     fault = PointFault("fast", "hung", 3, "no answer for 5 s")
     medians = {"base": (10.0, 11.0, 22.0), "fast": (5.0, 5.5, 5.2)}
@@ -99,7 +99,7 @@ def test_slow_ranks_faults_and_nodes_are_named() -> None:
     ]
     assert cell_notes(results) == ()
     slow, went_wrong, nodes = cell_notes(carried)
-    assert slow == "slow rank: rank 2 takes 2.00x the middle rank's time with base (25 visits)"
+    assert slow == "slow rank: base at world size 3: rank 2 is 110% slower than the others (at least 110%, 25 visits)"
     assert (
         went_wrong == "fault: fast hung once at 16 B, went away when it was measured again: rank 3: no answer for 5 s"
     )
