@@ -7,6 +7,7 @@ import configparser
 import hashlib
 import importlib.metadata
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -99,6 +100,19 @@ def test_without_extras_only_pyyaml_is_required(wheel: Path) -> None:
     fleet = {"grpcio", "protobuf", "psycopg[binary]", "pymysql"}
     assert {line.split(">=")[0] for line in extra} == {*tuner, *fleet, "matplotlib", "ccl-dispatch[tuner]"}
     assert not any(mark in line for line in extra for mark in ("==", "<", "~", "@"))
+
+
+def test_fleet_asks_for_what_the_proxy_was_generated_with(wheel: Path) -> None:
+    """Optuna's code for gRPC refuses a grpcio or protobuf older than what made it: `[fleet]` asks for as much."""
+    generated = Path(str(importlib.metadata.distribution("optuna").locate_file("optuna/storages/_grpc/auto_generated")))
+    grpcio = re.search(r"GRPC_GENERATED_VERSION = '([\d.]+)'", (generated / "api_pb2_grpc.py").read_text())
+    protobuf = re.search(r"Protobuf Python Version: ([\d.]+)", (generated / "api_pb2.py").read_text())
+    assert grpcio
+    assert protobuf
+    required = _metadata(wheel).get_all("Requires-Dist") or []
+    bounds = dict(line.split(";")[0].split(">=") for line in required if ">=" in line)
+    for name, version in (("grpcio", grpcio[1]), ("protobuf", protobuf[1])):
+        assert _numbers(bounds[name]) >= _numbers(version), f"{name}: {bounds[name]} is asked for, {version} needed"
 
 
 def test_the_wheel_alone_serves_the_runtime(wheel: Path, bare: Path) -> None:
@@ -256,6 +270,10 @@ def _metadata(wheel: Path) -> importlib.metadata.PackageMetadata:
     with zipfile.ZipFile(wheel) as archive:
         path = zipfile.Path(archive, f"ccl_dispatch-{_version()}.dist-info/")
         return importlib.metadata.PathDistribution(path).metadata
+
+
+def _numbers(version: str) -> list[int]:
+    return [int(part) for part in version.split(".")]
 
 
 def _version() -> str:
