@@ -141,6 +141,8 @@ def test_the_wheel_alone_serves_the_runtime(wheel: Path, bare: Path) -> None:
     assert "example: ccl-dispatch show" in _run(str(command), "show", "--help")
     for verb in ("explain", "validate"):
         assert f"usage: ccl-dispatch {verb}" in _run(str(command), verb, "--help")
+    for what in ("table", "config", "events"):
+        assert '"$schema"' in _run(str(command), "schema", "--of", what)
     refused = subprocess.run([str(command), "sweep", "--quiet"], capture_output=True, text=True, check=False)
     assert refused.returncode == 2
     assert "pip install 'ccl-dispatch[tuner]'" in refused.stderr

@@ -24,6 +24,7 @@ from ccl_dispatch.tuner.interrupts import uninterrupted
 from ccl_dispatch.tuner.progress.base import SilentProgress
 from ccl_dispatch.tuner.progress.pace import Pace
 from ccl_dispatch.tuner.samples import PointResult
+from ccl_dispatch.tuner.schemas.events import SCHEMA
 from ccl_dispatch.tuner.statistics import Interval, median
 from ccl_dispatch.tuner.study.databases import without_password
 
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     from ccl_dispatch.tuner.search import Outlook
     from ccl_dispatch.tuner.sweep import SweepOutcome
 
-SCHEMA = "ccl-dispatch/event/v1"
 STANDARD_OUTPUT = "-"
 # Milliseconds: nobody who has pressed Ctrl-C waits for a reader that has stalled.
 _PATIENCE_AFTER_INTERRUPT = 500.0

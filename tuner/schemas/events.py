@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from ccl_dispatch.runtime.table import EXCLUSION_REASONS
 from ccl_dispatch.runtime.vocabulary import COLLECTIVES, DIMS, ITEMSIZE, MODES
-from ccl_dispatch.tuner.progress.events import SCHEMA
 from ccl_dispatch.tuner.schemas.json_schema import (
     DIALECT,
     Json,
@@ -20,6 +19,9 @@ from ccl_dispatch.tuner.schemas.json_schema import (
     several,
     text,
 )
+
+# Here, where nothing needs numpy, so that the format can be asked for where the runtime alone is installed.
+SCHEMA = "ccl-dispatch/event/v1"
 
 _PAGE_HEAD = f"""\
 # The events of a sweep
