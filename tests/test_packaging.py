@@ -11,6 +11,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -21,18 +22,16 @@ FOLDERS = ("configs", "runtime", "tables", "tuner")
 ROCM_TORCH = "2.9.0+rocm7.0"
 
 
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """What a release is built from, with some of the tests beside it."""
+    return _copied(tmp_path / "source")
+
+
 @pytest.fixture(scope="session")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The wheel of this checkout, built from a copy: a build leaves folders behind that the next one would pack."""
-    source = tmp_path_factory.mktemp("source")
-    for name in FOLDERS:
-        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for path in (ROOT / "pyproject.toml", ROOT / "LICENSE", *ROOT.glob("*.md")):
-        shutil.copy(path, source)
-    out = tmp_path_factory.mktemp("wheel")
-    _run(sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", str(out), str(source))
-    (built,) = out.iterdir()
-    return built
+    return _wheel(_copied(tmp_path_factory.mktemp("source")), tmp_path_factory.mktemp("wheel"))
 
 
 @pytest.fixture(scope="session")
@@ -89,6 +88,19 @@ def test_the_wheel_puts_nothing_generic_into_site_packages(wheel: Path) -> None:
     packed = zipfile.ZipFile(wheel).namelist()
     assert {name.split("/")[0] for name in packed} == {"ccl_dispatch", f"ccl_dispatch-{_version()}.dist-info"}
     assert "ccl_dispatch/__init__.py" not in packed
+
+
+def test_a_wheel_of_the_sdist_is_that_of_the_checkout(wheel: Path, source: Path, tmp_path: Path) -> None:
+    """An sdist has all that the wheel is built from, licence and changelog, and not some tests without the others."""
+    code = "import sys; from setuptools import build_meta; print(build_meta.build_sdist(sys.argv[1]))"
+    name = _run(sys.executable, "-c", code, str(tmp_path), cwd=source).splitlines()[-1]
+    with tarfile.open(tmp_path / name) as archive:
+        archive.extractall(tmp_path, filter="data")
+    unpacked = tmp_path / name.removesuffix(".tar.gz")
+    assert {"CHANGELOG.md", "LICENSE", "README.md"} <= {path.name for path in unpacked.iterdir()}
+    assert not (unpacked / "tests").exists()
+    again = _wheel(unpacked, tmp_path / "again")
+    assert zipfile.ZipFile(again).namelist() == zipfile.ZipFile(wheel).namelist()
 
 
 def test_without_extras_only_pyyaml_is_required(wheel: Path) -> None:
@@ -245,7 +257,23 @@ def test_a_folder_that_is_no_environment_stays(tmp_path: Path) -> None:
         assert [path.name for path in tmp_path.iterdir()] == ["data"]
 
 
-def _run(*command: str) -> str:
+def _copied(folder: Path) -> Path:
+    for name in FOLDERS:
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    (folder / "tests").mkdir()
+    for path in (ROOT / "pyproject.toml", ROOT / "MANIFEST.in", ROOT / "LICENSE", *ROOT.glob("*.md")):
+        shutil.copy(path, folder)
+    shutil.copy(__file__, folder / "tests")
+    return folder
+
+
+def _wheel(source: Path, out: Path) -> Path:
+    _run(sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", str(out), str(source))
+    (built,) = out.iterdir()
+    return built
+
+
+def _run(*command: str, cwd: Path | None = None) -> str:
     """Standard output of a command that must do its work, with no pip setting of this machine but its registry.
 
     With `--no-index` not even that: a pip that is set up to look elsewhere or to pin torch is not what is tested.
@@ -255,7 +283,7 @@ def _run(*command: str) -> str:
     environ |= {"PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_NO_INPUT": "1"}
     if "--no-index" in command:
         environ["PIP_CONFIG_FILE"] = os.devnull
-    done = subprocess.run(command, capture_output=True, text=True, env=environ, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, env=environ, cwd=cwd, check=False)
     assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout}\n{done.stderr}"
     return done.stdout
 
