@@ -155,6 +155,10 @@ def test_the_wheel_alone_serves_the_runtime(wheel: Path, bare: Path) -> None:
         assert f"usage: ccl-dispatch {verb}" in _run(str(command), verb, "--help")
     for what in ("table", "config", "events"):
         assert '"$schema"' in _run(str(command), "schema", "--of", what)
+    # An environment that was moved: the script names the Python that was, which `python -m` does without.
+    moved = bare.parents[1].rename(bare.parents[2] / "moved")
+    assert f"ccl-dispatch {_version()}" in _run(str(moved / "bin" / "python"), "-m", "ccl_dispatch.tuner", "--version")
+    moved.rename(bare.parents[1])
     refused = subprocess.run([str(command), "sweep", "--quiet"], capture_output=True, text=True, check=False)
     assert refused.returncode == 2
     assert "pip install 'ccl-dispatch[tuner]'" in refused.stderr
