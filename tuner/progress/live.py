@@ -20,6 +20,7 @@ from rich.text import Text
 
 from ccl_dispatch.runtime.units import counted, short_size
 from ccl_dispatch.runtime.vocabulary import Cell
+from ccl_dispatch.tuner.interrupts import uninterrupted
 from ccl_dispatch.tuner.progress.bar import Axis, Ink, row
 from ccl_dispatch.tuner.progress.base import SilentProgress
 from ccl_dispatch.tuner.progress.belief import Beliefs, unknown
@@ -59,7 +60,8 @@ class LiveProgress(SilentProgress):
         coloured = self._console.color_system is not None and not self._console.no_color
         unicode = self._console.encoding.lower().replace("-", "").startswith("utf")
         self._scene = _Scene(plan, results, coloured=coloured and unicode)
-        self._live.start()
+        # Torn in two it leaves a half-made stand-in for standard error, of which Python 3.13 tells by a traceback.
+        uninterrupted(self._live.start)
         # What is logged meanwhile goes above the picture, through rich's stand-in for standard error.
         self._handlers = [
             handler
@@ -105,7 +107,7 @@ class LiveProgress(SilentProgress):
             try:
                 self._live.stop()
             except IndexError:
-                # The first one came in the midst of `start`, of which rich takes back more than had been done.
+                # The second one came in the midst of `start`, of which rich takes back more than had been done.
                 self._console.show_cursor(show=True)
             for handler in self._handlers:
                 handler.setStream(self._plain)

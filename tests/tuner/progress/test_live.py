@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import logging
 import math
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
 from interrupting import interrupt
 from rich.console import Console
+from rich.live import Live
 from rich.text import Text
 from watched import CELL, RESULT, VERDICTS, point, small_plan
 
+from ccl_dispatch.tuner.interrupts import handled
 from ccl_dispatch.tuner.progress.bar import Axis, Ink
 from ccl_dispatch.tuner.progress.live import LiveProgress, _Scene, cell_labels
 from ccl_dispatch.tuner.samples import PointExclusion, PointResult
@@ -160,6 +164,34 @@ def test_a_second_interrupt_while_the_last_picture_is_drawn(tmp_path: Path, monk
     assert stream.getvalue().rfind("\x1b[?25h") > stream.getvalue().rfind("\x1b[?25l") >= 0
 
 
+def test_an_interrupt_lets_the_picture_be_set_up(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A Ctrl-C that comes meanwhile is raised when that is done: none of rich's parts is left half made."""
+    monkeypatch.setattr(sys, "__stderr__", sys.stderr)
+    monkeypatch.setattr("ccl_dispatch.tuner.progress.live._Scene", lambda *_arguments, **_options: None)
+    plan = small_plan(tmp_path)
+    done: list[int] = []
+    start = Live.start
+
+    def counted(live: Live) -> None:
+        start(live)
+        done.append(moment)
+
+    monkeypatch.setattr(Live, "start", counted)
+    moment, came = 0, True
+    with handled():
+        while came:
+            moment += 1
+            stream = io.StringIO()
+            progress = LiveProgress(Console(file=stream, force_terminal=True, width=100, height=24, _environ={}))
+            came, raised = interrupt(partial(progress.begin, plan, []), moment)
+            progress.end(None, raised)
+            assert came == isinstance(raised, KeyboardInterrupt)
+            assert (moment in done) == ("\x1b[?25l" in stream.getvalue())
+    assert moment > 20
+
+
+# A second Ctrl-C is not held back: Python 3.13 tells of the half-made stand-in for standard error that rich leaves.
+@pytest.mark.filterwarnings("ignore:Exception ignored in. <rich.file_proxy:pytest.PytestUnraisableExceptionWarning")
 def test_an_interrupt_while_the_picture_is_set_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """At any line of that, what ends the picture raises nothing, and the terminal has its cursor and its streams."""
     monkeypatch.setattr(sys, "__stderr__", sys.stderr)
@@ -178,3 +210,4 @@ def test_an_interrupt_while_the_picture_is_set_up(monkeypatch: pytest.MonkeyPatc
         assert sys.stderr is before
         assert stream.getvalue().rfind("\x1b[?25h") >= stream.getvalue().rfind("\x1b[?25l")
     assert moment > 20
+    gc.collect()  # of what is half made; not at the end of the run, where no warning is expected
