@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 
 from ccl_dispatch.runtime.vocabulary import ITEMSIZE
+from ccl_dispatch.tuner.backends.base import BackendContext
 from ccl_dispatch.tuner.backends.torch_group import TorchGroupBackend
 
 
@@ -38,7 +39,17 @@ class NcclBackend(TorchGroupBackend):
 
 
 class RcclBackend(NcclBackend):
-    """The same on a ROCm build."""
+    """The same on a ROCm build. No capture begins while torch's watchdog still asks whether a call is complete.
+
+    HIP up to ROCm 7.2.0 ends a capture, and torch then the process, when any thread asks for an event of a stream that
+    captures, also one that was recorded before (clr's hipEventQuery; ROCm/hip #3876, sglang #24011). The watchdog looks
+    every 100 ms, and the call that goes before a capture leaves it such an event.
+    """
 
     name = "rccl"
     _on_rocm = True
+
+    def __init__(self, context: BackendContext) -> None:
+        super().__init__(context)
+        # Whoever captures next: AITER's captures are ended as well.
+        context.device.before_capture(context.group._wait_for_pending_works)  # noqa: SLF001 - has no other name

@@ -60,6 +60,9 @@ class Device(Protocol):
     def capturing(self) -> bool:
         """Whether calls that are made now are captured instead of run."""
 
+    def before_capture(self, action: Call) -> None:
+        """Run `action` before each capture from now on, when all that was started before is complete."""
+
     def recordable(self, call: Call) -> Call:
         """`call` in a form that can be captured. Only host code needs one: kernels are captured by themselves."""
 

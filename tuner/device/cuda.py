@@ -34,6 +34,7 @@ class CudaDevice:
         self.cache_bytes = gpu_cache_bytes(index)
         self._flusher: torch.Tensor | None = None
         self._seen: dict[str, int] = {}
+        self._before_capture: list[Call] = []
 
     def empty(self, size: int) -> torch.Tensor:
         """See `Device`."""
@@ -67,6 +68,10 @@ class CudaDevice:
         """See `Device`."""
         return torch.cuda.is_current_stream_capturing()
 
+    def before_capture(self, action: Call) -> None:
+        """See `Device`."""
+        self._before_capture.append(action)
+
     def recordable(self, call: Call) -> Call:
         """The call itself."""
         return call
@@ -80,6 +85,8 @@ class CudaDevice:
         with torch.cuda.stream(stream), around():
             batches[0][0]()
             stream.synchronize()
+            for action in self._before_capture:
+                action()
             graphs: list[Graph] = [_captured(calls) for calls in batches]
         torch.cuda.current_stream().wait_stream(stream)
         return graphs

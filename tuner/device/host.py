@@ -82,6 +82,7 @@ class HostDevice:
     def __init__(self, *, graphs: bool = False) -> None:
         self.graphs = graphs
         self._flusher: torch.Tensor | None = None
+        self._before_capture: list[Call] = []
 
     @property
     def cache_bytes(self) -> int:
@@ -113,6 +114,10 @@ class HostDevice:
         """See `Device`."""
         return capturing()
 
+    def before_capture(self, action: Call) -> None:
+        """See `Device`."""
+        self._before_capture.append(action)
+
     def recordable(self, call: Call) -> Call:
         """`call`, noted instead of made while a graph is being captured."""
         return partial(launch, call)
@@ -124,6 +129,8 @@ class HostDevice:
         graphs: list[Graph] = []
         with around():
             batches[0][0]()
+            for action in self._before_capture:
+                action()
             for calls in batches:
                 graph = HostGraph()
                 with capture_into(graph):

@@ -17,6 +17,7 @@ def test_nothing_runs_at_capture_and_everything_at_replay() -> None:
     """Captured calls run in order at each replay; the first one also runs once before, inside what is around."""
     device = HostDevice(graphs=True)
     journal: list[str] = []
+    device.before_capture(partial(journal.append, "before"))
 
     @contextmanager
     def around() -> Iterator[None]:
@@ -26,7 +27,7 @@ def test_nothing_runs_at_capture_and_everything_at_replay() -> None:
 
     first, second = (device.recordable(partial(journal.append, name)) for name in ("a", "b"))
     both, one = device.capture([[first, second], [second]], around)
-    assert journal == ["in", "a", "out"]
+    assert journal == ["in", "a", "before", "out"]
     journal.clear()
     both.replay()
     one.replay()
