@@ -87,10 +87,10 @@ def check_machine(plan: Plan, unavailable: Callable[[str], str | None]) -> Place
 def _check_gpus(plan: Plan, placement: Placement) -> Placement:
     import torch
 
-    from ccl_dispatch.tuner.device.cuda import gpu_cache_bytes
+    from ccl_dispatch.tuner.device.cuda import gpu_cache_bytes, gpu_count
 
     config = plan.config
-    count = torch.cuda.device_count()
+    count = gpu_count()
     ranks = max(config.world_sizes)
     here = this_platform("cuda")
     own = plan.given is not None and count == 1 < ranks and not placement.shared

@@ -33,7 +33,10 @@ class NcclBackend(TorchGroupBackend):
             return "this torch is not built for ROCm" if torch.version.cuda is None else "this torch is built for CUDA"
         if not dist.is_available() or not dist.is_nccl_available():
             return f"this build of torch has no {cls.name}"
-        if not torch.cuda.is_available():
+        # Not `is_available`, which may ask NVML or amdsmi (PYTORCH_NVML_BASED_CUDA_CHECK, which vLLM sets).
+        from ccl_dispatch.tuner.device.cuda import gpu_count
+
+        if not gpu_count():
             return "torch finds no GPU"
         return None
 

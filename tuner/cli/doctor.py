@@ -117,9 +117,9 @@ def _check_lines(check: dict[str, Any]) -> list[str]:
 
 def _gpu_count() -> int:
     try:
-        import torch
+        from ccl_dispatch.tuner.device.cuda import gpu_count
 
-        return int(torch.cuda.device_count())
+        return gpu_count()
     except ImportError:
         return 0
 

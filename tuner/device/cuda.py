@@ -11,7 +11,20 @@ import torch
 from ccl_dispatch.tuner.device.base import INFINITY_CACHE, Call, Graph
 from ccl_dispatch.tuner.device.condition import gpu_condition
 
-_untyped: Any = torch.cuda  # torch has no types for the constructors of streams and events
+_untyped: Any = torch.cuda  # torch has no types for the constructors of streams and events, nor for its start
+
+
+def gpu_count() -> int:
+    """How many GPUs this process sees, as the GPU's own runtime counts them, which this starts; 0 without one.
+
+    Before that torch asks NVML or amdsmi. Where two copies of amdsmi's library are loaded, as by an `amdsmi` beside
+    ROCm's wheels, that finds none (pytorch #186516).
+    """
+    try:
+        _untyped.init()
+    except (AssertionError, RuntimeError):
+        return 0
+    return torch.cuda.device_count()
 
 
 def gpu_cache_bytes(index: int) -> int:

@@ -291,9 +291,9 @@ def _most_ranks(config: SweepConfig) -> int | None:
         return None
     if (config.device or backend_class(config.baseline).devices[0]) != "cuda":
         return None
-    import torch
+    from ccl_dispatch.tuner.device.cuda import gpu_count
 
-    return torch.cuda.device_count()
+    return gpu_count()
 
 
 def _reference(

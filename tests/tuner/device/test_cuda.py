@@ -14,7 +14,7 @@ from torch._C._distributed_c10d import ProcessGroup
 from ccl_dispatch.tuner.backends.base import BackendContext
 from ccl_dispatch.tuner.backends.nccl import NcclBackend, RcclBackend
 from ccl_dispatch.tuner.device import HostDevice
-from ccl_dispatch.tuner.device.cuda import CudaDevice
+from ccl_dispatch.tuner.device.cuda import CudaDevice, gpu_count
 
 
 class Stream:
@@ -68,3 +68,31 @@ def test_only_rccl_waits_for_its_watchdog(journal: list[str]) -> None:
     assert callable(ProcessGroup._wait_for_pending_works)
     with pytest.raises(AttributeError, match="_wait_for_pending_works"):
         RcclBackend(BackendContext(SimpleNamespace(), 0, 2, HostDevice()))
+
+
+def test_gpus_are_counted_by_their_runtime(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two copies of amdsmi's library show torch no GPU until HIP has been started, which then counts itself."""
+    amdsmi = SimpleNamespace(AmdSmiException=OSError, amdsmi_init=lambda: None, amdsmi_get_processor_handles=list)
+    monkeypatch.setattr(torch.version, "hip", "7.2")
+    monkeypatch.setattr(torch.cuda, "amdsmi", amdsmi, raising=False)
+    monkeypatch.setattr(torch.cuda, "_HAS_AMDSMI", True)
+    monkeypatch.setattr(torch.cuda, "_is_compiled", lambda: True)
+    monkeypatch.setattr(torch.cuda, "_initialized", False)
+    monkeypatch.setattr(torch.cuda, "_cached_device_count", None)
+    monkeypatch.setattr(torch._C, "_cuda_getDeviceCount", lambda: 8, raising=False)
+    monkeypatch.setattr(torch.cuda, "init", lambda: setattr(torch.cuda, "_initialized", True))
+    for name in ("HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES"):
+        monkeypatch.delenv(name, raising=False)
+    assert torch.cuda.device_count() == 0
+    assert gpu_count() == 8
+
+
+def test_without_a_gpu_none_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A torch that was built for none says so with one kind of exception, a driver that is absent with another."""
+    for refusal in (AssertionError("Torch not compiled with CUDA enabled"), RuntimeError("No HIP GPUs are available")):
+
+        def init(refusal: Exception = refusal) -> None:
+            raise refusal
+
+        monkeypatch.setattr(torch.cuda, "init", init)
+        assert gpu_count() == 0
