@@ -17,6 +17,7 @@ import contextlib
 import ctypes
 import gc
 import os
+import resource
 import select
 import signal
 import socket
@@ -36,6 +37,8 @@ WORKER_MODULE = "ccl_dispatch.tuner.measure.worker"
 # OpenBLAS, which numpy brings, starts its threads when it is loaded. Ranks don't use it.
 _WHILE_IMPORTING = {"OPENBLAS_NUM_THREADS": "1"}
 LEFT_ALONE = 3
+#: The drivers' files of AMD's and NVIDIA's GPUs.
+_GPU_FILES = ("/dev/kfd", "/dev/dri/", "/dev/nvidia")
 _prctl = ctypes.CDLL(None).prctl
 
 RunWorker = Callable[[int, int], int]
@@ -150,6 +153,7 @@ class Nursery:
             for source, standard in ((null, 0), (log, 1), (log, 2)):
                 os.dup2(source, standard)
             os.environ.update(environment)
+            no_core_dumps()
             _prctl(_PR_SET_NAME, f"ccl rank {rank}".encode(), 0, 0, 0)
             if self._run is None:
                 os.set_inheritable(channel, True)
@@ -182,6 +186,16 @@ def die_with(parent: int) -> None:
         sys.exit("the parent is gone")
 
 
+def no_core_dumps() -> None:
+    """Have no crash of this process write its memory to a file; its stacks are in its log.
+
+    After a fault of a GPU ROCm would write out the GPU's memory as well, into the working directory, before the process
+    ends (rocr's amd_core_dump.cpp): gigabytes and minutes for each crash of a candidate.
+    """
+    _, most = resource.getrlimit(resource.RLIMIT_CORE)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, most))
+
+
 def leave_at_once(code: int) -> NoReturn:
     """End without the interpreter's clean-up: nothing is worth waiting for a process group that has no peers left."""
     with contextlib.suppress(Exception):  # a log on a full disk
@@ -206,13 +220,25 @@ def import_worker() -> RunWorker | None:
         else:
             os.environ[name] = value
     threads = len(os.listdir("/proc/self/task"))
-    if threads > 1 or torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
-        found = f"{threads} threads" if threads > 1 else "a GPU in use"
+    # Whatever has started CUDA or HIP past torch, or has only asked torch whether there is a GPU: torch does not call
+    # itself initialized then, and HIP does not work in a fork.
+    files = _gpu_files()
+    if threads > 1 or files or torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        found = f"{threads} threads" if threads > 1 else " ".join(["a GPU in use", *files])
         sys.stderr.write(f"after importing torch this process has {found}: workers get their own interpreters\n")
         return None
     gc.collect()
     gc.freeze()  # collecting in a worker would write to, and so copy, every page of what was imported
     return worker.run
+
+
+def _gpu_files() -> list[str]:
+    """The files of GPUs that this process holds open."""
+    held = []
+    for fd in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):  # that of the listing itself
+            held.append(os.readlink(f"/proc/self/fd/{fd}"))
+    return sorted({path for path in held if path.startswith(_GPU_FILES)})
 
 
 def _reseed() -> None:

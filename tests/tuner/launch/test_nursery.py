@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import resource
 import signal
 import time
 from dataclasses import replace
@@ -57,6 +58,36 @@ def test_a_thread_in_every_interpreter_costs_time_only(tmp_path: Path, monkeypat
         for pid in worker_pids():
             assert b"ccl_dispatch.tuner.measure.worker" in Path(f"/proc/{pid}/cmdline").read_bytes()
     assert "2 threads" in (tmp_path / "nursery.log").read_text()
+
+
+def test_a_gpu_that_is_open_already_is_not_forked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """HIP that was started before a fork fails in it, and torch doesn't call itself initialized for every start."""
+    opened = (
+        "import os\n"
+        "held, real = os.open('/dev/null', os.O_RDONLY), os.readlink\n"
+        "os.readlink = lambda path, **given: '/dev/kfd' if path == f'/proc/self/fd/{held}' else real(path, **given)\n"
+    )
+    (tmp_path / "sitecustomize.py").write_text(opened)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    with WorkerPool([2], 65536, SETTINGS, {}, tmp_path) as pool:
+        assert pool.measure(REQUEST)[0].timings is not None
+        for pid in worker_pids():
+            assert b"ccl_dispatch.tuner.measure.worker" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    assert "a GPU in use /dev/kfd: workers get their own interpreters" in (tmp_path / "nursery.log").read_text()
+
+
+def test_a_crash_leaves_no_core(tmp_path: Path) -> None:
+    """Workers dump no memory, which on ROCm would be the GPU's as well."""
+    before = resource.getrlimit(resource.RLIMIT_CORE)
+    if not before[1]:
+        pytest.skip("nothing may dump a core here")
+    resource.setrlimit(resource.RLIMIT_CORE, (before[1], before[1]))
+    try:
+        with WorkerPool([2], 65536, SETTINGS, {}, tmp_path) as pool:
+            pool.start()
+            assert [resource.prlimit(pid, resource.RLIMIT_CORE) for pid in worker_pids()] == [(0, before[1])] * 2
+    finally:
+        resource.setrlimit(resource.RLIMIT_CORE, before)
 
 
 def test_a_nursery_that_stops_or_ends_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
