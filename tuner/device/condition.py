@@ -29,20 +29,32 @@ _NOT_SUPPORTED = 0xFFFFFFFFFFFFFFFF
 def gpu_condition(index: int, seen: dict[str, int]) -> dict[str, float | str]:
     """`clock_mhz`, `temperature_c` and `throttle` of torch's device `index`; `throttle` is empty when there is none.
 
-    torch asks NVML (nvidia-ml-py) or amdsmi, whichever is there, and knows which of their devices is `index`.
+    NVML (nvidia-ml-py) or amdsmi tells, where it is there. Which of NVML's devices is `index` torch knows. It takes a
+    neighbour for it on ROCm where `ROCR_VISIBLE_DEVICES` hides some, so amdsmi's is found by its PCI address here.
 
     Args:
         seen: what the look before has left there, empty at first; what a GPU adds up is told by how it has grown.
     """
     import torch
 
-    found: dict[str, float | str] = {}
-    for key, question in (("clock_mhz", torch.cuda.clock_rate), ("temperature_c", torch.cuda.temperature)):
-        answer = _ask(partial(question, index))
-        # amdsmi says "N/A" of what it can't tell, and torch hands that on.
-        if answer and isinstance(answer, (int, float)):
-            found[key] = answer
-    throttle = _ask(lambda: _amd_throttle(index, seen) if torch.version.hip else _nvidia_throttle(index))
+    questions: list[Callable[[], Any]]
+    if torch.version.hip:
+        handle = _ask(partial(_amd_handle, index))
+        if handle is None:
+            return {}
+        questions = [
+            partial(_amd_clock, handle),
+            partial(_amd_temperature, handle),
+            partial(_amd_throttle, handle, seen),
+        ]
+    else:
+        questions = [partial(ask, index) for ask in (torch.cuda.clock_rate, torch.cuda.temperature, _nvidia_throttle)]
+    clock, temperature, throttle = map(_ask, questions)
+    # amdsmi says "N/A" of what it can't tell.
+    answers = {"clock_mhz": clock, "temperature_c": temperature}
+    found: dict[str, float | str] = {
+        key: answer for key, answer in answers.items() if answer and isinstance(answer, (int, float))
+    }
     if throttle is not None:
         found["throttle"] = throttle
     return found
@@ -82,17 +94,37 @@ def _nvidia_throttle(index: int) -> str:
     return ", ".join(word for bit, word in _NVIDIA_REASONS.items() if reasons & bit)
 
 
-def _amd_throttle(index: int, seen: dict[str, int]) -> str | None:
-    """What throttles, as amdsmi's metrics say: since the look before, or now; None where this GPU doesn't tell."""
+def _amd_handle(index: int) -> Any:
+    """What amdsmi calls torch's device `index`; of a partitioned GPU its first partition, whose address all have."""
     import amdsmi
 
     amdsmi.amdsmi_init()
     address = pci_address(index)
-    handle = next(
+    return next(
         handle
         for handle in amdsmi.amdsmi_get_processor_handles()
         if amdsmi.amdsmi_get_gpu_device_bdf(handle).lower() == address
     )
+
+
+def _amd_clock(handle: Any) -> Any:
+    import amdsmi
+
+    told = amdsmi.amdsmi_get_clock_info(handle, amdsmi.AmdSmiClkType.GFX)
+    return told["clk"] if "clk" in told else told["cur_clk"]  # its name up to ROCm 6.1
+
+
+def _amd_temperature(handle: Any) -> Any:
+    import amdsmi
+
+    kind, metric = amdsmi.AmdSmiTemperatureType.JUNCTION, amdsmi.AmdSmiTemperatureMetric.CURRENT
+    return amdsmi.amdsmi_get_temp_metric(handle, kind, metric)
+
+
+def _amd_throttle(handle: Any, seen: dict[str, int]) -> str | None:
+    """What throttles, as amdsmi's metrics say: since the look before, or now; None where this GPU doesn't tell."""
+    import amdsmi
+
     metrics = amdsmi.amdsmi_get_gpu_metrics_info(handle)
     sums = {key: value for key in _AMD_REASONS if (value := _told(metrics, key)) is not None}
     if sums:
