@@ -11,6 +11,13 @@ import torch
 from ccl_dispatch.tuner.device.base import INFINITY_CACHE, Call, Graph
 from ccl_dispatch.tuner.device.condition import gpu_condition
 
+# 400 times what two events resolve (0.5 us, CUDA's reference of cudaEventElapsedTime).
+_CUDA_MARK_SECONDS = 200e-6
+# HIP's events resolve 10 ns, but each is a packet of its own, which also writes back caches before it takes the time
+# (clr's hip_event.cpp, hip::EventMarker): some microseconds, of which regions of different lengths have different
+# shares. A graph of one tiny kernel was reported to take 15 us of a GPU's time (rocm-systems #10834).
+_HIP_MARK_SECONDS = 1e-3
+
 _untyped: Any = torch.cuda  # torch has no types for the constructors of streams and events, nor for its start
 
 
@@ -37,11 +44,10 @@ class CudaDevice:
 
     graphs = True
     launches = True
-    #: 400 times what two events resolve (0.5 us, CUDA's reference of cudaEventElapsedTime).
-    mark_seconds = 200e-6
 
     def __init__(self, index: int) -> None:
         self.name = f"cuda:{index}"
+        self.mark_seconds = _HIP_MARK_SECONDS if torch.version.hip else _CUDA_MARK_SECONDS
         self._index = index
         torch.cuda.set_device(index)
         self.cache_bytes = gpu_cache_bytes(index)

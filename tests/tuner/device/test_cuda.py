@@ -70,6 +70,14 @@ def test_only_rccl_waits_for_its_watchdog(journal: list[str]) -> None:
         RcclBackend(BackendContext(SimpleNamespace(), 0, 2, HostDevice()))
 
 
+def test_regions_outweigh_their_marks(journal: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """HIP's events cost more than they resolve, so that regions are longer than with CUDA's."""
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda index: SimpleNamespace(L2_cache_size=1 << 20))
+    assert CudaDevice(0).mark_seconds == 1e-3
+    monkeypatch.setattr(torch.version, "hip", None)
+    assert CudaDevice(0).mark_seconds == 200e-6
+
+
 def test_gpus_are_counted_by_their_runtime(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two copies of amdsmi's library show torch no GPU until HIP has been started, which then counts itself."""
     amdsmi = SimpleNamespace(AmdSmiException=OSError, amdsmi_init=lambda: None, amdsmi_get_processor_handles=list)
