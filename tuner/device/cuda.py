@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from typing import Any
@@ -17,6 +18,10 @@ _CUDA_MARK_SECONDS = 200e-6
 # (clr's hip_event.cpp, hip::EventMarker): some microseconds, of which regions of different lengths have different
 # shares. A graph of one tiny kernel was reported to take 15 us of a GPU's time (rocm-systems #10834).
 _HIP_MARK_SECONDS = 1e-3
+
+# A look at clocks takes milliseconds. amdsmi waits up to 5 s for locks that all processes of the host share
+# (rocm_smi_lib #88, aiter #5180): two such looks a visit would be most of the sweep.
+_SLOW_LOOK_SECONDS = 3.0
 
 _untyped: Any = torch.cuda  # torch has no types for the constructors of streams and events, nor for its start
 
@@ -53,6 +58,7 @@ class CudaDevice:
         self.cache_bytes = gpu_cache_bytes(index)
         self._flusher: torch.Tensor | None = None
         self._seen: dict[str, int] = {}
+        self._tells = True
         self._before_capture: list[Call] = []
 
     def empty(self, size: int) -> torch.Tensor:
@@ -117,8 +123,13 @@ class CudaDevice:
         self._flusher.fill_(1)
 
     def condition(self) -> Mapping[str, float | str]:
-        """See `Device`."""
-        return gpu_condition(self._index, self._seen)
+        """See `Device`. What keeps the ranks waiting is not asked again."""
+        if not self._tells:
+            return {}
+        before = time.monotonic()
+        found = gpu_condition(self._index, self._seen)
+        self._tells = time.monotonic() - before < _SLOW_LOOK_SECONDS
+        return found
 
 
 def _captured(calls: Sequence[Call]) -> torch.cuda.CUDAGraph:

@@ -13,7 +13,7 @@ from torch._C._distributed_c10d import ProcessGroup
 
 from ccl_dispatch.tuner.backends.base import BackendContext
 from ccl_dispatch.tuner.backends.nccl import NcclBackend, RcclBackend
-from ccl_dispatch.tuner.device import HostDevice
+from ccl_dispatch.tuner.device import HostDevice, cuda
 from ccl_dispatch.tuner.device.cuda import CudaDevice, gpu_count
 
 
@@ -78,12 +78,30 @@ def test_regions_outweigh_their_marks(journal: list[str], monkeypatch: pytest.Mo
     assert CudaDevice(0).mark_seconds == 200e-6
 
 
+@pytest.mark.parametrize(("seconds", "looks"), [(0.01, 3), (5.0, 1)])
+def test_a_look_that_takes_long_is_the_last(
+    seconds: float, looks: int, journal: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A lock of amdsmi's that others hold costs a rank one wait."""
+    now = [0.0]
+
+    def look(index: int, seen: dict[str, int]) -> dict[str, str]:
+        now[0] += seconds
+        return {"throttle": "power cap"}
+
+    monkeypatch.setattr(cuda, "gpu_condition", look)
+    monkeypatch.setattr(cuda, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    device = CudaDevice(0)
+    assert [device.condition() for _ in range(3)] == [{"throttle": "power cap"}] * looks + [{}] * (3 - looks)
+
+
 def test_gpus_are_counted_by_their_runtime(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two copies of amdsmi's library show torch no GPU until HIP has been started, which then counts itself."""
     amdsmi = SimpleNamespace(AmdSmiException=OSError, amdsmi_init=lambda: None, amdsmi_get_processor_handles=list)
     monkeypatch.setattr(torch.version, "hip", "7.2")
     monkeypatch.setattr(torch.cuda, "amdsmi", amdsmi, raising=False)
-    monkeypatch.setattr(torch.cuda, "_HAS_AMDSMI", True)
+    for name in ("_HAS_AMDSMI", "_HAS_PYNVML"):  # the second up to torch 2.10
+        monkeypatch.setattr(torch.cuda, name, True, raising=False)
     monkeypatch.setattr(torch.cuda, "_is_compiled", lambda: True)
     monkeypatch.setattr(torch.cuda, "_initialized", False)
     monkeypatch.setattr(torch.cuda, "_cached_device_count", None)
