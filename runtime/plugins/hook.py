@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from ccl_dispatch.runtime.errors import InstallError
 from ccl_dispatch.runtime.installation import Installation
+from ccl_dispatch.runtime.switch import asks_strict
 from ccl_dispatch.runtime.telling import warn_once
 
 # What tables call AITER's communicator, the one that both engines use.
@@ -23,14 +24,19 @@ def run_hook(engine: str, hook: Callable[[], Installation | None]) -> None:
     """Run `hook`, and tell what came of it.
 
     Raises:
-        InstallError: strict mode is on and the table could not be used.
+        InstallError: strict mode is on and the table could not be used, or never came to be asked for: the engine is of
+            a version in which a name is gone that the plugin reads, say.
     """
     try:
         done = hook()
     except InstallError:
         raise
-    except Exception as problem:  # noqa: BLE001 - the engine goes on; the other ranks see that this one did not come
-        warn_once(f"{engine} is left as it is: {str(problem) or type(problem).__name__}")
+    except Exception as problem:
+        # The engine goes on, and the other ranks see that this one did not come.
+        words = f"{engine} is left as it is: {str(problem) or type(problem).__name__}"
+        if asks_strict():
+            raise InstallError(words) from problem
+        warn_once(words)
         return
     if done is not None and done.active:
         _log.info("ccl-dispatch: %s asks the table %s before it uses %s", engine, done.digest[:19], done.candidate)

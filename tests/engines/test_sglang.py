@@ -213,3 +213,29 @@ def test_the_switch_in_sglang(
     code = f"import os\nos.environ['CCL_DISPATCH_TABLE'] = sys.argv[4 + int(rank)]\n{STRICT}"
     outputs = run_ranks(code, 2, str(tables / "good.yaml"), str(tables / "other.yaml"))
     assert [output.splitlines()[-1] for output in outputs] == [said, said]
+
+
+CHANGED = (
+    PRELUDE
+    + """
+from ccl_dispatch.runtime.errors import InstallError
+del ps._AITER_CAPTURE_COPY_IN
+plugins.load_plugins()
+try:
+    served = build()
+except InstallError as problem:
+    print("refused", "_AITER_CAPTURE_COPY_IN" in str(problem))
+else:
+    print([gather(served, n) for n in (64, 8192)], sum(level == "WARNING" for level, _ in Told.lines))
+"""
+)
+
+
+@pytest.mark.parametrize(("state", "said"), [("on", "['unreg', 'unreg'] 1"), ("strict", "refused True")])
+def test_an_sglang_that_has_changed_is_left_alone(
+    state: str, said: str, tables: Path, engine_path: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where a name is gone that the plugin reads, SGLang serves as it does alone, with a warning; strict stops it."""
+    monkeypatch.setenv("CCL_DISPATCH", state)
+    monkeypatch.setenv("CCL_DISPATCH_TABLE", str(tables / "good.yaml"))
+    assert [output.splitlines()[-1] for output in run_ranks(CHANGED, 2)] == [said, said]

@@ -128,3 +128,26 @@ def test_a_failure_on_one_rank_leaves_all_alike(settings_of_vllm: None, tables: 
     outputs = run_ranks(FAILS, 2, str(tables / "good.yaml"), str(tables / "missing.yaml"))
     last = [output.splitlines()[-1] for output in outputs]
     assert sorted(last) == ["['baseline', 'baseline'] 0", "['baseline', 'baseline'] 1"]
+
+
+CHANGED = """
+import vllm.distributed.device_communicators.aiter_custom_all_reduce as there
+del there.AiterCustomAllreduce
+import vllm.plugins
+from ccl_dispatch.runtime.errors import InstallError
+try:
+    vllm.plugins.load_general_plugins()
+except InstallError as problem:
+    print("refused", "AiterCustomAllreduce" in str(problem))
+else:
+    print("served")
+"""
+
+
+@pytest.mark.parametrize(("state", "said"), [("on", "served"), ("strict", "refused True")])
+def test_a_vllm_that_has_changed_is_left_alone(
+    state: str, said: str, settings_of_vllm: None, engine_path: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the wrapper that the plugin hooks is gone vLLM is left as it is; strict stops it, at start."""
+    monkeypatch.setenv("CCL_DISPATCH", state)
+    assert run_ranks(CHANGED, 1)[0].splitlines()[-1] == said
