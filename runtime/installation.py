@@ -256,6 +256,7 @@ def _settings(switch: Switch, modes: Modes) -> dict[str, str]:
         "the version of ccl-dispatch": version(),
         "$CCL_DISPATCH": switch.state,
         "the mode of captured calls": modes.captured,
+        "captures that calls take part in": "its own" if modes.around is None else "another communicator's too",
     }
 
 

@@ -41,11 +41,14 @@ class Modes(NamedTuple):
         piecewise: None, or true while calls of a capturing communicator run outside of a graph and stage their input
             (SGLang's piecewise graphs); asked while capturing only.
         own: calls run as the communicator says at each of them, and `captured` is what it says now.
+        around: None, or another communicator. While that one alone is capturing, calls of this one are captured as
+            well, and stage their input, since this one does not know of the capture.
     """
 
     captured: str
     piecewise: Callable[[], bool] | None = None
     own: bool = False
+    around: Any = None
 
 
 def own_modes(communicator: Any) -> Modes:
@@ -67,10 +70,11 @@ def mode_of(communicator: Any, modes: Modes) -> Callable[[], str]:
     """A callable that says how a call of `communicator` that is made now runs."""
     state = _state_of(communicator)
     piecewise = modes.piecewise
+    around = modes.around
 
     def mode() -> str:
         if not getattr(state, "_IS_CAPTURING", False):
-            return "eager"
+            return "graph_copy_in" if getattr(around, "_IS_CAPTURING", False) else "eager"
         if piecewise is not None and piecewise():
             return "graph_copy_in"
         return capture_mode(communicator) if modes.own else modes.captured
@@ -107,8 +111,9 @@ def make_predicate(
     index = _device_index(communicator, table.platform.device_type)
     fail = _failure(counters.failed)
     ask = _asker(original, index, fail)
+    asked = capacity.state if hasattr(state, "_IS_CAPTURING") else _NEVER_CAPTURING
     predicate = _compose(
-        state=capacity.state if hasattr(state, "_IS_CAPTURING") else _NEVER_CAPTURING,
+        state=asked if modes.around is None else _Within(asked, modes.around),
         index=index,
         cells=cells["eager"],
         captured=_captured(mode_of(communicator, modes), cells, ask, fail),
@@ -144,6 +149,24 @@ class _NeverCapturing:
 
 
 _NEVER_CAPTURING = _NeverCapturing()
+
+
+class _Within:
+    """Stands for the state of a communicator whose calls are captured in another one's captures too."""
+
+    __slots__ = ("_around", "_own")
+
+    def __init__(self, own: Any, around: Any) -> None:
+        self._own = own
+        self._around = around
+
+    @property
+    def _IS_CAPTURING(self) -> bool:  # noqa: N802 - AITER's own name
+        return bool(self._own._IS_CAPTURING or getattr(self._around, "_IS_CAPTURING", False))  # noqa: SLF001
+
+    @property
+    def disabled(self) -> bool:
+        return bool(self._own.disabled)
 
 
 def _state_of(communicator: Any) -> Any:

@@ -45,7 +45,7 @@ def install_on(coordinator: Any) -> Installation | None:
         coordinator.ca_comm,
         group=coordinator.cpu_group,
         candidate=CANDIDATE,
-        modes=_modes(parallel_state),
+        modes=_modes(parallel_state)._replace(around=_captured_around(parallel_state)),
         stuck=stuck,
     )
 
@@ -73,3 +73,13 @@ def _modes(parallel_state: Any) -> Modes:
         return bool(parallel_state.is_in_tc_piecewise_cuda_graph() and not torch.cuda.is_current_stream_capturing())
 
     return Modes("graph_copy_in" if copies_in else "graph", piecewise)
+
+
+def _captured_around(parallel_state: Any) -> Any:
+    """The tensor-parallel group's communicator, which captures whenever SGLang does; None while that group is built.
+
+    Not every group that gathers in a captured graph takes part in the capture: those of context-parallel attention and
+    of data-parallel experts don't.
+    """
+    communicator = getattr(getattr(parallel_state, "_TP", None), "ca_comm", None)
+    return communicator if hasattr(communicator, "_IS_CAPTURING") else None

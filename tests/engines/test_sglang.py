@@ -137,6 +137,50 @@ def test_the_mode_follows_sglangs_capture_state(
         assert output.splitlines()[-5:] == [*captured, "between baseline unreg", "eager baseline unreg"]
 
 
+WITHIN = (
+    PRELUDE
+    + """
+import contextlib
+plugins.load_plugins()
+ps._TP = build()
+ps._PP, ps._ATTN_CP, ps._ATTN_TP = build(False), build(), build()
+# Streams, which the CPU has not, are all that is taken away from SGLang's own capture.
+ps.get_current_device_stream_fast = lambda: None
+for group in (ps._TP, ps._PP, ps._ATTN_TP):
+    group.device_module = types.SimpleNamespace(stream=lambda stream: contextlib.nullcontext())
+stream = types.SimpleNamespace(wait_stream=lambda other: None)
+capturing = [False]
+torch.cuda.is_current_stream_capturing = lambda: capturing[0]
+def said(group):
+    return [group.ca_comm.should_custom_ag(torch.ones(n, dtype=torch.bfloat16)) for n in (64, 512, 8192)]
+print("eager", said(ps._ATTN_CP), said(ps._ATTN_TP))
+with ps.get_parallel().override(tp_group=ps._TP, pp_group=ps._PP), ps.graph_capture(stream):
+    print("warm-up", said(ps._ATTN_CP), said(ps._ATTN_TP))
+    capturing[0] = True
+    print("captured", said(ps._ATTN_CP), said(ps._ATTN_TP))
+    print([gather(ps._ATTN_CP, n) for n in (64, 512)])
+print("eager", said(ps._ATTN_CP), said(ps._ATTN_TP))
+"""
+)
+
+
+def test_a_group_that_takes_no_part_in_the_capture_goes_by_staged_calls(
+    tables: Path, engine_path: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SGLang's capture leaves out the group of context-parallel attention, whose calls it captures with staged input:
+    they go by that mode, in the warm-up too. A group that takes part goes by registered input.
+    """
+    monkeypatch.setenv("CCL_DISPATCH_TABLE", str(tables / "good.yaml"))
+    for output in run_ranks(WITHIN, 2):
+        assert output.splitlines()[-5:] == [
+            "eager [True, True, False] [True, True, False]",
+            "warm-up [True, False, False] [False, False, True]",
+            "captured [True, False, False] [False, False, True]",
+            "['unreg', 'baseline']",
+            "eager [True, True, False] [True, True, False]",
+        ]
+
+
 FAILS = (
     PRELUDE
     + """

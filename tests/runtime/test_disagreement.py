@@ -29,6 +29,7 @@ PROMPT = {
     "exception": "baseline",
     "candidate": "baseline",
     "capture mode": "baseline",
+    "capture around": "baseline",
     "strict": "baseline",
     "other world size": "baseline",
     "disabled": "baseline",

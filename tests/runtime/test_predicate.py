@@ -250,6 +250,32 @@ def test_a_communicator_may_choose_its_mode_when_a_capture_begins(wrapped: bool)
     assert predicate(large) is True
 
 
+@pytest.mark.parametrize("source", ["known", "unknown"])
+def test_a_call_in_another_ones_capture_is_staged(source: str, request: pytest.FixtureRequest) -> None:
+    """While only the communicator around captures the cell of staged inputs answers; its own capture comes first."""
+    if source == "known":
+        request.getfixturevalue("known")
+    communicator, around = Known(), SimpleNamespace(_IS_CAPTURING=False)
+    table = _table()
+    staged = make_cell(CELL._replace(mode="graph_copy_in"), 16, [256], ["aiter"])
+    table = table._replace(cells=(*table.cells, staged))
+    predicate = _installed(communicator, table, modes=Modes("graph", around=around))
+    tensors = [torch.zeros(elements, dtype=torch.bfloat16) for elements in (64, 512, 8192)]
+
+    def answers() -> list[bool]:
+        return [predicate(tensor) for tensor in tensors]
+
+    assert answers() == [True, True, False]
+    around._IS_CAPTURING = True
+    assert answers() == [True, False, False]
+    communicator._IS_CAPTURING = True
+    assert answers() == [False, False, True]
+    communicator._IS_CAPTURING, around._IS_CAPTURING = False, False
+    assert answers() == [True, True, False]
+    communicator.disabled = True
+    assert answers() == [False, False, False]
+
+
 def test_memory_is_bounded_and_freed(known: None) -> None:
     """More sizes than are kept are answered all the same, and nothing is left of a predicate that is gone."""
     predicate = _installed(Known(1 << 28), _table(1 << 24))

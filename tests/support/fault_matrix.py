@@ -100,6 +100,8 @@ def run_case(case: dict[str, Any], rank: int, store: Any, tables: dict[str, str]
         options["candidate"] = "other"
     elif fault == "capture mode":
         options["modes"] = Modes("graph_copy_in")
+    elif fault == "capture around":
+        options["modes"] = Modes("graph", around=SimpleNamespace(_IS_CAPTURING=False))
     elif fault == "disabled":
         communicator.disabled = True
     elif fault == "no communicator":
