@@ -6,11 +6,13 @@ asks for, and that is raised on every rank.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Callable
+from typing import Any
 
 from ccl_dispatch.runtime.errors import InstallError
-from ccl_dispatch.runtime.installation import Installation
+from ccl_dispatch.runtime.installation import Installation, uninstall
 from ccl_dispatch.runtime.switch import asks_strict
 from ccl_dispatch.runtime.telling import warn_once
 
@@ -42,3 +44,13 @@ def run_hook(engine: str, hook: Callable[[], Installation | None]) -> None:
         _log.info("ccl-dispatch: %s asks the table %s before it uses %s", engine, done.digest[:19], done.candidate)
     elif done is not None and done.state == "recording":
         _log.info("ccl-dispatch: %s", done.reason)
+
+
+def let_go(communicator: Any) -> None:
+    """Leave a communicator that its engine is about to drop.
+
+    It and our predicate hold each other, so that its memory on the GPU would stay until Python's garbage collector
+    comes by, which the engines keep it from.
+    """
+    with contextlib.suppress(Exception):  # the engine ends it either way
+        uninstall(communicator)

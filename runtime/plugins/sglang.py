@@ -10,25 +10,31 @@ from functools import partial
 from typing import Any
 
 from ccl_dispatch.runtime.installation import Installation, install
-from ccl_dispatch.runtime.plugins.hook import CANDIDATE, run_hook
+from ccl_dispatch.runtime.plugins.hook import CANDIDATE, let_go, run_hook
 from ccl_dispatch.runtime.predicate import Modes
 from ccl_dispatch.runtime.switch import read_switch
 
-TARGET = "sglang.srt.distributed.parallel_state.GroupCoordinator.__init__"
+GROUP = "sglang.srt.distributed.parallel_state.GroupCoordinator"
 
 
 def register() -> None:
-    """Ask SGLang to call us whenever it has built a group. The entry point."""
+    """Ask SGLang to call us whenever it has built a group, and before it destroys one. The entry point."""
     if read_switch().state == "off":
         return
     from sglang.srt.plugins.hook_registry import HookRegistry, HookType
 
-    HookRegistry.register(TARGET, after_construction, HookType.AFTER)
+    HookRegistry.register(f"{GROUP}.__init__", after_construction, HookType.AFTER)
+    HookRegistry.register(f"{GROUP}.destroy", before_destruction, HookType.BEFORE)
 
 
 def after_construction(_result: None, coordinator: Any, *_arguments: Any, **_options: Any) -> None:
     """SGLang's hook: `coordinator` is complete, on every rank of its group."""
     run_hook("SGLang", partial(install_on, coordinator))
+
+
+def before_destruction(coordinator: Any, *_arguments: Any, **_options: Any) -> None:
+    """SGLang's hook: `coordinator` drops its communicator next."""
+    let_go(getattr(coordinator, "ca_comm", None))
 
 
 def install_on(coordinator: Any) -> Installation | None:

@@ -12,14 +12,16 @@ import logging
 from typing import Any
 
 from ccl_dispatch.runtime.installation import Installation, install
-from ccl_dispatch.runtime.plugins.hook import CANDIDATE, run_hook
+from ccl_dispatch.runtime.plugins.hook import CANDIDATE, let_go, run_hook
 from ccl_dispatch.runtime.switch import read_switch
 
 _MARK = "ccl_dispatch_hook"
 
 
 def register() -> None:
-    """Have us called whenever a communicator was built. The entry point; vLLM may call it several times."""
+    """Have us called whenever a communicator was built, and before it is closed. The entry point; vLLM may call it
+    several times.
+    """
     if read_switch().state != "off":
         run_hook("vLLM", _hook)
 
@@ -31,7 +33,7 @@ def _hook() -> None:
     _speak_where_vllm_does()
     from vllm.distributed.device_communicators.aiter_custom_all_reduce import AiterCustomAllreduce
 
-    own = AiterCustomAllreduce.__init__
+    own, ends = AiterCustomAllreduce.__init__, AiterCustomAllreduce.close
     if hasattr(own, _MARK):
         return
 
@@ -40,8 +42,13 @@ def _hook() -> None:
         own(self, *arguments, **options)
         run_hook("vLLM", functools.partial(install_on, self))
 
+    @functools.wraps(ends)
+    def close(self: Any, *arguments: Any, **options: Any) -> Any:
+        let_go(self)
+        return ends(self, *arguments, **options)
+
     setattr(construct, _MARK, True)
-    AiterCustomAllreduce.__init__ = construct
+    AiterCustomAllreduce.__init__, AiterCustomAllreduce.close = construct, close
 
 
 def _speak_where_vllm_does() -> None:

@@ -259,6 +259,37 @@ def test_the_switch_in_sglang(
     assert [output.splitlines()[-1] for output in outputs] == [said, said]
 
 
+AGAIN = (
+    PRELUDE
+    + """
+import gc, weakref
+gc.disable()
+plugins.load_plugins()
+for _ in range(3):
+    served = build()
+    taken = [gather(served, n) for n in (64, 8192)]
+    communicator = weakref.ref(served.ca_comm)
+    served.destroy()
+    print(taken, communicator())
+"""
+)
+
+
+@pytest.mark.parametrize("state", ["on", "record"])
+def test_a_group_may_be_destroyed_and_built_again(
+    state: str, tables: Path, engine_path: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each time the table is in use, and the communicator of a destroyed group is gone at once, with its memory on the
+    GPU, not whenever Python's garbage collector comes by.
+    """
+    monkeypatch.setenv("CCL_DISPATCH", state)
+    monkeypatch.setenv("CCL_DISPATCH_RECORD", str(tables / "calls"))
+    monkeypatch.setenv("CCL_DISPATCH_TABLE", str(tables / "good.yaml"))
+    taken = ["unreg", "baseline" if state == "on" else "unreg"]
+    for output in run_ranks(AGAIN, 2):
+        assert output.splitlines()[-3:] == [f"{taken} None"] * 3
+
+
 CHANGED = (
     PRELUDE
     + """

@@ -130,6 +130,32 @@ def test_a_failure_on_one_rank_leaves_all_alike(settings_of_vllm: None, tables: 
     assert sorted(last) == ["['baseline', 'baseline'] 0", "['baseline', 'baseline'] 1"]
 
 
+AGAIN = (
+    PRELUDE
+    + """
+import gc, weakref
+gc.disable()
+vllm.plugins.load_general_plugins()
+for _ in range(3):
+    served = build()
+    taken = [gather(served, n) for n in (64, 8192)]
+    communicator = weakref.ref(served.aiter_ar_comm)
+    served.aiter_ar_comm.close()  # as CudaCommunicator.destroy does, which wants all of its other parts
+    served.aiter_ar_comm = None
+    print(taken, communicator())
+"""
+)
+
+
+def test_a_communicator_may_be_closed_and_built_again(
+    settings_of_vllm: None, tables: Path, engine_path: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each time the table is in use, and a closed one is gone at once, with its memory on the GPU."""
+    monkeypatch.setenv("CCL_DISPATCH_TABLE", str(tables / "good.yaml"))
+    for output in run_ranks(AGAIN, 2):
+        assert output.splitlines()[-3:] == ["['unreg', 'baseline'] None"] * 3
+
+
 CHANGED = """
 import vllm.distributed.device_communicators.aiter_custom_all_reduce as there
 del there.AiterCustomAllreduce
