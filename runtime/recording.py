@@ -13,6 +13,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable
+from multiprocessing.util import Finalize
 from typing import Any
 
 from ccl_dispatch.runtime.patience import SECONDS
@@ -51,6 +52,8 @@ class Recorder:
         self._thread = threading.Thread(target=self._write_now_and_then, name="ccl-dispatch-record", daemon=True)
         self._thread.start()
         atexit.register(self.close)
+        # A process that multiprocessing has forked, such as a worker of vLLM, runs no exit handlers but these.
+        self._finalizer = Finalize(None, self.close, exitpriority=0)
 
     def watch(self, original: Predicate, mode_of: Callable[[], str], ranks: int) -> Predicate:
         """A predicate that answers as `original` does and counts the call.
@@ -133,6 +136,7 @@ class Recorder:
             self._stop.set()
             self._thread.join(SECONDS)
         atexit.unregister(self.close)
+        self._finalizer.cancel()
 
     def _is_parents(self) -> bool:
         """A forked child has its parent's recorder, but the file is the parent's. Asked before any lock is taken: one

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import resource
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -97,6 +99,31 @@ def test_a_child_that_is_forked_during_a_write_can_end(recorder: Recorder, held:
             os.waitpid(child, 0)
     assert ended == (child, 0)
     assert not Path(recorder.path).exists()
+
+
+FORKED = """
+import multiprocessing, sys
+from types import SimpleNamespace
+from ccl_dispatch.runtime import recording
+recording.WRITE_SECONDS = 600.0
+def work():
+    watched = recording.recorder_of(sys.argv[1]).watch(lambda inp: True, lambda: "eager", 4)
+    watched(SimpleNamespace(dtype="bfloat16", shape=(8,)))
+process = multiprocessing.get_context("fork").Process(target=work)
+process.start()
+process.join()
+print(process.exitcode)
+"""
+
+
+def test_a_process_that_multiprocessing_forks_writes_at_its_end(tmp_path: Path) -> None:
+    """Such as a worker of vLLM, which runs no exit handlers: its last calls were lost."""
+    done = subprocess.run(
+        [sys.executable, "-c", FORKED, str(tmp_path)], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert done.stdout == "0\n", done.stderr
+    (file,) = tmp_path.iterdir()
+    assert "shape: [8], calls: 1}" in file.read_text()
 
 
 class Group:
