@@ -257,6 +257,7 @@ def _settings(switch: Switch, modes: Modes) -> dict[str, str]:
         "$CCL_DISPATCH": switch.state,
         "the mode of captured calls": modes.captured,
         "captures that calls take part in": "its own" if modes.around is None else "another communicator's too",
+        "dtypes that run as others": ", ".join(f"{own} as {other}" for own, other in modes.views) or "none",
     }
 
 

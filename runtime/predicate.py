@@ -43,12 +43,15 @@ class Modes(NamedTuple):
         own: calls run as the communicator says at each of them, and `captured` is what it says now.
         around: None, or another communicator. While that one alone is capturing, calls of this one are captured as
             well, and stage their input, since this one does not know of the capture.
+        views: dtypes that the communicator runs as another one of their size, each with that: the same kernel on the
+            same bytes, so that the other one's cell answers where the table has none of the dtype's own.
     """
 
     captured: str
     piecewise: Callable[[], bool] | None = None
     own: bool = False
     around: Any = None
+    views: tuple[tuple[str, str], ...] = ()
 
 
 def own_modes(communicator: Any) -> Modes:
@@ -107,7 +110,8 @@ def make_predicate(
     state = _state_of(communicator)
     capacity = known_capacity(original) or Capacity(state, -1)
     dispatcher = table.dispatcher(COLLECTIVE, ranks)
-    cells = {mode: _cells(dispatcher, counters, mode, candidate, capacity.limit) for mode in MODES}
+    views = dict(modes.views)
+    cells = {mode: _cells(dispatcher, counters, mode, candidate, capacity.limit, views) for mode in MODES}
     index = _device_index(communicator, table.platform.device_type)
     fail = _failure(counters.failed)
     ask = _asker(original, index, fail)
@@ -194,7 +198,9 @@ def _device_index(communicator: Any, device_type: str) -> int | None:
     return None if index is None else int(index)
 
 
-def _cells(dispatcher: Dispatcher, counters: Counters, mode: str, candidate: str, limit: int) -> _Cells:
+def _cells(
+    dispatcher: Dispatcher, counters: Counters, mode: str, candidate: str, limit: int, views: dict[str, str]
+) -> _Cells:
     """Every torch dtype has its answers; of one that the table does not hold they are all the baseline."""
     import torch
 
@@ -203,10 +209,11 @@ def _cells(dispatcher: Dispatcher, counters: Counters, mode: str, candidate: str
     # Of a copy: another thread may be importing a part of torch, which is then one name more in there.
     found: _Cells = {dtype: nothing for dtype in list(vars(torch).values()) if isinstance(dtype, torch.dtype)}
     for dtype in found:
-        compiled = dispatcher.compiled(dtype_name(dtype), mode, DIM)
+        own = dtype_name(dtype)
+        compiled = dispatcher.compiled(own, mode, DIM) or dispatcher.compiled(views.get(own, own), mode, DIM)
         if compiled is not None:
             edges, uses = compiled
-            counts = counters.add_cell(name._replace(dtype=dtype_name(dtype)))
+            counts = counters.add_cell(name._replace(dtype=own))
             found[dtype] = (Verdicts(edges, tuple(use == candidate for use in uses), limit), counts)
     return found
 

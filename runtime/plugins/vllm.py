@@ -13,7 +13,9 @@ from typing import Any
 
 from ccl_dispatch.runtime.installation import Installation, install
 from ccl_dispatch.runtime.plugins.hook import CANDIDATE, let_go, run_hook
+from ccl_dispatch.runtime.predicate import own_modes
 from ccl_dispatch.runtime.switch import read_switch
+from ccl_dispatch.runtime.vocabulary import dtype_name
 
 _MARK = "ccl_dispatch_hook"
 
@@ -62,4 +64,15 @@ def _speak_where_vllm_does() -> None:
 
 def install_on(communicator: Any) -> Installation:
     """Install on a wrapper that is complete, on every rank of its group."""
-    return install(communicator, candidate=CANDIDATE)
+    modes = own_modes(communicator)._replace(views=_views(communicator))
+    return install(communicator, candidate=CANDIDATE, modes=modes)
+
+
+def _views(communicator: Any) -> tuple[tuple[str, str], ...]:
+    """The integers that AITER's `custom_all_gather`, which vLLM calls, gathers as floats of their size.
+
+    vLLM gathers an expert layer's hidden states, weights and expert ids together, and with AITER only where it may take
+    each of them: where ids always went the other way, all would.
+    """
+    views = getattr(getattr(communicator, "_impl", None), "_INT_TO_FP_VIEW", None) or {}
+    return tuple(sorted((dtype_name(own), dtype_name(other)) for own, other in views.items()))

@@ -20,12 +20,13 @@ if not ENGINES:
     collect_ignore_glob = ["test_*.py"]
 
 
-def write_table_of_now(path: Path, up_to: int) -> Path:
-    """A table for this machine as it is now, at 2 and 4 ranks in bfloat16: AITER to `up_to` bytes in eager, above it in
-    graphs with registered inputs, and to 512 bytes in graphs that stage them.
+def write_table_of_now(path: Path, up_to: int, dtypes: tuple[str, ...] = ("bfloat16",)) -> Path:
+    """A table for this machine as it is now, at 2 and 4 ranks: AITER to `up_to` bytes in eager, above it in graphs with
+    registered inputs, and to 512 bytes in graphs that stage them.
     """
     cells = [
-        make_cell(Cell("all_gather", mode, "first", "bfloat16", ranks), start, [end], ["aiter"])
+        make_cell(Cell("all_gather", mode, "first", dtype, ranks), start, [end], ["aiter"])
+        for dtype in dtypes
         for ranks in (2, 4)
         for mode, start, end in (("eager", 16, up_to), ("graph", up_to + 1, 1 << 20), ("graph_copy_in", 16, 512))
     ]
@@ -35,7 +36,7 @@ def write_table_of_now(path: Path, up_to: int) -> Path:
 
 
 @pytest.fixture
-def write() -> Callable[[Path, int], Path]:
+def write() -> Callable[..., Path]:
     """Writes such a table."""
     return write_table_of_now
 

@@ -122,7 +122,7 @@ def test_the_mode_follows_sglangs_capture_state(
     copy_in: str,
     captured: list[str],
     tables: Path,
-    write: Callable[[Path, int], Path],
+    write: Callable[..., Path],
     engine_path: None,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -85,6 +86,52 @@ def test_both_branches_are_taken_and_right(
             "['unreg', 'unreg', 'baseline', 'baseline']",
             "['baseline', 'baseline', 'reg', 'reg']",
             "[128, 16384] 0",
+        ]
+
+
+TOGETHER = (
+    PRELUDE
+    + """
+def taken(communicator, *parts):
+    before = len(communicator.aiter_ar_comm.aiter_ca.calls)
+    outs = communicator.all_gatherv([torch.full((n,), rank + 1, dtype=dtype) for n, dtype in parts])
+    for out, (n, dtype) in zip(outs, parts):
+        assert torch.equal(out, torch.arange(1, world_size + 1, dtype=dtype).repeat_interleave(n))
+    return ",".join(communicator.aiter_ar_comm.aiter_ca.calls[before:]) or "baseline"
+
+vllm.plugins.load_general_plugins()
+served = build()
+hidden, weights = (64, torch.bfloat16), (16, torch.float32)
+print(taken(served, hidden, weights, (16, torch.int32)), taken(served, hidden, weights, (512, torch.int32)))
+print(taken(served, hidden, weights, (16, torch.int64)))
+from ccl_dispatch.runtime import counters
+for count in counters():
+    print(count.cell.dtype, count.answer, count.calls)
+"""
+)
+
+
+def test_expert_ids_go_by_the_floats_that_aiter_takes_them_for(
+    settings_of_vllm: None,
+    tables: Path,
+    write: Callable[..., Path],
+    engine_path: None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """An expert layer's ids are gathered with its hidden states, by AITER only where it may take all of them. They had
+    no cell, so that everything went the other way. What has no cell of its floats either still does.
+    """
+    table = write(tables / "floats.yaml", 1024, ("bfloat16", "float32"))
+    monkeypatch.setenv("CCL_DISPATCH_TABLE", str(table))
+    for output in run_ranks(TOGETHER, 2):
+        assert output.splitlines()[-7:] == [
+            "unreg,unreg,unreg baseline",
+            "baseline",
+            "bfloat16 aiter 3",
+            "float32 aiter 3",
+            "int32 aiter 1",
+            "int32 rccl 1",
+            "other rccl 1",
         ]
 
 

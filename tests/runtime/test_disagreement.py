@@ -30,6 +30,7 @@ PROMPT = {
     "candidate": "baseline",
     "capture mode": "baseline",
     "capture around": "baseline",
+    "dtypes": "baseline",
     "strict": "baseline",
     "other world size": "baseline",
     "disabled": "baseline",

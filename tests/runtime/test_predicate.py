@@ -276,6 +276,24 @@ def test_a_call_in_another_ones_capture_is_staged(source: str, request: pytest.F
     assert answers() == [False, False, False]
 
 
+def test_a_dtype_may_go_by_the_cell_of_another(known: None) -> None:
+    """One that the communicator runs as another of its size has that one's answers, unless the table has its own."""
+    table = _table()
+    table = table._replace(cells=(*table.cells, make_cell(CELL._replace(dtype="int16"), 16, [256], ["aiter"])))
+    views = (("int16", "bfloat16"), ("uint16", "bfloat16"))
+    predicate = _installed(Known(), table, modes=Modes("graph", views=views))
+    small, large = (torch.zeros(size, dtype=torch.uint8) for size in (128, 1024))
+    for dtype, said in ((torch.bfloat16, (True, True)), (torch.int16, (True, False)), (torch.uint16, (True, True))):
+        assert (predicate(small.view(dtype)), predicate(large.view(dtype))) == said, dtype
+    assert not predicate(small.view(torch.float16))
+    assert {count.cell.dtype for count in predicate.ccl_dispatch_counters.read()} == {
+        "bfloat16",
+        "int16",
+        "uint16",
+        "other",
+    }
+
+
 def test_memory_is_bounded_and_freed(known: None) -> None:
     """More sizes than are kept are answered all the same, and nothing is left of a predicate that is gone."""
     predicate = _installed(Known(1 << 28), _table(1 << 24))

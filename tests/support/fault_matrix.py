@@ -102,6 +102,8 @@ def run_case(case: dict[str, Any], rank: int, store: Any, tables: dict[str, str]
         options["modes"] = Modes("graph_copy_in")
     elif fault == "capture around":
         options["modes"] = Modes("graph", around=SimpleNamespace(_IS_CAPTURING=False))
+    elif fault == "dtypes":
+        options["modes"] = Modes("graph", views=(("int32", "float32"),))
     elif fault == "disabled":
         communicator.disabled = True
     elif fault == "no communicator":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
@@ -11,6 +11,9 @@ from ccl_dispatch.tuner.shared_memory import ShmCommunicator
 
 class CustomAllreduce(ShmCommunicator):
     """Gathers for real, on the CPU. `calls` has the name of each gather that ran."""
+
+    # What AITER's `custom_all_gather` makes of integers, under AITER's name.
+    _INT_TO_FP_VIEW: ClassVar = {torch.int64: torch.float64, torch.int32: torch.float32, torch.int16: torch.float16}
 
     def __init__(
         self, group: Any, device: Any, max_size: int = 1 << 26, enable_register_for_capturing: bool = True
