@@ -203,6 +203,30 @@ def test_a_communicator_may_be_closed_and_built_again(
         assert output.splitlines()[-3:] == ["['unreg', 'baseline'] None"] * 3
 
 
+RAY = """
+import os
+from vllm.ray.ray_env import get_env_vars_to_copy
+print(sorted(get_env_vars_to_copy() & {"CCL_DISPATCH", "CCL_DISPATCH_TABLE", "AITER_OURS", "NCCL_OURS"}))
+"""
+
+
+@pytest.mark.parametrize(
+    ("prefixes", "copied"),
+    [
+        ("", ["NCCL_OURS"]),
+        ("CCL_DISPATCH,RCCL_,AITER_,HSA_", ["AITER_OURS", "CCL_DISPATCH", "CCL_DISPATCH_TABLE", "NCCL_OURS"]),
+    ],
+)
+def test_rays_actors_have_our_variables_where_vllm_is_told(
+    prefixes: str, copied: list[str], engine_path: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As docs/vllm.md says: vLLM copies what begins with the prefixes that it is given, and of ours nothing else."""
+    for name in ("CCL_DISPATCH", "CCL_DISPATCH_TABLE", "AITER_OURS", "NCCL_OURS"):
+        monkeypatch.setenv(name, "off")
+    monkeypatch.setenv("VLLM_RAY_EXTRA_ENV_VAR_PREFIXES_TO_COPY", prefixes)
+    assert run_ranks(RAY, 1)[0].splitlines()[-1] == str(copied)
+
+
 CHANGED = """
 import vllm.distributed.device_communicators.aiter_custom_all_reduce as there
 del there.AiterCustomAllreduce
