@@ -343,10 +343,19 @@ def _record(communicator: Any, group: Any, switch: Switch, modes: Modes, stuck: 
         original, _ = _own(communicator)
         recorder = recorder_of(switch.folder)
         ranks = ranks_of(communicator) or find_peers(communicator, group).size
-        predicate = recorder.watch(original, mode_of(communicator, modes), ranks)
+        predicate = recorder.watch(original, mode_of(communicator, modes), ranks, _dtypes(modes))
         make_opaque(predicate)
         _replace(communicator, predicate)
     except Exception as problem:  # noqa: BLE001 - recording must never keep a process from serving
         warn_once(f"nothing is recorded: {_words(problem)}")
         return Installation(False, AS_IT_WAS, f"nothing is recorded: {_words(problem)}", "", "")
     return Installation(False, "recording", f"calls are counted in {recorder.path}", "", "")
+
+
+def _dtypes(modes: Modes) -> dict[Any, Any]:
+    """The dtypes of `modes.views` as torch's."""
+    if not modes.views:
+        return {}
+    import torch
+
+    return {getattr(torch, own): getattr(torch, other) for own, other in modes.views}

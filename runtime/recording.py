@@ -12,8 +12,9 @@ import contextlib
 import logging
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from multiprocessing.util import Finalize
+from types import MappingProxyType
 from typing import Any
 
 from ccl_dispatch.runtime.patience import SECONDS
@@ -27,6 +28,7 @@ MAX_SHAPES = 4096
 
 Predicate = Callable[[Any], bool]
 _Key = tuple[str, Any, tuple[int, ...], int]
+NO_VIEWS: Mapping[Any, Any] = MappingProxyType({})
 
 _log = logging.getLogger("ccl_dispatch")
 
@@ -55,19 +57,23 @@ class Recorder:
         # A process that multiprocessing has forked, such as a worker of vLLM, runs no exit handlers but these.
         self._finalizer = Finalize(None, self.close, exitpriority=0)
 
-    def watch(self, original: Predicate, mode_of: Callable[[], str], ranks: int) -> Predicate:
+    def watch(
+        self, original: Predicate, mode_of: Callable[[], str], ranks: int, views: Mapping[Any, Any] = NO_VIEWS
+    ) -> Predicate:
         """A predicate that answers as `original` does and counts the call.
 
         Args:
             original: the communicator's own check.
             mode_of: the mode of a call that is made now.
             ranks: the world size.
+            views: dtypes whose calls run, and count, as those of another one, each with that.
         """
         counts, dropped = self._counts, self._dropped
 
         def should_custom_ag(inp: Any) -> bool:
             try:
-                key = (mode_of(), inp.dtype, inp.shape, ranks)
+                dtype = inp.dtype
+                key = (mode_of(), views.get(dtype, dtype), inp.shape, ranks)
                 count = counts.get(key)
                 if count is not None:
                     counts[key] = count + 1

@@ -20,6 +20,7 @@ from ranks import run_ranks
 
 from ccl_dispatch.runtime import install, recording
 from ccl_dispatch.runtime.errors import ConfigError
+from ccl_dispatch.runtime.predicate import Modes
 from ccl_dispatch.runtime.recording import Recorder
 from ccl_dispatch.tuner.config.parsing import load_config
 
@@ -142,6 +143,21 @@ def test_calls_are_those_of_the_group_that_was_given(tmp_path: Path) -> None:
     recorder = recording.recorder_of(str(tmp_path))
     recorder.close()
     assert "world_size: 2, shape: [8], calls: 1}" in Path(recorder.path).read_text()
+
+
+def test_calls_of_a_dtype_that_runs_as_another_count_as_its(tmp_path: Path) -> None:
+    """As vLLM's expert ids do with AITER, so that a sweep measures the sizes that a table is asked for."""
+    communicator = SimpleNamespace(should_custom_ag=lambda inp: True)
+    environ = {"CCL_DISPATCH": "record", "CCL_DISPATCH_RECORD": str(tmp_path)}
+    install(communicator, group=Group(), modes=Modes("graph", views=(("int32", "float32"),)), environ=environ)
+    for dtype in (torch.int32, torch.float32, torch.int64):
+        assert communicator.should_custom_ag(torch.zeros(8, dtype=dtype))
+    recorder = recording.recorder_of(str(tmp_path))
+    recorder.close()
+    text = Path(recorder.path).read_text()
+    assert "dtype: float32, world_size: 2, shape: [8], calls: 2}" in text
+    assert "dtype: int64, world_size: 2, shape: [8], calls: 1}" in text
+    assert "int32" not in text
 
 
 def test_a_communicator_that_is_never_asked_is_told_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
