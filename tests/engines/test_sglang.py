@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from ranks import run_ranks
+from engine_ranks import run_ranks
 
 # SGLang's modules are told that this is a ROCm machine; the groups then build the stand-in for AITER.
 PRELUDE = """

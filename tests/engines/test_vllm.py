@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from ranks import run_ranks
+from engine_ranks import run_ranks
 
 PRELUDE = """
 import logging, os

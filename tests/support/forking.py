@@ -1,6 +1,7 @@
-"""A process that imports torch once and forks a rank whenever `ranks.run_ranks` asks: `python forking.py SOCKET`.
+"""A process that imports torch once and forks a rank whenever `ranks.run_ranks` asks: `forking.py SOCKET MODULE...`.
 
 Importing torch takes each process a second and a half of processor time, which is most of what the ranks of a test do.
+Other modules that ranks need may be named, as far as they are the same whatever a rank's environment says.
 A request is a JSON packet with what a new interpreter would be given (code, arguments, environment, folder, import
 path), and two descriptors for its output. The answers: `{"started": pid}`, and `{"ended": pid, "code": code}` when it
 has.
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import importlib
 import json
 import os
 import select
@@ -25,11 +27,13 @@ _PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 _MOST_BYTES = 1 << 20
 
 
-def main(line: socket.socket) -> None:
+def main(line: socket.socket, modules: Sequence[str]) -> None:
     """Fork what is asked for until the other side is gone."""
     import torch
     import torch.distributed
 
+    for module in modules:
+        importlib.import_module(module)
     # Like a launcher's: a fork has one thread, and no lock of another's.
     assert len(os.listdir("/proc/self/task")) == 1
     assert torch.distributed.is_gloo_available()
@@ -102,4 +106,4 @@ def _bury(line: socket.socket) -> None:
 
 
 if __name__ == "__main__":
-    main(socket.socket(fileno=int(sys.argv[1])))
+    main(socket.socket(fileno=int(sys.argv[1])), sys.argv[2:])

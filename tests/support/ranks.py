@@ -48,12 +48,14 @@ def run_ranks(
     timeout: float = 60.0,
     environment: Callable[[int], Mapping[str, str]] = lambda rank: {},
     standin: bool = False,
+    preload: tuple[str, ...] = (),
 ) -> list[str]:
     """What each rank printed after it ran `code`, which finds `rank`, `world_size`, `torch` and `dist` defined.
 
     Args:
         environment: variables of each rank beside this process's.
         standin: let `import aiter` find the stand-in.
+        preload: modules that are imported once for the ranks of all tests, by what this process's `sys.path` has now.
 
     Raises:
         AssertionError: a rank failed, or took longer than `timeout` seconds; with what it wrote to standard error.
@@ -63,7 +65,7 @@ def run_ranks(
         port = probe.getsockname()[1]
     path = [*([STANDIN] if standin else []), str(Path(__file__).parent), *sys.path]
     common = {**os.environ, "PYTHONPATH": os.pathsep.join(path)}
-    forks = _forks()
+    forks = _forks(preload, tuple(sys.path) if preload else ())
     with ExitStack() as stack:
         files = [[stack.enter_context(TemporaryFile()) for _ in ("stdout", "stderr")] for _ in range(world_size)]
         pids = []
@@ -93,16 +95,16 @@ def _text(file: IO[bytes]) -> str:
 class _Forks:
     """The process of `forking.py`, which ends with this one."""
 
-    def __init__(self) -> None:
+    def __init__(self, modules: tuple[str, ...], path: tuple[str, ...]) -> None:
         self._line, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._line.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
         self._ended: dict[int, int] = {}
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, str(Path(__file__).with_name("forking.py")), str(theirs.fileno())],
+                [sys.executable, str(Path(__file__).with_name("forking.py")), str(theirs.fileno()), *modules],
                 pass_fds=(theirs.fileno(),),
                 stdin=subprocess.DEVNULL,
-                env=_ENVIRONMENT,
+                env={**_ENVIRONMENT, **({"PYTHONPATH": os.pathsep.join(path)} if path else {})},
             )
         atexit.register(self._close)
 
@@ -142,5 +144,5 @@ class _Forks:
 
 
 @cache
-def _forks() -> _Forks:
-    return _Forks()
+def _forks(modules: tuple[str, ...], path: tuple[str, ...]) -> _Forks:
+    return _Forks(modules, path)
