@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
@@ -11,6 +12,8 @@ from ccl_dispatch.runtime.links import PciAddress, amd_links, describe_links, nv
 from ccl_dispatch.runtime.table import Platform
 
 _PREFIXES = ("NCCL_", "RCCL_", "AITER_", "HSA_")
+#: A regular expression of the variables that a table depends on, but for `_NO_SETTINGS`.
+SETTING = rf"^({'|'.join(_PREFIXES)}|SGLANG_.*AITER)"
 # These change what is logged, not what is run; NVIDIA's images carry the version of their package in NCCL_VERSION,
 # which no library reads; and AITER sets two itself when it is imported, whatever they were before: where it lies, and
 # the architecture. A serving process has them, a sweep that leaves AITER to its workers has not.
@@ -46,9 +49,7 @@ def settings_in_force(environ: Mapping[str, str]) -> dict[str, str]:
 
 def is_setting(variable: str) -> bool:
     """Whether a table is valid for the value of that variable alone."""
-    if variable.startswith("SGLANG_"):
-        return "AITER" in variable
-    return variable.startswith(_PREFIXES) and variable not in _NO_SETTINGS
+    return re.match(SETTING, variable) is not None and variable not in _NO_SETTINGS
 
 
 def torch_version() -> str:

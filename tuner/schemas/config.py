@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import Any
 
+from ccl_dispatch.runtime.probe import SETTING
 from ccl_dispatch.runtime.vocabulary import COLLECTIVES, DIMS, ITEMSIZE, MODES, TIMINGS
 from ccl_dispatch.tuner.backends.registry import BACKENDS
 from ccl_dispatch.tuner.config import recorded, replay
@@ -28,7 +29,6 @@ from ccl_dispatch.tuner.config.sections import (
     MAX_GRAPH_CALLS,
     MAX_RETRIES,
     MAX_VARIABLES,
-    VARIABLE,
 )
 from ccl_dispatch.tuner.device.placement import DEVICE_TYPES
 from ccl_dispatch.tuner.schemas.json_schema import DIALECT, Json, count, mapping, number, one_of, page, part, text
@@ -97,7 +97,7 @@ def _top() -> dict[str, Json]:
         "environment": {
             "type": "object",
             "maxProperties": MAX_VARIABLES,
-            "propertyNames": {"pattern": VARIABLE},
+            "propertyNames": {"pattern": SETTING},
             "additionalProperties": {"type": ["string", "integer"]},
             "description": "Variables that the ranks get, as the engine's processes have them; part of the table.",
         },

@@ -48,16 +48,21 @@ def test_forked_workers_share_no_state(tmp_path: Path, monkeypatch: pytest.Monke
     assert first[2] != second[2]
 
 
-def test_a_thread_in_every_interpreter_costs_time_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where a nursery can't be single-threaded it forks nothing: workers are new interpreters, and measure as well."""
-    loaded = "import threading, time\nthreading.Thread(target=time.sleep, args=(3600,), daemon=True).start()\n"
-    (tmp_path / "sitecustomize.py").write_text(loaded)
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
-    with WorkerPool([2], 65536, SETTINGS, {}, tmp_path) as pool:
+def _told_where_nothing_is_forked(customized: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The nursery's log, where each interpreter begins with `customized` and workers are new ones, which measure."""
+    (folder / "sitecustomize.py").write_text(customized)
+    monkeypatch.setenv("PYTHONPATH", str(folder), prepend=os.pathsep)
+    with WorkerPool([2], 65536, SETTINGS, {}, folder) as pool:
         assert pool.measure(REQUEST)[0].timings is not None
         for pid in worker_pids():
             assert b"ccl_dispatch.tuner.measure.worker" in Path(f"/proc/{pid}/cmdline").read_bytes()
-    assert "2 threads" in (tmp_path / "nursery.log").read_text()
+    return (folder / "nursery.log").read_text()
+
+
+def test_a_thread_in_every_interpreter_costs_time_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a nursery can't be single-threaded it forks nothing: workers are new interpreters, and measure as well."""
+    loaded = "import threading, time\nthreading.Thread(target=time.sleep, args=(3600,), daemon=True).start()\n"
+    assert "2 threads" in _told_where_nothing_is_forked(loaded, tmp_path, monkeypatch)
 
 
 def test_a_gpu_that_is_open_already_is_not_forked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -67,13 +72,8 @@ def test_a_gpu_that_is_open_already_is_not_forked(tmp_path: Path, monkeypatch: p
         "held, real = os.open('/dev/null', os.O_RDONLY), os.readlink\n"
         "os.readlink = lambda path, **given: '/dev/kfd' if path == f'/proc/self/fd/{held}' else real(path, **given)\n"
     )
-    (tmp_path / "sitecustomize.py").write_text(opened)
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
-    with WorkerPool([2], 65536, SETTINGS, {}, tmp_path) as pool:
-        assert pool.measure(REQUEST)[0].timings is not None
-        for pid in worker_pids():
-            assert b"ccl_dispatch.tuner.measure.worker" in Path(f"/proc/{pid}/cmdline").read_bytes()
-    assert "a GPU in use /dev/kfd: workers get their own interpreters" in (tmp_path / "nursery.log").read_text()
+    told = _told_where_nothing_is_forked(opened, tmp_path, monkeypatch)
+    assert "a GPU in use /dev/kfd: workers get their own interpreters" in told
 
 
 def test_a_crash_leaves_no_core(tmp_path: Path) -> None:
