@@ -18,7 +18,7 @@ from ccl_dispatch.tuner.machine import WORKER_BYTES, available_memory
 from ccl_dispatch.tuner.torch_import import broken_torch
 
 EXAMPLE = "ccl-dispatch doctor --json"
-NO = "a backend that is ready gave a wrong output"
+NO = "a backend that is ready gave a wrong output, crashed or hung"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

@@ -53,7 +53,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="earlier visits to compare with (default: TABLE.reference.json); --keep makes it where there is none",
     )
     parser.add_argument(
-        "--keep", action="store_true", help="add this run's visits to the reference, unless something is wrong"
+        "--keep", action="store_true", help="add this run's visits to the reference, where all is still right"
     )
     parser.add_argument(
         "--seconds",
