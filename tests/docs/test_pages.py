@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import subprocess
 import sys
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import optuna
 import pytest
+import torch.distributed as dist
 import yaml
+from made_tables import make_cell, make_table
 from pages import ROOT, blocks
 
-from ccl_dispatch.runtime import find, probe, switch
+from ccl_dispatch.runtime import find, install, probe, switch
+from ccl_dispatch.runtime.plugins.hook import run_hook
+from ccl_dispatch.runtime.vocabulary import Cell
 from ccl_dispatch.tuner.device import placement
+from ccl_dispatch.tuner.emit.text import seal, write_table
 
 
 def _page(name: str) -> str:
@@ -78,6 +87,43 @@ def test_the_variables_are_those_of_the_code() -> None:
     assert f"unset, `{switch.DEFAULT_RECORD_FOLDER}`" in table
     assert all(f"`{prefix}`" in page for prefix in probe._PREFIXES)
     assert all(name.partition("_")[2] in page for name in probe._NO_SETTINGS)
+
+
+def test_what_an_engine_logs_of_a_table_is_on_the_page(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A table that fits, one that is named and does not, and one in a folder that does not: each is told as the rows of
+    docs/operations.md have it; where there is no table at all that is no warning.
+    """
+    rows = re.findall(r"^\| `(.*)` \| (asks|uses|is decided)", _page("docs/operations.md"), flags=re.MULTILINE)
+    cell = make_cell(Cell("all_gather", "eager", "first", "bfloat16", 1), 16, [1024], ["aiter"])
+    fits = make_table((cell,))._replace(
+        candidates=("aiter",), provenance="measured", platform=probe.this_platform("cpu", {})
+    )
+    folder = tmp_path / "ccl-dispatch" / "tables"
+    folder.mkdir(parents=True)
+    write_table(seal(fits), tmp_path / "fits.yaml")
+    write_table(seal(fits._replace(platform=fits.platform._replace(device="another"))), folder / "other.yaml")
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    try:
+        said = []
+        for environ in (
+            {"CCL_DISPATCH_TABLE": str(tmp_path / "fits.yaml")},
+            {"CCL_DISPATCH_TABLE": str(folder / "other.yaml")},
+            {"XDG_CONFIG_HOME": str(tmp_path)},
+            {"XDG_CONFIG_HOME": str(tmp_path / "nowhere")},
+        ):
+            caplog.clear()
+            communicator = SimpleNamespace(world_size=1, should_custom_ag=lambda _: True)
+            with caplog.at_level(logging.INFO, logger="ccl_dispatch"):
+                run_hook("SGLang", partial(install, communicator, group=dist.group.WORLD, environ=environ))
+            said.append([(record.levelname, record.getMessage()) for record in caplog.records])
+    finally:
+        dist.destroy_process_group()
+    assert [happens for _, happens in rows] == ["asks", "uses", "is decided"]
+    assert [[level for level, _ in lines] for lines in said] == [["INFO"], ["WARNING"], ["WARNING"], ["INFO"]]
+    for (words, _), ((_, line),) in zip([*rows, rows[-1]], said, strict=True):
+        assert re.search(".*".join(map(re.escape, words.split("..."))), line), (words, line)
+    for engine in ("sglang", "vllm"):
+        assert "asks the table sha256:... before it uses aiter`" in _page(f"docs/{engine}.md")
 
 
 def test_the_sampler_runs_on_its_own() -> None:
