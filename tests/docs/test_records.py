@@ -5,15 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from pages import ROOT
 
 from ccl_dispatch.runtime import load_table
 from ccl_dispatch.runtime.platform import judge
 from ccl_dispatch.runtime.probe import this_platform
+from ccl_dispatch.tuner.cli import main
 from ccl_dispatch.tuner.config.parsing import load_config
 from ccl_dispatch.tuner.plan import make_plan
 from ccl_dispatch.tuner.study import SweepStudy, open_storage
 
-RECORDS = Path(__file__).parents[2] / "docs" / "records"
+RECORDS = ROOT / "docs" / "records"
 
 
 @pytest.mark.parametrize("name", ["shared-gpu", "known-failures"])
@@ -57,3 +59,17 @@ def test_the_table_of_two_gpus_is_that_of_its_study(record: str, points: int) ->
     assert len(results) == points
     assert {result.cell for result in results} == {cell.cell for cell in table.cells}
     assert study.meta.platform == table.platform
+
+
+@pytest.mark.parametrize(
+    ("journal", "table"),
+    [
+        ("docs/records/h200x2/study.journal", "docs/records/h200x2/table.yaml"),
+        ("tables/examples/x86_64-host_memory-2.journal", "tables/examples/x86_64-host_memory-2.yaml"),
+    ],
+)
+def test_the_table_is_what_the_fit_makes_of_its_study(journal: str, table: str, tmp_path: Path) -> None:
+    """To the byte, as pages say; where the fit has changed, `ccl-dispatch build` writes it again, and quotes follow."""
+    built = tmp_path / "table.yaml"
+    assert main(["build", "--storage", str(ROOT / journal), "--out", str(built)]) == 0
+    assert built.read_text() == (ROOT / table).read_text()
