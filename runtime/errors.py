@@ -87,7 +87,7 @@ class PlatformMismatchError(CclDispatchError):
 
 
 class InstallError(CclDispatchError):
-    """The ranks of a job can't all use one table; in the end every one of them uses the baseline."""
+    """The ranks of a job can't all use one table: all of them use the baseline, or are as they were."""
 
     exit_code = 1
 
