@@ -11,14 +11,15 @@ import socket
 import sys
 import time
 from pathlib import Path
-
-import torch
-import torch.distributed as dist
+from typing import TYPE_CHECKING
 
 from ccl_dispatch.tuner.backends.base import BackendContext, Point
 from ccl_dispatch.tuner.backends.gloo import GlooBackend
 from ccl_dispatch.tuner.backends.shm import ShmBackend
 from ccl_dispatch.tuner.device.base import Call
+
+if TYPE_CHECKING:  # a sweep's own process looks at these classes, and leaves torch to its workers
+    import torch
 
 
 class _FailingRank(GlooBackend):
@@ -110,6 +111,7 @@ class Poisoning(ShmBackend):
 
     def poison(self) -> None:
         """Have the process groups of this process raise."""
+        import torch.distributed as dist
 
         def raising(*arguments: object) -> None:
             raise RuntimeError("an illegal memory access was encountered")
@@ -144,7 +146,7 @@ class Silent(GlooBackend):
 
     def prepare(self, point: Point, source: torch.Tensor, target: torch.Tensor) -> Call:
         """Gather into another place."""
-        return super().prepare(point, source, torch.empty_like(target))
+        return super().prepare(point, source, target.new_empty(target.shape))
 
 
 class Garbling(GlooBackend):
@@ -154,6 +156,8 @@ class Garbling(GlooBackend):
 
     def prepare(self, point: Point, source: torch.Tensor, target: torch.Tensor) -> Call:
         """Gather, then write over it."""
+        import torch
+
         gather = super().prepare(point, source, target)
         garbage = torch.frombuffer(bytearray(random.Random(1).randbytes(target.nbytes)), dtype=torch.uint8)
 
@@ -171,6 +175,8 @@ class Flipping(GlooBackend):
 
     def prepare(self, point: Point, source: torch.Tensor, target: torch.Tensor) -> Call:
         """Gather, then flip a bit on rank 1."""
+        import torch
+
         gather = super().prepare(point, source, target)
 
         def call() -> None:

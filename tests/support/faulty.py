@@ -6,13 +6,16 @@ import os
 import random
 import signal
 import time
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from ccl_dispatch.tuner.backends.base import BackendContext, Point
 from ccl_dispatch.tuner.backends.gloo import GlooBackend
 from ccl_dispatch.tuner.device.base import Call
+
+if TYPE_CHECKING:  # a sweep's own process looks at these classes, and leaves torch to its workers
+    import torch
 
 PLACES = {name: f"faulty:{name.title()}" for name in ("hanging", "crashing", "raising", "unmade", "stale", "decaying")}
 
@@ -102,7 +105,7 @@ class Decaying(GlooBackend):
     def prepare(self, point: Point, source: torch.Tensor, target: torch.Tensor) -> Call:
         """Gather; from the second call on, rank 1's goes elsewhere."""
         gather = super().prepare(point, source, target)
-        elsewhere = super().prepare(point, source, torch.empty_like(target))
+        elsewhere = super().prepare(point, source, target.new_empty(target.shape))
         calls = 0
 
         def call() -> None:

@@ -131,7 +131,7 @@ def test_a_node_that_wakes_up_after_the_end_changes_no_table(tmp_path: Path, pos
 
 def _wait_for(url: str, reached: Callable[[SweepStudy], bool]) -> None:
     """Return once the study has come so far."""
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 90
     with open_storage(url, write=False) as storage:
         while time.monotonic() < deadline:
             if storage.optuna.get_all_studies() and reached(SweepStudy.load(storage, None)):

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -42,13 +43,10 @@ def _store(path: Path, results: Sequence[PointResult], meta: StudyMeta = META) -
 
 def _at_once(folder: Path, commands: Sequence[Sequence[str]]) -> list[str]:
     """Run these verbs all at once; what each printed. All must end with 0."""
-    started = [
-        subprocess.Popen([*COMMAND, *words], cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        for words in commands
-    ]
-    answers = [process.communicate(timeout=120) for process in started]
-    assert [process.returncode for process in started] == [0] * len(started), answers
-    return [out for out, _ in answers]
+    with ThreadPoolExecutor(len(commands)) as threads:
+        done = list(threads.map(lambda words: ccl_dispatch(*words, folder=folder), commands))
+    assert [process.returncode for process in done] == [0] * len(done), done
+    return [process.stdout for process in done]
 
 
 def _merge_at_once(folder: Path, url: str) -> None:
