@@ -13,7 +13,6 @@ from ccl_dispatch.tuner.curves.visits import LONG
 from ccl_dispatch.tuner.search.base import (
     Observation,
     Outlook,
-    PointSampler,
     Proposal,
     SearchSpace,
     study_noise,
@@ -22,6 +21,7 @@ from ccl_dispatch.tuner.search.costs import LONG_VISIT, Budget, CostModel
 from ccl_dispatch.tuner.search.family import NOISE_GROWTH, Family, checkpoint, make_grid
 from ccl_dispatch.tuner.search.index import FamilyPoints, Index, Known
 from ccl_dispatch.tuner.search.looks import first_looks, look_left, next_look
+from ccl_dispatch.tuner.search.point_sampler import PointSampler
 from ccl_dispatch.tuner.search.proof import Proof
 from ccl_dispatch.tuner.search.rates import Best, best_of, doubts_of
 from ccl_dispatch.tuner.search.spare import look_again, spare_look, visit_again

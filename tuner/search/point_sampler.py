@@ -1,0 +1,125 @@
+"""A sampler of points, behind Optuna's interface: it reads what trials found and gives the next one its point."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Hashable, Sequence
+from typing import Any
+
+import optuna
+from optuna.distributions import BaseDistribution
+from optuna.samplers import BaseSampler
+from optuna.trial import FrozenTrial, TrialState
+
+from ccl_dispatch.runtime.errors import StorageError
+from ccl_dispatch.tuner.search.base import (
+    CELL,
+    COPY,
+    OBSERVED,
+    REPEATS,
+    SIZE_INDEX,
+    VISIT,
+    Observation,
+    Outlook,
+    SearchSpace,
+    decode,
+)
+
+
+class PointSampler(BaseSampler, abc.ABC):
+    """An Optuna sampler that proposes points of a SearchSpace, one after the other, until it has seen enough.
+
+    A proposal depends on the study's trials alone, so that interruption, several workers and a rebuild from storage
+    need nothing special; what is remembered between calls only saves computing it again.
+    """
+
+    def __init__(self, space: SearchSpace) -> None:
+        self.space = space
+        self._distributions = space.distributions()
+        self._decoded: dict[int, tuple[str, Observation]] = {}
+        self._known_of: optuna.Study | None = None
+        self._known_trials = 0
+        self._known: dict[Hashable, Observation] = {}
+
+    @abc.abstractmethod
+    def judge(self, observations: Sequence[Observation]) -> Outlook:
+        """The next point, and what is left to win."""
+
+    def outlook(self, study: optuna.Study) -> Outlook:
+        """`judge` for the study's trials; without a proposal `ask` must not be called."""
+        return self.judge(self.observations(study))
+
+    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        """The whole space, always: Optuna's own inference needs a completed trial first."""
+        return self._distributions
+
+    def sample_relative(
+        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        """The next point as parameters.
+
+        Raises:
+            RuntimeError: the search has ended; `outlook` tells before.
+        """
+        proposal = self.judge(self.observations(study, without=trial.number)).proposal
+        if proposal is None:
+            raise RuntimeError("the search has ended: look at outlook() before study.ask()")
+        return {
+            CELL: proposal.cell,
+            SIZE_INDEX: self.space.sizes.index(proposal.size),
+            REPEATS: proposal.repeats,
+        }
+
+    def sample_independent(
+        self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        """Only the sweep's parameters exist.
+
+        Raises:
+            ValueError: another parameter is asked for.
+        """
+        raise ValueError(
+            f"{param_name!r} is not a parameter of a sweep; there are {', '.join(map(repr, self._distributions))}"
+        )
+
+    def observations(self, study: optuna.Study, without: int = -1) -> list[Observation]:
+        """The study's points, in the order of their trials; failed ones without samples are as if never asked for."""
+        trials = study.get_trials(deepcopy=False)
+        if self._known_of is not study:
+            self._known_of, self._known_trials, self._known = study, 0, {}
+        # Finished trials never change: those at the head of the list are read once.
+        while self._known_trials < len(trials) and trials[self._known_trials].state.is_finished():
+            self._read(trials[self._known_trials], self._known)
+            self._known_trials += 1
+        found = dict(self._known)
+        for trial in trials[self._known_trials :]:
+            if trial.number != without:
+                self._read(trial, found)
+        return [*found.values()]
+
+    def _read(self, trial: FrozenTrial, known: dict[Hashable, Observation]) -> None:
+        """Put the trial's point, if it has one, among the known ones, unless it is a copy of one of them."""
+        text = trial.user_attrs.get(OBSERVED)
+        # A trial that was given up counts where its samples had been stored.
+        if (trial.state == TrialState.FAIL and text is None) or len(trial.params) < len(self._distributions):
+            return
+        try:
+            cell, size = trial.params[CELL], self.space.sizes[trial.params[SIZE_INDEX]]
+            if text is None:
+                known[trial.number] = Observation(cell, size, pending=True)
+                return
+            # Two that bring the same samples in at once both keep them (see `study.filling`). A visit without a number
+            # is not of a sweep: whoever asks by himself may find the same at each.
+            visit = trial.user_attrs.get(VISIT)
+            mark = trial.number if visit is None else (cell, size, text, visit, trial.user_attrs.get(COPY))
+            if mark not in known:
+                before = self._decoded.get(trial.number)
+                if before is None or before[0] != text:
+                    self._decoded[trial.number] = before = (text, decode(cell, size, text))
+                known[mark] = before[1]
+        except (AttributeError, IndexError, KeyError, TypeError, ValueError) as problem:
+            name = "" if self._known_of is None else self._known_of.study_name
+            raise StorageError(
+                f"study {name!r}, trial {trial.number}: what the search reads of it is damaged ({problem!r}). Take the "
+                "storage back from a copy; without one, `ccl-dispatch merge` brings its samples into another --storage"
+            ) from problem
