@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -113,7 +114,11 @@ class Observation:
 
 
 def encode(observation: Observation) -> str:
-    """The text of a finished trial's attribute `observed`."""
+    """The text of a finished trial's attribute `observed`.
+
+    Raises:
+        ValueError: a figure is not finite.
+    """
     visit = observation.visit
     return json.dumps(
         {
@@ -124,6 +129,7 @@ def encode(observation: Observation) -> str:
             **({"refused": sorted(observation.refused)} if observation.refused else {}),
         },
         separators=(",", ":"),
+        allow_nan=False,
     )
 
 
@@ -131,13 +137,21 @@ def decode(cell: str, size: int, text: str) -> Observation:
     """What `encode` wrote."""
     data = json.loads(text)
     samples = {
-        name: PointSamples(tuple(values), tuple(data["firsts"].get(name, ())))
+        name: PointSamples(_finite(values), _finite(data["firsts"].get(name, ())))
         for name, values in data["repeats"].items()
     }
     visit = None if data["visit"] is None else Visit(*data["visit"])
+    _finite(visit or ())
     return Observation(
         cell, size, samples, visit, frozenset(data["excluded"]), refused=frozenset(data.get("refused", ()))
     )
+
+
+def _finite(values: Iterable[float]) -> tuple[float, ...]:
+    found = tuple(map(float, values))
+    if not all(map(math.isfinite, found)):
+        raise ValueError("a figure is not finite")
+    return found
 
 
 def joined_samples(observations: Iterable[Observation], candidate: str) -> dict[tuple[str, int], PointSamples]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import optuna
@@ -30,7 +30,8 @@ class PointSampler(BaseSampler, abc.ABC):
     """An Optuna sampler that proposes points of a SearchSpace, one after the other, until it has seen enough.
 
     A proposal depends on the study's trials alone, so that interruption, several workers and a rebuild from storage
-    need nothing special; what is remembered between calls only saves computing it again.
+    need nothing special; what is remembered between calls only saves computing it again. Objective values are never
+    looked at.
     """
 
     def __init__(self, space: SearchSpace) -> None:
@@ -51,7 +52,8 @@ class PointSampler(BaseSampler, abc.ABC):
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         """The whole space, always: Optuna's own inference needs a completed trial first."""
-        return self._distributions
+        # A copy, since PartialFixedSampler takes what it fixes out of it.
+        return dict(self._distributions)
 
     def sample_relative(
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
@@ -60,15 +62,28 @@ class PointSampler(BaseSampler, abc.ABC):
 
         Raises:
             RuntimeError: the search has ended; `outlook` tells before.
+            ValueError: only the cell or only the size is fixed, by `enqueue_trial` or PartialFixedSampler.
         """
+        self._check_no_half_point(trial, search_space)
         proposal = self.judge(self.observations(study, without=trial.number)).proposal
         if proposal is None:
             raise RuntimeError("the search has ended: look at outlook() before study.ask()")
-        return {
+        values = {
             CELL: proposal.cell,
             SIZE_INDEX: self.space.sizes.index(proposal.size),
             REPEATS: proposal.repeats,
         }
+        return {name: value for name, value in values.items() if name in search_space}
+
+    def _check_no_half_point(self, trial: FrozenTrial, search_space: Mapping[str, BaseDistribution]) -> None:
+        """A size that was proposed for one cell says nothing of another one, which may not even have it."""
+        point = {name for name in (CELL, SIZE_INDEX) if not self._distributions[name].single()}
+        fixed = point & {*trial.system_attrs.get("fixed_params", ()), *(self._distributions.keys() - search_space)}
+        if fixed and fixed != point:
+            raise ValueError(
+                f"{CELL!r} and {SIZE_INDEX!r} are proposed together, and only {fixed.pop()!r} is fixed. Fix both, or "
+                "give the sampler a SearchSpace of the points that are meant"
+            )
 
     def sample_independent(
         self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
@@ -76,14 +91,33 @@ class PointSampler(BaseSampler, abc.ABC):
         """Only the sweep's parameters exist.
 
         Raises:
-            ValueError: another parameter is asked for.
+            ValueError: another parameter is asked for, or one of them in a range that has not what was proposed.
         """
+        if (own := self._distributions.get(param_name)) is not None:
+            raise ValueError(
+                f"{param_name!r} was asked for as {param_distribution}, which has not what was proposed. Ask for it as "
+                f"SearchSpace.distributions() has it: {own}"
+            )
         raise ValueError(
             f"{param_name!r} is not a parameter of a sweep; there are {', '.join(map(repr, self._distributions))}"
         )
 
+    def after_trial(
+        self, study: optuna.Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None
+    ) -> None:
+        """Look whether a completed trial says what was found; the search would go on asking for its point.
+
+        Raises:
+            ValueError: it does not.
+        """
+        if state == TrialState.COMPLETE and self._is_decided(trial) and OBSERVED not in trial.user_attrs:
+            raise ValueError(
+                f"trial {trial.number} was told without what was measured: "
+                f"trial.set_user_attr({OBSERVED!r}, encode(observation)) comes before that"
+            )
+
     def observations(self, study: optuna.Study, without: int = -1) -> list[Observation]:
-        """The study's points, in the order of their trials; failed ones without samples are as if never asked for."""
+        """The study's points, in the order of their trials; finished ones without samples are as if never asked for."""
         trials = study.get_trials(deepcopy=False)
         if self._known_of is not study:
             self._known_of, self._known_trials, self._known = study, 0, {}
@@ -97,11 +131,25 @@ class PointSampler(BaseSampler, abc.ABC):
                 self._read(trial, found)
         return [*found.values()]
 
+    def _is_decided(self, trial: FrozenTrial) -> bool:
+        """Whether it has a point; a trial of another sampler never has."""
+        return all(name in trial.params for name in self._distributions)
+
+    def _is_here(self, trial: FrozenTrial) -> bool:
+        """Whether it has a point of the space: Optuna lets any number be enqueued, with a warning."""
+        if not self._is_decided(trial):
+            return False
+        index, sizes = trial.params[SIZE_INDEX], self.space.sizes
+        return index in range(len(sizes)) and sizes[index] in self.space.grid.get(trial.params[CELL], ())
+
     def _read(self, trial: FrozenTrial, known: dict[Hashable, Observation]) -> None:
         """Put the trial's point, if it has one, among the known ones, unless it is a copy of one of them."""
-        text = trial.user_attrs.get(OBSERVED)
-        # A trial that was given up counts where its samples had been stored.
-        if (trial.state == TrialState.FAIL and text is None) or len(trial.params) < len(self._distributions):
+        # A trial that was given up counts where its samples had been stored; one that waits to be tried again may have
+        # a copy of them.
+        text = None if trial.state == TrialState.WAITING else trial.user_attrs.get(OBSERVED)
+        if text is None and (trial.state.is_finished() or not self._is_here(trial)):
+            return
+        if len(trial.params) < len(self._distributions):
             return
         try:
             cell, size = trial.params[CELL], self.space.sizes[trial.params[SIZE_INDEX]]
