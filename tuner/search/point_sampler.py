@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import abc
+import threading
 from collections.abc import Hashable, Mapping, Sequence
-from typing import Any
+from datetime import datetime, timedelta
+from typing import Any, NoReturn
 
 import optuna
 from optuna.distributions import BaseDistribution
@@ -21,9 +23,13 @@ from ccl_dispatch.tuner.search.base import (
     VISIT,
     Observation,
     Outlook,
+    Proposal,
     SearchSpace,
     decode,
 )
+
+# A trial that is younger and has no point is about to get one; an older one is of a process that has gone.
+_DECIDES_WITHIN = timedelta(seconds=10)
 
 
 class PointSampler(BaseSampler, abc.ABC):
@@ -41,6 +47,18 @@ class PointSampler(BaseSampler, abc.ABC):
         self._known_of: optuna.Study | None = None
         self._known_trials = 0
         self._known: dict[Hashable, Observation] = {}
+        # Of `study.optimize(n_jobs=...)`: its threads ask one sampler.
+        self._lock = threading.RLock()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For pickle and copy: without the study, which may hold a connection, and what is remembered of it."""
+        kept = {name: value for name, value in self.__dict__.items() if name != "_lock"}
+        return {**kept, "_known_of": None, "_known_trials": 0, "_known": {}}
+
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
+        """See `__getstate__`."""
+        self.__dict__.update(state)
+        self._lock = threading.RLock()
 
     @abc.abstractmethod
     def judge(self, observations: Sequence[Observation]) -> Outlook:
@@ -48,7 +66,8 @@ class PointSampler(BaseSampler, abc.ABC):
 
     def outlook(self, study: optuna.Study) -> Outlook:
         """`judge` for the study's trials; without a proposal `ask` must not be called."""
-        return self.judge(self.observations(study))
+        with self._lock:
+            return self.judge(self.observations(study))
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         """The whole space, always: Optuna's own inference needs a completed trial first."""
@@ -61,19 +80,42 @@ class PointSampler(BaseSampler, abc.ABC):
         """The next point as parameters.
 
         Raises:
-            RuntimeError: the search has ended; `outlook` tells before.
+            TrialPruned: the search has ended, and with it this `study.optimize`.
+            RuntimeError: it has ended, and the trial was asked for by hand; `outlook` tells before.
             ValueError: only the cell or only the size is fixed, by `enqueue_trial` or PartialFixedSampler.
         """
         self._check_no_half_point(trial, search_space)
-        proposal = self.judge(self.observations(study, without=trial.number)).proposal
+        with self._lock:
+            proposal = self._next(study, trial)
         if proposal is None:
-            raise RuntimeError("the search has ended: look at outlook() before study.ask()")
+            _end(study)
         values = {
             CELL: proposal.cell,
             SIZE_INDEX: self.space.sizes.index(proposal.size),
             REPEATS: proposal.repeats,
         }
         return {name: value for name, value in values.items() if name in search_space}
+
+    def _next(self, study: optuna.Study, trial: FrozenTrial) -> Proposal | None:
+        """The proposal for this trial, beside what the trials before it are about to be given.
+
+        Optuna stores the parameters of a trial one by one, after all were proposed, and who asks meanwhile must not get
+        the same. What another one is given follows from the same trials.
+        """
+        trials = study.get_trials(deepcopy=False)
+        observations = self._observed(study, trials, trial.number)
+        proposal = self.judge(observations).proposal
+        for other in trials[self._known_trials :]:
+            if proposal is not None and other.number < trial.number and self._is_deciding(other):
+                observations = [*observations, Observation(proposal.cell, proposal.size, pending=True)]
+                proposal = self.judge(observations).proposal
+        return proposal
+
+    def _is_deciding(self, trial: FrozenTrial) -> bool:
+        began = trial.datetime_start
+        if trial.state != TrialState.RUNNING or began is None or self._is_decided(trial):
+            return False
+        return abs(datetime.now() - began) < _DECIDES_WITHIN  # noqa: DTZ005 - as Optuna notes it
 
     def _check_no_half_point(self, trial: FrozenTrial, search_space: Mapping[str, BaseDistribution]) -> None:
         """A size that was proposed for one cell says nothing of another one, which may not even have it."""
@@ -118,7 +160,10 @@ class PointSampler(BaseSampler, abc.ABC):
 
     def observations(self, study: optuna.Study, without: int = -1) -> list[Observation]:
         """The study's points, in the order of their trials; finished ones without samples are as if never asked for."""
-        trials = study.get_trials(deepcopy=False)
+        with self._lock:
+            return self._observed(study, study.get_trials(deepcopy=False), without)
+
+    def _observed(self, study: optuna.Study, trials: Sequence[FrozenTrial], without: int) -> list[Observation]:
         if self._known_of is not study:
             self._known_of, self._known_trials, self._known = study, 0, {}
         # Finished trials never change: those at the head of the list are read once.
@@ -171,3 +216,12 @@ class PointSampler(BaseSampler, abc.ABC):
                 f"study {name!r}, trial {trial.number}: what the search reads of it is damaged ({problem!r}). Take the "
                 "storage back from a copy; without one, `ccl-dispatch merge` brings its samples into another --storage"
             ) from problem
+
+
+def _end(study: optuna.Study) -> NoReturn:
+    """Nothing is worth measuring any more: no trial can be given a point."""
+    try:
+        study.stop()
+    except RuntimeError:  # not within study.optimize
+        raise RuntimeError("the search has ended: look at outlook() before study.ask()") from None
+    raise optuna.TrialPruned("the search has ended")

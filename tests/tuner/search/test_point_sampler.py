@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
+import pickle
+import sys
 import warnings
 from collections.abc import Iterator
+from datetime import datetime, timedelta
 
 import optuna
 import pytest
@@ -45,6 +48,13 @@ def _found(size: int, repeats: int) -> Observation:
     return Observation("", size, {"fast": PointSamples(ratios)}, Visit(1e-3, repeats, 1e-4, 2, 2 + 2 * repeats))
 
 
+def _objective(trial: optuna.Trial) -> float:
+    trial.suggest_categorical("cell", SPACE.cells)
+    size = SPACE.sizes[trial.suggest_int("size_index", 0, len(SPACE.sizes) - 1)]
+    trial.set_user_attr("observed", encode(_found(size, trial.suggest_int("repeats", 1, 4096, log=True))))
+    return 0.0
+
+
 def _visit(study: optuna.Study, times: int = 1) -> None:
     """Ask and tell."""
     for _ in range(times):
@@ -58,6 +68,72 @@ def _fixed(sampler: optuna.samplers.BaseSampler, **params: object) -> PartialFix
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         return PartialFixedSampler(params, sampler)
+
+
+def test_optimize_ends_when_the_search_does() -> None:
+    """`study.optimize` without a number of trials measures the points of ask and tell, then returns; also once more."""
+    sampler, study = _study()
+    study.optimize(_objective)
+    by_hand, asked = _study()
+    while by_hand.outlook(asked).proposal is not None:
+        _visit(asked)
+    *measured, last = study.trials
+    assert [trial.params for trial in measured] == [trial.params for trial in asked.trials]
+    assert last.state == TrialState.PRUNED
+    study.optimize(_objective)
+    assert len(sampler.observations(study)) == len(measured)
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 0, 1)], ids=str)
+def test_those_who_ask_at_once_get_different_points(order: tuple[int, ...]) -> None:
+    """Each process has a sampler of its own, and none sees the others' parameters before Optuna has stored them."""
+    _, study = _study()
+    _visit(study, 5)
+    trials = [study.ask() for _ in order]
+    frozen = study.trials[5:]
+    points = {at: _sampler().sample_relative(study, frozen[at], SPACE.distributions()) for at in order}
+    assert len({(point["cell"], point["size_index"]) for point in points.values()}) == 3
+    # What came to nothing is free again.
+    for trial in trials:
+        study.tell(trial, state=TrialState.FAIL)
+    assert study.ask(SPACE.distributions()).params == points[0]
+
+
+def test_a_process_that_has_gone_keeps_no_point() -> None:
+    """A trial that was asked for long ago and never got its parameters is passed over."""
+    _, study = _study()
+    gone = create_trial(state=TrialState.RUNNING)
+    gone.datetime_start = datetime.now() - timedelta(minutes=1)  # noqa: DTZ005 - as Optuna notes it
+    study.add_trial(gone)
+    _, alone = _study()
+    assert study.ask(SPACE.distributions()).params == alone.ask(SPACE.distributions()).params
+
+
+def test_threads_lose_nothing() -> None:
+    """However threads of one `study.optimize` take turns, what the sampler remembers is what a new one reads, and the
+    budget is kept.
+    """
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        sampler, study = _study()
+        study.optimize(_objective, n_jobs=4)
+    finally:
+        sys.setswitchinterval(before)
+    known = sampler.observations(study)
+    again = optuna.load_study(study_name=study.study_name, storage=study._storage)
+    assert known == _sampler().observations(again)
+    assert sum(found.visit.executions for found in known if found.visit) <= 400
+
+
+def test_a_copy_of_the_sampler_is_without_the_study() -> None:
+    """A pickled sampler holds no storage, which may be a connection, and goes on where the study is."""
+    sampler, study = _study()
+    _visit(study, 20)
+    pickled = pickle.dumps(sampler)
+    assert study.study_name.encode() not in pickled
+    again = optuna.load_study(study_name=study.study_name, storage=study._storage)
+    assert pickle.loads(pickled).outlook(again) == sampler.outlook(study)  # noqa: S301 - our own bytes
 
 
 def test_a_wrapper_takes_nothing_out_of_the_sampler() -> None:
