@@ -18,6 +18,8 @@ release = version = version_of("ccl-dispatch")
 extensions = ["myst_parser", "sphinx_copybutton"]
 root_doc = "index"
 language = "en"
+# Laid out for another place: no page of this one.
+exclude_patterns = ["examples"]
 # Every reference must lead somewhere; `make docs` turns warnings into errors.
 nitpicky = True
 # Headings have the anchors that code hosts give them: a link works in both places.

@@ -52,6 +52,14 @@ def test_importing_the_runtime_loads_nothing_heavy() -> None:
     assert not [name for name in loaded if name.startswith("ccl_dispatch.tuner")]
 
 
+def test_the_sampler_needs_only_numpy_and_optuna() -> None:
+    """Whoever uses the search on its own needs neither torch nor what the command line needs."""
+    code = "import ccl_dispatch.tuner.search, sys; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert {"ccl_dispatch.tuner.search", "numpy", "optuna"} <= set(loaded)
+    assert not {"torch", "rich", "threadpoolctl", "matplotlib"} & set(loaded)
+
+
 def _lint(code: str) -> str:
     """What ruff says, under this repository's settings, of `code` as a module of the tuner."""
     command = [sys.executable, "-m", "ruff", "check", "--no-cache", "--stdin-filename", "tuner/example.py", "-"]

@@ -9,6 +9,7 @@ import os
 import re
 import shlex
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,16 @@ from ccl_dispatch.tuner.cli.sweep import config_path
 
 EXAMPLES = ROOT / "docs" / "examples"
 SLURM = EXAMPLES / "slurm.sh"
+HUB = EXAMPLES / "optunahub" / "package"
+# What optunahub.load_module does with a folder of the registry once it has fetched it.
+LOADER = """\
+import importlib.util, sys
+def load_module(package):
+    spec = importlib.util.spec_from_file_location(package.rpartition("/")[2], f"{sys.argv[1]}/{package}/__init__.py")
+    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+"""
 
 
 def test_the_slurm_script_calls_what_there_is(tmp_path: Path) -> None:
@@ -99,3 +110,29 @@ def _values(tree: Any, key: str) -> list[Any]:
         return []
     here = [tree[key]] if key in tree else []
     return here + [found for item in tree.values() for found in _values(item, key)]
+
+
+def test_the_package_for_optunahub_runs(tmp_path: Path) -> None:
+    """Loaded as OptunaHub loads it, the example measures both sorts, ends by itself and prints what it found."""
+    (tmp_path / "optunahub.py").write_text(LOADER)
+    path = os.pathsep.join(filter(None, [str(tmp_path), os.environ.get("PYTHONPATH")]))
+    example = HUB / "samplers" / "regret_sampler" / "example.py"
+    environment = {**os.environ, "PYTHONPATH": path}
+    done = subprocess.run([sys.executable, example, HUB], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    rows = re.findall(r"^ *(\d+) numbers: numpy \d+\.\d\dx, (\d+) timings$", done.stdout, flags=re.MULTILINE)
+    assert {"2", "4096"} <= {size for size, _ in rows}
+    assert 2 * sum(int(timings) for _, timings in rows) <= 400
+
+
+def test_the_package_for_optunahub_says_what_the_registry_asks() -> None:
+    """The head of its README has each field, names its kind, its licence, and no Optuna that we don't support."""
+    folder = HUB / "samplers" / "regret_sampler"
+    _, head, text = (folder / "README.md").read_text().split("---\n", 2)
+    fields = yaml.safe_load(head)
+    assert fields.keys() == {"author", "title", "description", "tags", "optuna_versions", "license"}
+    assert "sampler" in fields["tags"]
+    assert fields["license"] == (folder / "LICENSE").read_text().partition("\n")[0] == "MIT License"
+    assert all(int(version.partition(".")[0]) >= 5 for version in fields["optuna_versions"])
+    assert re.findall("^## (.*)$", text, flags=re.MULTILINE) == ["Abstract", "APIs", "Installation", "Example"]
+    assert "<" not in text  # OptunaHub takes HTML out

@@ -73,8 +73,10 @@ class Block(NamedTuple):
 
 
 def pages() -> list[str]:
-    """Every page that people read, from the repository's root."""
-    found = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "tables").glob("*.md")]
+    """Every page that people read, from the repository's root; not those that are laid out for another place."""
+    docs = ROOT / "docs"
+    ours = [path for path in docs.rglob("*.md") if docs / "examples" not in path.parents]
+    found = [*ROOT.glob("*.md"), *ours, *(ROOT / "tables").glob("*.md")]
     return sorted(str(path.relative_to(ROOT)) for path in [*found, *(ROOT / "tests").rglob("*.md")])
 
 
