@@ -22,7 +22,6 @@ from ccl_dispatch.tuner.search.family import NOISE_GROWTH, Family, checkpoint, m
 from ccl_dispatch.tuner.search.index import FamilyPoints, Index, Known
 from ccl_dispatch.tuner.search.looks import first_looks, look_left, next_look
 from ccl_dispatch.tuner.search.point_sampler import PointSampler
-from ccl_dispatch.tuner.search.proof import Proof
 from ccl_dispatch.tuner.search.rates import Best, best_of, doubts_of
 from ccl_dispatch.tuner.search.spare import look_again, spare_look, visit_again
 from ccl_dispatch.tuner.search.states import CellState, States, mean_regret
@@ -264,7 +263,7 @@ class RegretSampler(PointSampler):
         self, states: Sequence[CellState], left: float, seconds: float, noise: Mapping[str, Noise], least: float
     ) -> Proposal | None:
         best, best_cell = Best(0.0, 0.0, 0, 0), -1
-        best_proof: tuple[float, int, Proof] | None = None
+        best_proof: tuple[float, Proposal] | None = None
         for cell, state in enumerate(states):
             if state.uses[-1] <= left and state.longest <= seconds:
                 found = state.best
@@ -276,14 +275,15 @@ class RegretSampler(PointSampler):
             if found.worth > least and found.rate > best.rate:
                 best, best_cell = found, cell
             for rate, proof in state.proofs:
-                if proof.worth > least and rate > (best_proof[0] if best_proof else 0.0):
-                    best_proof = (rate, cell, proof)
+                if proof.worth <= least or rate <= (best_proof[0] if best_proof else best.rate):
+                    continue
+                # What all proofs are worth is no reason to go beyond the time: at the largest size one call may.
+                affordable = state.most_repeats(self._choices, proof.size, left, seconds)
+                if affordable:
+                    repeats = min(max(proof.repeats, int(self._choices[0])), affordable)
+                    best_proof = (rate, Proposal(state.view.grid.name, proof.size, repeats))
         if best_proof is not None and best_proof[0] > best.rate:
-            _, cell, proof = best_proof
-            state = states[cell]
-            affordable = int(self._choices[int(np.searchsorted(state.uses, left, side="right")) - 1])
-            repeats = min(max(proof.repeats, int(self._choices[0])), affordable)
-            return Proposal(state.view.grid.name, proof.size, repeats)
+            return best_proof[1]
         if best_cell < 0:
             return None
         state = states[best_cell]

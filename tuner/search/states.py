@@ -43,6 +43,11 @@ class CellState:
         times = self.costs.seconds(self.view.grid.x, choices[:1])[0]
         return np.asarray((times <= seconds) & (self.uses[0] <= left))
 
+    def most_repeats(self, choices: Array, size: int, left: float, seconds: float) -> int:
+        """The most repetitions of a size that the budget has room for; 0 where it has none for a shortest visit."""
+        times = self.costs.seconds(np.log2(np.array([float(size)])), choices)[:, 0]
+        return int(np.max(choices, where=(times <= seconds) & (self.uses <= left), initial=0))
+
     def affordable_rates(self, choices: Array, rows: int, seconds: float) -> Array:
         """The first rows of `rates`, nothing where a visit takes longer than `seconds`."""
         times = self.costs.seconds(self.view.grid.x, choices[:rows])

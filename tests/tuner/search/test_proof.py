@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -45,6 +46,22 @@ def test_the_limit_of_a_candidate_that_is_slower_is_nobodys_business() -> None:
     """Behind everywhere it is not used on either side of its limit."""
     found = _sweep(SIZES[12], -1.0)
     assert len(found) < 30
+
+
+@pytest.mark.parametrize("seconds", [18, 20, 22])
+def test_a_proof_takes_no_time_that_is_not_left(seconds: float) -> None:
+    """Calls of large sizes take seconds, and a lead of 5 % takes many: no visit goes beyond the time that is left."""
+    sampler = RegretSampler(
+        SearchSpace({"a": SIZES}), ["fast"], threshold=math.log(1.03), budget=Budget(seconds=seconds), warm_up=False
+    )
+    found: list[Observation] = []
+    while (proposal := sampler.judge(found).proposal) is not None:
+        values = 0.05 + np.random.default_rng(len(found)).normal(0, 0.05, proposal.repeats)
+        runs, each = proposal.repeats + proposal.warm_up, 1e-4 + proposal.size / 3e6
+        visit = Visit(runs * each, proposal.repeats, each, 2, 2 * runs)
+        samples = PointSamples(tuple(values.tolist()), (0.05,) if proposal.warm_up else ())
+        found = [*found, Observation("a", proposal.size, {"fast": samples}, visit)]
+    assert sum(o.visit.seconds for o in found if o.visit) <= seconds
 
 
 def test_what_is_open_is_halved() -> None:
