@@ -266,7 +266,7 @@ class RegretSampler(PointSampler):
         best_proof: tuple[float, Proposal] | None = None
         for cell, state in enumerate(states):
             if state.uses[-1] <= left and state.longest <= seconds:
-                found = state.best
+                found = state.best_above(least)
             else:
                 rows = int(np.searchsorted(state.uses, left, side="right"))
                 if rows == 0:

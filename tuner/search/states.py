@@ -48,6 +48,15 @@ class CellState:
         times = self.costs.seconds(np.log2(np.array([float(size)])), choices)[:, 0]
         return int(np.max(choices, where=(times <= seconds) & (self.uses <= left), initial=0))
 
+    def best_above(self, least: float) -> Best:
+        """The best visit among those that are worth more than `least`; of no rate where none is.
+
+        By its rate alone a short call comes first, though it may win next to nothing, and long ones a lot.
+        """
+        if self.best.worth > least:
+            return self.best
+        return best_of(self.worth, np.where(self.worth > least, self.rates, 0.0))
+
     def affordable_rates(self, choices: Array, rows: int, seconds: float) -> Array:
         """The first rows of `rates`, nothing where a visit takes longer than `seconds`."""
         times = self.costs.seconds(self.view.grid.x, choices[:rows])
