@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Container, Sequence
 from typing import Any, TypeVar
 
 from optuna.distributions import BaseDistribution
-from optuna.storages import BaseStorage
+from optuna.storages import BaseStorage, JournalStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
@@ -107,3 +108,54 @@ class WholeOperations(BaseStorage):
     def remove_session(self) -> None:
         """See BaseStorage."""
         self._inner.remove_session()
+
+
+class JournalOperations(WholeOperations):
+    """Optuna's journal, of which each list of trials costs what is new: it would gather all of them for each.
+
+    A sweep lists them several times for each visit. Finished trials never change, so only those that were not finished
+    at the last list are asked for again, and those behind its end.
+    """
+
+    def __init__(self, inner: JournalStorage) -> None:
+        super().__init__(inner)
+        # By study all of its trials, and the places of those that are not finished.
+        self._listed: dict[int, tuple[list[FrozenTrial], list[int]]] = {}
+
+    def delete_study(self, study_id: int) -> None:
+        """See BaseStorage."""
+        self._listed.pop(study_id, None)
+        super().delete_study(study_id)
+
+    def get_all_trials(
+        self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
+    ) -> list[FrozenTrial]:
+        """See BaseStorage."""
+        if deepcopy:
+            return super().get_all_trials(study_id, deepcopy, states)
+        trials = self._call(lambda: self._all_of(study_id))
+        return list(trials) if states is None else [trial for trial in trials if trial.state in states]
+
+    def _all_of(self, study_id: int) -> list[FrozenTrial]:
+        if study_id not in self._listed:
+            trials = self._inner.get_all_trials(study_id, deepcopy=False)
+            changing = [*range(len(trials))]
+        else:
+            trials, unfinished = self._listed[study_id]
+            for place in unfinished:
+                trials[place] = self._inner.get_trial(trials[place]._trial_id)  # noqa: SLF001 - they have no other name
+            new = self._behind(study_id, len(trials))
+            changing = [*unfinished, *range(len(trials), len(trials) + len(new))]
+            trials = trials + new if new else trials
+        # Last: an interrupt before this leaves what was known.
+        self._listed[study_id] = (trials, [place for place in changing if not trials[place].state.is_finished()])
+        return trials
+
+    def _behind(self, study_id: int, number: int) -> list[FrozenTrial]:
+        """The trials from this number on."""
+        found: list[FrozenTrial] = []
+        with contextlib.suppress(KeyError):  # there are no more
+            while True:
+                trial_id = self._inner.get_trial_id_from_study_id_trial_number(study_id, number + len(found))
+                found.append(self._inner.get_trial(trial_id))
+        return found

@@ -15,7 +15,7 @@ from ccl_dispatch.tuner.study import journal
 from ccl_dispatch.tuner.study.damage import find_damage
 from ccl_dispatch.tuner.study.databases import open_shared, sqlite_path, without_password
 from ccl_dispatch.tuner.study.lines import CheckedJournal
-from ccl_dispatch.tuner.study.operations import WholeOperations
+from ccl_dispatch.tuner.study.operations import JournalOperations, WholeOperations
 from ccl_dispatch.tuner.study.patience import DEFAULT_PATIENCE, PatientStorage, words_of
 
 _JOURNAL_SCHEME = "journal://"
@@ -131,7 +131,7 @@ def open_storage(url: str, *, write: bool, patience: float = DEFAULT_PATIENCE) -
             backend = CheckedJournal(path)
         except OSError as problem:
             raise _unreadable(path, problem) from problem
-        yield Storage(url, _journal(path, backend))
+        yield Storage(url, WholeOperations(_journal(path, backend)))
         return
     with contextlib.ExitStack() as stack:
         # Only opening is inside: what fails later, while the storage is used, has its own words.
@@ -146,7 +146,7 @@ def open_storage(url: str, *, write: bool, patience: float = DEFAULT_PATIENCE) -
                 f"the journal {path} can't be opened for writing: {problem.strerror}. "
                 "Mend that, or give another --storage"
             ) from problem
-        yield Storage(url, _journal(path, own), exclusive=True, mended_bytes=cut)
+        yield Storage(url, JournalOperations(_journal(path, own)), exclusive=True, mended_bytes=cut)
 
 
 def _check_readable(path: Path) -> None:
@@ -175,9 +175,9 @@ def _unreadable(path: Path, problem: OSError) -> StorageError:
     )
 
 
-def _journal(path: Path, backend: CheckedJournal) -> optuna.storages.BaseStorage:
+def _journal(path: Path, backend: CheckedJournal) -> optuna.storages.JournalStorage:
     try:
-        return WholeOperations(optuna.storages.JournalStorage(backend))
+        return optuna.storages.JournalStorage(backend)
     except CclDispatchError:
         raise
     except OSError as problem:
