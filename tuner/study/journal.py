@@ -18,6 +18,8 @@ from ccl_dispatch.tuner.kinds import MEASUREMENTS, TABLE, kind_of
 from ccl_dispatch.tuner.study.lines import CheckedJournal, to_line
 
 _LONGEST_FIRST_LINE = 1 << 20
+# Optuna's numbers for lines that only lead up to the end of a trial, or to that of an import or a merge.
+_LEADING = frozenset({4, 5, 8})
 # What the head of every table has: the name of its format, without the version.
 _HEAD = 4096
 
@@ -162,6 +164,10 @@ def mend(journal: Path) -> int:
 class OwnJournal(CheckedJournal):
     """The journal of one sweep, which nobody else may change: each operation looks whether it is still what it was.
 
+    Whatever happens to this process, all that was written stays. What is to outlive the machine as well is waited for:
+    the end of a trial, with all that was written before it, what a study says of itself, and the last line before
+    `close`. That is once for each visit, which has ten lines, and a disk may take longer over one than the visit.
+
     The file is held open until `close`: also when its name is gone, what was in it can still be read. Nothing is locked
     here: `exclusive` keeps other processes out, and JournalStorage lets one thread at a time write. Optuna's lock is a
     file: an interrupt just after it was taken leaves it, and the sweep waits for itself when it writes that it ends.
@@ -174,8 +180,9 @@ class OwnJournal(CheckedJournal):
         self._gone = ""
 
     def close(self) -> None:
-        """Hold the file no longer."""
-        self._file.close()
+        """Hold the file no longer; all that was written is on the disk then."""
+        with self._file:
+            os.fsync(self._file.fileno())
 
     def read_logs(self, log_number_from: int) -> Generator[dict[str, Any], None, None]:
         """See JournalFileBackend.
@@ -210,7 +217,8 @@ class OwnJournal(CheckedJournal):
         # that is put aside, not to a new one.
         while lines:
             lines = lines[self._file.write(lines) :]
-        os.fsync(self._file.fileno())
+        if any(log["op_code"] not in _LEADING for log in logs):
+            os.fsync(self._file.fileno())
         # It may have been cut between the look and the write: then the next look sees that.
         self._length = max(self._length, os.fstat(self._file.fileno()).st_size)
 

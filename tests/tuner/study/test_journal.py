@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
 import pytest
 from interrupting import interrupted_at
+from optuna.distributions import IntDistribution
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
+from optuna.study import StudyDirection
+from optuna.trial import TrialState, create_trial
 
 from ccl_dispatch.runtime.errors import StorageGoneError
 from ccl_dispatch.tuner.study.journal import OwnJournal
@@ -98,3 +102,26 @@ def test_interrupted_at_any_moment_the_next_lines_go_through(tmp_path: Path) -> 
         assert list(journal.read_logs(0))[before:] in (LINES[:1], LINES + LINES[:1])
     assert moment > 10
     journal.close()
+
+
+def test_the_disk_is_waited_for_once_a_visit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When its trial ends, with every line before; for what a study says of itself at once; for the rest by `close`."""
+    path = tmp_path / "study.journal"
+    path.touch()
+    kept: list[bytes] = []
+    monkeypatch.setattr(os, "fsync", lambda _descriptor: kept.append(path.read_bytes()))
+    journal = OwnJournal(path)
+    storage = JournalStorage(journal)
+    study = storage.create_new_study([StudyDirection.MAXIMIZE], "s")
+    storage.set_study_user_attr(study, "what", "it is")
+    assert len(kept) == 2
+    trial = storage.create_new_trial(study, create_trial(state=TrialState.RUNNING))
+    storage.set_trial_param(trial, "repeats", 1, IntDistribution(1, 4))
+    storage.set_trial_user_attr(trial, "result", "samples")
+    assert len(kept) == 2
+    storage.set_trial_state_values(trial, TrialState.COMPLETE, (1.0,))
+    assert kept[2:] == [path.read_bytes()]
+    storage.create_new_trial(study, create_trial(state=TrialState.COMPLETE, value=1.0))
+    journal.close()
+    assert kept[3:] == [path.read_bytes()]
+    assert len(path.read_bytes().splitlines()) == 7
