@@ -24,7 +24,7 @@ from ccl_dispatch.runtime.units import counted
 from ccl_dispatch.runtime.vocabulary import DIMS, Cell
 from ccl_dispatch.tuner.files import write_in_one_step
 from ccl_dispatch.tuner.kinds import CONFIG, DATABASE, SAMPLES, TABLE, kind_of
-from ccl_dispatch.tuner.measurements.rows import COLUMNS, EXCLUDED, AnyRow, ExcludedRow, Row, parted, read_row
+from ccl_dispatch.tuner.measurements.rows import COLUMNS, EXCLUDED, AnyRow, ExcludedRow, Row, RowReader, parted
 
 __all__ = [
     "COLUMNS",
@@ -108,6 +108,7 @@ def parse_measurements(
     problems: list[tuple[int, str]] = []
     rows: list[AnyRow] = []
     header: list[str] = []
+    below: RowReader | None = None
     # `strict` makes a quote that never closes an error instead of one huge field.
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     last = 0
@@ -117,11 +118,12 @@ def parse_measurements(
             fields = [cell.strip() for cell in cells]
             if not any(fields):
                 continue
-            if not header:
+            if below is None:
                 header = _header(fields, source, line)
+                below = RowReader(header)
                 continue
             try:
-                rows.append(read_row(header, fields))
+                rows.append(below.read(fields))
             except ValueError as problem:
                 problems.append((line, str(problem)))
     except csv.Error as problem:
@@ -155,7 +157,7 @@ def write_measurements(rows: Iterable[AnyRow], path: str | Path) -> None:
     excluded = [EXCLUDED] if any(isinstance(row, ExcludedRow) for row in rows) else []
     columns = [*further, *COLUMNS[:2], *dims, *COLUMNS[2:], *excluded]
     text = io.StringIO(newline="")
-    lines = [columns, *([row.column(name) for name in columns] for row in rows)]
+    lines = [columns, *([said.get(name, "") for name in columns] for said in (row.columns() for row in rows))]
     # Before Python 3.13 the writer doesn't know that a carriage return inside a field needs quotes.
     returns = any("\r" in value for line in lines for value in line)
     csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_ALL if returns else csv.QUOTE_MINIMAL).writerows(lines)

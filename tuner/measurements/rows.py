@@ -35,7 +35,11 @@ class Row:
 
     def column(self, name: str) -> str:
         """What stands in column `name`, blanks filled; an absent further column reads as blank."""
-        return _columns(self, latency_us=repr(self.latency_us)).get(name, "")
+        return self.columns().get(name, "")
+
+    def columns(self) -> dict[str, str]:
+        """The same for all columns that the row has."""
+        return _columns(self, latency_us=repr(self.latency_us))
 
 
 @dataclass(frozen=True)
@@ -59,8 +63,11 @@ class ExcludedRow:
 
     def column(self, name: str) -> str:
         """As of a `Row`; there is no latency."""
-        text = f"{self.reason}: {self.detail}" if self.detail else self.reason
-        return _columns(self, excluded=text).get(name, "")
+        return self.columns().get(name, "")
+
+    def columns(self) -> dict[str, str]:
+        """As of a `Row`."""
+        return _columns(self, excluded=f"{self.reason}: {self.detail}" if self.detail else self.reason)
 
 
 AnyRow = Row | ExcludedRow
@@ -117,7 +124,39 @@ def read_row(header: Sequence[str], fields: Sequence[str]) -> AnyRow:
     extra = {name: text for name, text in values.items() if name not in (*COLUMNS, "dim", EXCLUDED)}
     if values.get(EXCLUDED):
         return ExcludedRow(cell, values["backend"], size, *_excluded(values), shape, extra)
-    return Row(cell, values["backend"], size, _latency(values), shape, extra)
+    return Row(cell, values["backend"], size, _latency(values["latency_us"], header), shape, extra)
+
+
+class RowReader:
+    """Reads the rows below one header, as `read_row` does.
+
+    A file of samples has a thousand rows that differ in their latency alone: what a backend's row has in common with
+    that backend's row before is neither read nor kept again.
+    """
+
+    def __init__(self, header: Sequence[str]) -> None:
+        self._header = header
+        self._backend, self._latency = header.index("backend"), header.index("latency_us")
+        self._before: dict[str, tuple[list[str], Row]] = {}
+
+    def read(self, fields: Sequence[str]) -> AnyRow:
+        """See `read_row`.
+
+        Raises:
+            ValueError: something is wrong with the row; says what.
+        """
+        if len(fields) != len(self._header):
+            return read_row(self._header, fields)  # which says so
+        others = [*fields[: self._latency], *fields[self._latency + 1 :]]
+        before = self._before.get(fields[self._backend])
+        if before is not None and before[0] == others:
+            row = before[1]
+            latency = _latency(fields[self._latency], self._header)
+            return Row(row.cell, row.backend, row.size, latency, row.shape, row.extra)
+        found = read_row(self._header, fields)
+        if isinstance(found, Row):
+            self._before[fields[self._backend]] = (others, found)
+        return found
 
 
 def _columns(row: AnyRow, latency_us: str = "", excluded: str = "") -> dict[str, str]:
@@ -175,8 +214,7 @@ def _excluded(values: Mapping[str, str]) -> tuple[str, str]:
     return reason, detail
 
 
-def _latency(values: Mapping[str, str]) -> float:
-    text = values["latency_us"]
+def _latency(text: str, header: Sequence[str]) -> float:
     try:
         value = float(text.replace("_", " "))  # float() takes 1_000 for a number, people's other tools don't
     except ValueError:
@@ -184,6 +222,6 @@ def _latency(values: Mapping[str, str]) -> float:
     if not (math.isfinite(value) and value > 0):
         raise ValueError(
             f"latency_us {quoted(text)}, expected a number of microseconds above 0"
-            + (", or a reason in `excluded`" if EXCLUDED in values and not text else "")
+            + (", or a reason in `excluded`" if EXCLUDED in header and not text else "")
         )
     return value

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from ccl_dispatch.runtime.errors import MeasurementFileError, OutputError
 from ccl_dispatch.runtime.table import EXCLUSION_REASONS
 from ccl_dispatch.runtime.vocabulary import COLLECTIVES, DIMS, ITEMSIZE, MODES, Cell
+from ccl_dispatch.tuner.measurements import rows as rows_module
 from ccl_dispatch.tuner.measurements.csv_file import (
     COLUMNS,
     ExcludedRow,
@@ -21,7 +23,7 @@ from ccl_dispatch.tuner.measurements.csv_file import (
     read_measurements,
     write_measurements,
 )
-from ccl_dispatch.tuner.measurements.rows import AnyRow, parted
+from ccl_dispatch.tuner.measurements.rows import AnyRow, RowReader, parted, read_row
 from ccl_dispatch.tuner.sizes import shape_size
 
 DATA = Path(__file__).parents[2] / "data" / "measurements"
@@ -280,3 +282,43 @@ def test_writing_where_nothing_can_be_written_is_an_output_error(tmp_path: Path)
     """A folder that is not there is told as an error that leaves nothing behind."""
     with pytest.raises(OutputError, match="can't be written: No such file"):
         write_measurements(parsed(GOOD).rows, tmp_path / "none" / "m.csv")
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    some=st.lists(_rows(), min_size=1, max_size=4),
+    lines=st.lists(
+        st.tuples(st.integers(0, 3), st.sampled_from(["1.5", "2", "0", "x", "", "nan"]), st.sampled_from(["a", "b"])),
+        max_size=30,
+    ),
+)
+def test_a_row_is_read_alike_wherever_it_stands(some: list[AnyRow], lines: list[tuple[int, str, str]]) -> None:
+    """Repeats share what they have in common with the row before, and nothing else: each is what it is by itself."""
+    header = (*COLUMNS, "dim", "excluded", "platform", "note")
+    reader = RowReader(header)
+    for place, latency, backend in lines:
+        said = {**some[place % len(some)].columns(), "latency_us": latency, "backend": backend}
+        fields = [said.get(name, "") for name in header]
+        assert _told(reader.read, fields) == _told(lambda fields: read_row(header, fields), fields)
+
+
+def _told(read: Callable[[list[str]], AnyRow], fields: list[str]) -> AnyRow | str:
+    try:
+        return read(fields)
+    except ValueError as problem:
+        return str(problem)
+
+
+def test_what_repeats_have_in_common_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thousand latencies of two backends at a size are two rows to read, and one cell to keep for each."""
+    asked: list[Sequence[str]] = []
+
+    def counting(header: Sequence[str], fields: Sequence[str]) -> AnyRow:
+        asked.append(fields)
+        return read_row(header, fields)
+
+    monkeypatch.setattr(rows_module, "read_row", counting)
+    names = ("rccl", "aiter") * 500
+    found = parsed(*(f"all_gather,,bfloat16,8,,64640,{name},{20 + place}" for place, name in enumerate(names)))
+    assert [(row.backend, row.latency_us) for row in found.rows] == [(n, 20.0 + at) for at, n in enumerate(names)]
+    assert len(asked) == len({id(row.cell) for row in found.rows}) == 2
