@@ -3,7 +3,7 @@
 from ccl_dispatch.tuner.curves.doubt import Doubt
 from ccl_dispatch.tuner.curves.model import Acquittal, CurveModel, Posterior
 from ccl_dispatch.tuner.curves.noise import FirstCalls, Noise, PointSamples, Summary, learn_noise, summarise
-from ccl_dispatch.tuner.curves.value import expected_loss, value_of_measuring, value_of_telling
+from ccl_dispatch.tuner.curves.value import Measuring, expected_loss, value_of_telling
 from ccl_dispatch.tuner.curves.visits import with_visits
 
 __all__ = [
@@ -11,6 +11,7 @@ __all__ = [
     "CurveModel",
     "Doubt",
     "FirstCalls",
+    "Measuring",
     "Noise",
     "PointSamples",
     "Posterior",
@@ -18,7 +19,6 @@ __all__ = [
     "expected_loss",
     "learn_noise",
     "summarise",
-    "value_of_measuring",
     "value_of_telling",
     "with_visits",
 ]

@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from operator import itemgetter
 from typing import NamedTuple
 
@@ -24,7 +25,7 @@ from ccl_dispatch.tuner.curves.jumps import LEVEL, Jump
 from ccl_dispatch.tuner.curves.kernel import JITTER, SHAPES, Shape, own_kernel, unit_of
 from ccl_dispatch.tuner.curves.noise import OUTLIER_SCALE
 from ccl_dispatch.tuner.curves.outliers import believed, log_odds, most_credible, most_suspicious, widened
-from ccl_dispatch.tuner.curves.points import FEWEST_AROUND, Joined, Points, Question, join, likely_jump
+from ccl_dispatch.tuner.curves.points import FEWEST_AROUND, Joined, Points, Question, join, likely_jump, once_for_each
 
 Array = NDArray[np.float64]
 
@@ -147,7 +148,7 @@ class CurveModel:
             return _Learned(nothing, 0.0, nothing, 0.0)
         apart = np.sum(
             [
-                _likelihoods(join([points], place), SHAPES, 0.0, unit, jumps)
+                _likelihoods(join([points], place), SHAPES, 0.0, unit, jumps) if jumps else _of_any_shape(points, unit)
                 for place, points in enumerate(cells)
                 if len(points.x)
             ],
@@ -211,8 +212,7 @@ class CurveModel:
             runs = []
             for joined, groups in rows:
                 if len(joined.x) >= FEWEST_AROUND:
-                    covariance = _covariance(joined, shape, likeness, self._unit, found)
-                    inverse = np.asarray(np.linalg.inv(covariance), dtype=np.float64)
+                    inverse = _inverse(joined, shape, likeness, self._unit, tuple(found))
                     runs.append(likely_jump(joined, groups, inverse, LEVEL * self._unit))
             gain, jump = max(runs, key=itemgetter(0), default=(0.0, None))
             if jump is None or gain <= 0:
@@ -283,7 +283,7 @@ class CurveModel:
             return None
         joined = join(cells)
         shape, likeness, _ = self._hypotheses[0]
-        inverse = np.linalg.inv(_covariance(joined, shape, likeness, self._unit))
+        inverse = _inverse(joined, shape, likeness, self._unit)
         spread = 1 / np.diagonal(inverse)
         away = (inverse @ joined.values) * spread
         inside = -0.5 * (away**2 / spread + np.log(spread))
@@ -317,7 +317,7 @@ class CurveModel:
         level = (LEVEL * self._unit) ** 2
         parts: list[list[tuple[float, Array, Array]]] = [[] for _ in wanted]
         for shape, likeness, weight in self._hypotheses:
-            shared = np.linalg.inv(_covariance(together, shape, likeness, self._unit, jumps)) if likeness else None
+            shared = _inverse(together, shape, likeness, self._unit, jumps) if likeness else None
             for place, (cell, x) in enumerate(wanted):
                 # Where no cell is like another, the others' points say nothing.
                 joined = together if likeness else question.alone[place]
@@ -330,7 +330,7 @@ class CurveModel:
                     cross += level * np.outer(inside, members)
                 inverse = shared
                 if inverse is None:
-                    inverse = np.linalg.inv(_covariance(joined, shape, likeness, self._unit, jumps))
+                    inverse = _inverse(joined, shape, likeness, self._unit, jumps)
                 pulls = inverse @ joined.values
                 known = own_kernel(x.tobytes(), shape) * self._unit**2 - cross @ inverse @ cross.T
                 for jump, inside, members in here:
@@ -355,8 +355,17 @@ def _most_suspected(cells: Sequence[Points]) -> tuple[int, int] | None:
     return (cell, place) if odds > _WORTH_TRYING else None
 
 
-def _covariance(joined: Joined, shape: Shape, likeness: float, unit: float, jumps: Sequence[Jump] = ()) -> Array:
-    return _covariance_of(joined.parts.kernel(shape), joined, likeness, unit, jumps)
+@lru_cache(maxsize=16)
+def _inverse(joined: Joined, shape: Shape, likeness: float, unit: float, jumps: tuple[Jump, ...] = ()) -> Array:
+    """The inverse of the points' covariance. Outliers, jumps and the curve itself are asked for one after the other."""
+    covariance = _covariance_of(joined.parts.kernel(shape), joined, likeness, unit, jumps)
+    return np.asarray(np.linalg.inv(covariance), dtype=np.float64)
+
+
+@once_for_each
+def _of_any_shape(points: Points, unit: float) -> list[float]:
+    """Log marginal likelihood of one cell's points under each of all shapes, see `_likelihoods`."""
+    return _likelihoods(join([points]), SHAPES, 0.0, unit, ())
 
 
 def _covariance_of(kernel: Array, joined: Joined, likeness: float, unit: float, jumps: Sequence[Jump]) -> Array:
@@ -393,5 +402,8 @@ def _mixture(parts: Sequence[tuple[float, Array, Array]]) -> Posterior:
     covariance = np.zeros_like(parts[0][2])
     for weight, part, own in parts:
         away = part - mean
-        covariance += weight * (own + np.outer(away, away))
+        spread = np.outer(away, away)
+        spread += own
+        spread *= weight
+        covariance += spread
     return Posterior(mean, covariance)

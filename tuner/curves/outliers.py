@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ccl_dispatch.tuner.curves.kernel import JITTER, SHAPES, Shape, unit_of
 from ccl_dispatch.tuner.curves.noise import OUTLIER_SCALE
-from ccl_dispatch.tuner.curves.points import Points
+from ccl_dispatch.tuner.curves.points import Points, once_for_each
 
 Array = NDArray[np.float64]
 
@@ -46,11 +46,13 @@ class Suspect(NamedTuple):
         return 1 / (1 + math.exp(-self.odds))
 
 
+@once_for_each
 def most_suspicious(points: Points) -> Suspect | None:
     """The point of a cell that is most likely an outlier; None if none stands out from its neighbours."""
     return _most_likely(points, np.flatnonzero(points.suspects))
 
 
+@once_for_each
 def most_credible(points: Points, without: Points) -> Suspect | None:
     """Of those that are outliers in `without` the point that is least likely one; None if there are none.
 
@@ -98,9 +100,12 @@ def believed(without: Points, points: Points, place: int) -> Points:
 
 def widened(cells: Sequence[Points], cell: int, place: int) -> list[Points]:
     """The points, one of them as uncertain as an outlier, and not to be looked at again."""
-    variances, trust = cells[cell].variances.copy(), cells[cell].trust.copy()
+    return [_widened(points, place) if n == cell else points for n, points in enumerate(cells)]
+
+
+@once_for_each
+def _widened(points: Points, place: int) -> Points:
+    variances, trust = points.variances.copy(), points.trust.copy()
     variances[place] += OUTLIER_SCALE**2
     trust[place] = math.inf
-    return [
-        replace(points, variances=variances, trust=trust) if n == cell else points for n, points in enumerate(cells)
-    ]
+    return replace(points, variances=variances, trust=trust)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache, wraps
+from typing import Concatenate, ParamSpec, TypeVar
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +17,8 @@ from ccl_dispatch.tuner.curves.kernel import KernelParts
 from ccl_dispatch.tuner.curves.noise import Summary
 
 Array = NDArray[np.float64]
+_Further = ParamSpec("_Further")
+_Found = TypeVar("_Found")
 
 # Points whose one or two samples all others contradict are taken for outliers when that explains them better by the
 # odds of it. By so many deviations of their difference they have to stand out from their neighbours, of which there
@@ -24,9 +28,9 @@ _SPIKE = 3.0
 FEWEST_AROUND = 6
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Points:
-    """What is known of one cell's curve, at distinct sizes.
+    """What is known of one cell's curve, at distinct sizes. Two are the same only if they are one.
 
     Attributes:
         x: log2 sizes.
@@ -83,7 +87,27 @@ class Points:
         return np.where(few & (np.sign(left) == np.sign(right)), apart, 0.0)
 
 
-@dataclass(frozen=True)
+def once_for_each(
+    function: Callable[Concatenate[Points, _Further], _Found],
+) -> Callable[Concatenate[Points, _Further], _Found]:
+    """A function of points, and of what can be looked up, that is computed once as long as the points are kept.
+
+    Of a family's cells one has a new sample at a time; what it finds must not refer to the points.
+    """
+    known: WeakKeyDictionary[Points, dict[Hashable, _Found]] = WeakKeyDictionary()
+
+    @wraps(function)
+    def remembered(points: Points, /, *further: _Further.args, **named: _Further.kwargs) -> _Found:
+        found = known.setdefault(points, {})
+        key = (further, *named.items())
+        if key not in found:
+            found[key] = function(points, *further, **named)
+        return found[key]
+
+    return remembered
+
+
+@dataclass(frozen=True, eq=False)
 class Joined:
     """The points of several cells in one row; `only` where it is those of one."""
 
@@ -109,7 +133,12 @@ class Joined:
 
 
 def join(cells: Sequence[Points], first: int = 0) -> Joined:
-    """The points of cells that are numbered from `first`."""
+    """The points of cells that are numbered from `first`; one for all who ask about the same points in a row."""
+    return _joined(tuple(cells), first)
+
+
+@lru_cache(maxsize=16)
+def _joined(cells: tuple[Points, ...], first: int) -> Joined:
     if len(cells) == 1:
         (points,) = cells
         return Joined(points.x, points.values, points.variances, np.full(len(points.x), first), points)

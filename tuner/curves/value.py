@@ -39,7 +39,7 @@ def scalar_loss(mean: float, deviation: float) -> float:
     return spread * (math.exp(-z * z / 2) / math.sqrt(2 * math.pi) - z * math.erfc(z / math.sqrt(2)) / 2)
 
 
-def value_of_measuring(lead: Array, covariance: Array, weights: Array, noise: Array) -> Array:
+class Measuring:
     """How much one more measurement at each size is expected to lower the regret of the whole cell.
 
     The knowledge gradient for correlated normal beliefs with two choices (P. Frazier, W. Powell and S. Dayanik, INFORMS
@@ -50,25 +50,33 @@ def value_of_measuring(lead: Array, covariance: Array, weights: Array, noise: Ar
         lead: mean of the candidate's lead over the best other choice at each size, in log units.
         covariance: of the leads.
         weights: what each size counts; sizes without weight cost no time.
-        noise: variance of what would be measured at each size; a row for each alternative.
-
-    Returns:
-        In log units, of the shape of `noise`.
     """
-    deviations = np.sqrt(np.maximum(np.diagonal(covariance), 0.0))
-    # No measurement moves a mean by more than its own deviation: sizes that are known to be on one side gain nothing.
-    rows = np.flatnonzero((weights > 0) & (np.abs(lead) < _SURE * deviations))
-    reach = np.abs(covariance[rows])
-    heights = np.abs(lead[rows])[:, None] / np.maximum(reach, _TINY) * (_STEPS / _REACH)
-    reach *= weights[rows][:, None]
-    gains = np.empty(noise.shape)
-    for row, spread in enumerate(np.sqrt(np.diagonal(covariance) + noise)):
-        # What `expected_loss` looks up, without the arrays that it would need for all alternatives at once.
-        places = heights * spread
-        np.minimum(places, _STEPS - 0.5, out=places)
-        places += 0.5
-        gains[row] = np.einsum("ij,ij->j", reach, _LOSS.take(places.astype(np.intp))) / spread
-    return gains
+
+    def __init__(self, lead: Array, covariance: Array, weights: Array) -> None:
+        self._variances = np.diagonal(covariance)
+        deviations = np.sqrt(np.maximum(self._variances, 0.0))
+        # No measurement moves a mean by more than its own deviation: sizes that are known to be on one side gain
+        # nothing.
+        rows = np.flatnonzero((weights > 0) & (np.abs(lead) < _SURE * deviations))
+        reach = np.abs(covariance[rows])
+        self._heights = np.abs(lead[rows])[:, None] / np.maximum(reach, _TINY) * (_STEPS / _REACH)
+        reach *= weights[rows][:, None]
+        self._reach = reach
+
+    def value(self, noise: Array) -> Array:
+        """In log units, of the shape of `noise`.
+
+        Args:
+            noise: variance of what would be measured at each size; a row for each alternative.
+        """
+        gains = np.empty(noise.shape)
+        for row, spread in enumerate(np.sqrt(self._variances + noise)):
+            # What `expected_loss` looks up, without the arrays that it would need for all alternatives at once.
+            places = self._heights * spread
+            np.minimum(places, _STEPS - 0.5, out=places)
+            places += 0.5
+            gains[row] = np.einsum("ij,ij->j", self._reach, _LOSS.take(places.astype(np.intp))) / spread
+        return gains
 
 
 def value_of_telling(share: float, lead: Array, otherwise: Array, weights: Array, noise: Array) -> Array:

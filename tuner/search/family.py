@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -14,12 +15,12 @@ from numpy.typing import NDArray
 from ccl_dispatch.tuner.curves import (
     Acquittal,
     CurveModel,
+    Measuring,
     Noise,
     PointSamples,
     Posterior,
     Summary,
     summarise,
-    value_of_measuring,
     value_of_telling,
     with_visits,
 )
@@ -51,7 +52,8 @@ class CellGrid:
     weights: Array
 
 
-class Belief(NamedTuple):
+@dataclass(frozen=True)
+class Belief:
     """What may be true of a candidate's lead.
 
     Attributes:
@@ -67,6 +69,11 @@ class Belief(NamedTuple):
     weights: Array
     forbidden: NDArray[np.bool_]
     variances: Array
+
+    @cached_property
+    def measuring(self) -> Measuring:
+        """What visits are worth if it is true: asked for some numbers of repetitions, and then for others."""
+        return Measuring(self.lead.mean, self.lead.covariance, self.weights)
 
 
 class Dismissed(NamedTuple):
@@ -128,7 +135,7 @@ class CellView:
         total = np.zeros((len(choices), len(self.grid.sizes)))
         for one in self.beliefs:
             noise = np.repeat(one.variances[list(choices), None], len(self.grid.sizes), axis=1)
-            gain = one.share * value_of_measuring(one.lead.mean, one.lead.covariance, one.weights, noise)
+            gain = one.share * one.measuring.value(noise)
             total += np.where(one.forbidden[None, :], 0.0, gain)
         # What is under way in this cell may tell as well: not two workers for one question.
         for point in () if self.closed else self.dismissed:

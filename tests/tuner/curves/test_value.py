@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ccl_dispatch.tuner.curves import Doubt, expected_loss, value_of_measuring, value_of_telling
+from ccl_dispatch.tuner.curves import Doubt, Measuring, expected_loss, value_of_telling
 from ccl_dispatch.tuner.curves.value import loss_of, scalar_loss
 
 
@@ -41,7 +41,7 @@ def test_the_worth_is_what_choosing_again_gains() -> None:
     """One size: measuring it lowers the expected loss by the simulated difference between choosing now and after."""
     mean, deviation, noise = 0.05, 0.1, 0.08
     worth = float(
-        value_of_measuring(np.array([mean]), np.array([[deviation**2]]), np.ones(1), np.array([[noise**2]]))[0, 0]
+        Measuring(np.array([mean]), np.array([[deviation**2]]), np.ones(1)).value(np.array([[noise**2]]))[0, 0]
     )
     rng = np.random.default_rng(1)
     truth = rng.normal(mean, deviation, 400_000)
@@ -55,9 +55,9 @@ def test_nothing_is_gained_where_nothing_is_open() -> None:
     """Far from zero, or without doubt, a measurement is worth nothing; more repetitions are worth more."""
     covariance = np.array([[0.01, 0.0], [0.0, 1e-8]])
     noise = np.array([[0.01, 0.01], [0.001, 0.001]])
-    worth = value_of_measuring(np.array([0.02, 0.02]), covariance, np.array([0.5, 0.5]), noise)
+    worth = Measuring(np.array([0.02, 0.02]), covariance, np.array([0.5, 0.5])).value(noise)
     assert worth[0, 1] < 1e-6 < worth[0, 0] < worth[1, 0]
-    assert value_of_measuring(np.array([3.0, 3.0]), covariance, np.array([0.5, 0.5]), noise).max() == 0
+    assert Measuring(np.array([3.0, 3.0]), covariance, np.array([0.5, 0.5])).value(noise).max() == 0
 
 
 def test_a_doubt_settles_when_little_is_left_to_lose() -> None:
@@ -88,7 +88,7 @@ def test_every_size_counts(seed: int) -> None:
     weights, noise = rng.dirichlet(np.ones(count)), rng.uniform(0.1, 1, (3, count))
     reach = np.abs(covariance)[None] / np.sqrt(np.diagonal(covariance) + noise)[:, None, :]
     expected = np.einsum("i,kij->kj", weights, expected_loss(lead[None, :, None], reach))
-    assert value_of_measuring(lead, covariance, weights, noise) == pytest.approx(expected, rel=1e-3, abs=1e-6)
+    assert Measuring(lead, covariance, weights).value(noise) == pytest.approx(expected, rel=1e-3, abs=1e-6)
 
 
 def test_telling_two_curves_apart_is_worth_what_choosing_after_it_gains() -> None:
