@@ -6,7 +6,7 @@ VENV ?= .venv
 CONFIG ?= configs/cpu.yaml
 OUT ?= runs/$(basename $(notdir $(CONFIG)))
 PYTEST_ARGS ?=
-# Test processes. Many tests wait for a third of their time: three keep two cores busy (455 s, two take 496).
+# Test processes. Many tests wait for a third of their time: three keep two cores busy (355 s, four take 400).
 JOBS ?= 3
 CASES ?= 100000
 
