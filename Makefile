@@ -51,7 +51,7 @@ engines: $(ENGINES_READY) ## fetch what test-engines needs
 test-engines: $(DEV_READY) $(ENGINES_READY) ## the plugins against the engines' own modules, which are fetched (0.6 GB)
 	CCL_DISPATCH_ENGINES=$(abspath $(ENGINES)) $(BIN)/python -m pytest -n $(JOBS) tests/engines $(PYTEST_ARGS)
 
-storm: $(DEV_READY) ## faults, kills and interruptions by the dozen, where `make test` has a few of each; ten minutes
+storm: $(DEV_READY) ## faults, kills and interruptions by the dozen, where `make test` has a few of each; a quarter of an hour
 	CCL_DISPATCH_STORM=1 $(BIN)/python -m pytest -m storm -s -n 0 -o faulthandler_timeout=0 $(PYTEST_ARGS)
 
 fuzz: $(DEV_READY) ## 100,000 mutated tables; CASES=1000 for fewer
