@@ -14,18 +14,18 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from operator import itemgetter
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ccl_dispatch.tuner.curves.covariance import inverse_of, likelihoods, of_any_shape
 from ccl_dispatch.tuner.curves.jumps import LEVEL, Jump
-from ccl_dispatch.tuner.curves.kernel import JITTER, SHAPES, Shape, own_kernel, unit_of
+from ccl_dispatch.tuner.curves.kernel import SHAPES, Shape, own_kernel, unit_of
 from ccl_dispatch.tuner.curves.noise import OUTLIER_SCALE
 from ccl_dispatch.tuner.curves.outliers import believed, log_odds, most_credible, most_suspicious, widened
-from ccl_dispatch.tuner.curves.points import FEWEST_AROUND, Joined, Points, Question, join, likely_jump, once_for_each
+from ccl_dispatch.tuner.curves.points import FEWEST_AROUND, Joined, Points, Question, join, likely_jump
 
 Array = NDArray[np.float64]
 
@@ -148,7 +148,7 @@ class CurveModel:
             return _Learned(nothing, 0.0, nothing, 0.0)
         apart = np.sum(
             [
-                _likelihoods(join([points], place), SHAPES, 0.0, unit, jumps) if jumps else _of_any_shape(points, unit)
+                likelihoods(join([points], place), SHAPES, 0.0, unit, jumps) if jumps else of_any_shape(points, unit)
                 for place, points in enumerate(cells)
                 if len(points.x)
             ],
@@ -167,13 +167,13 @@ class CurveModel:
                 if few
                 else tuple(shape for _, shape, _ in sorted(scored, key=itemgetter(0), reverse=True)[:_TRIED_TOGETHER])
             )
-            together = list(zip(_likelihoods(joined, shapes, most, unit, jumps), shapes, strict=True))
+            together = list(zip(likelihoods(joined, shapes, most, unit, jumps), shapes, strict=True))
             best = [shape for _, shape in sorted(together, key=itemgetter(0), reverse=True)[:_TRIED_BETWEEN]]
             between = [
                 (score, shape, likeness)
                 for likeness in beliefs
                 if 0 < likeness < most
-                for score, shape in zip(_likelihoods(joined, best, likeness, unit, jumps), best, strict=True)
+                for score, shape in zip(likelihoods(joined, best, likeness, unit, jumps), best, strict=True)
             ]
             scored += [(score, shape, most) for score, shape in together]
             # Of each degree as many hypotheses share its belief as were tried.
@@ -212,7 +212,7 @@ class CurveModel:
             runs = []
             for joined, groups in rows:
                 if len(joined.x) >= FEWEST_AROUND:
-                    inverse = _inverse(joined, shape, likeness, self._unit, tuple(found))
+                    inverse = inverse_of(joined, shape, likeness, self._unit, tuple(found))
                     runs.append(likely_jump(joined, groups, inverse, LEVEL * self._unit))
             gain, jump = max(runs, key=itemgetter(0), default=(0.0, None))
             if jump is None or gain <= 0:
@@ -283,7 +283,7 @@ class CurveModel:
             return None
         joined = join(cells)
         shape, likeness, _ = self._hypotheses[0]
-        inverse = _inverse(joined, shape, likeness, self._unit)
+        inverse = inverse_of(joined, shape, likeness, self._unit)
         spread = 1 / np.diagonal(inverse)
         away = (inverse @ joined.values) * spread
         inside = -0.5 * (away**2 / spread + np.log(spread))
@@ -317,7 +317,6 @@ class CurveModel:
         level = (LEVEL * self._unit) ** 2
         parts: list[list[tuple[float, Array, Array]]] = [[] for _ in wanted]
         for shape, likeness, weight in self._hypotheses:
-            shared = _inverse(together, shape, likeness, self._unit, jumps) if likeness else None
             for place, (cell, x) in enumerate(wanted):
                 # Where no cell is like another, the others' points say nothing.
                 joined = together if likeness else question.alone[place]
@@ -328,9 +327,7 @@ class CurveModel:
                 here = [(jump, jump.inside(x), joined.members(jump)) for jump in jumps if jump.cell in (None, cell)]
                 for _, inside, members in here:
                     cross += level * np.outer(inside, members)
-                inverse = shared
-                if inverse is None:
-                    inverse = _inverse(joined, shape, likeness, self._unit, jumps)
+                inverse = inverse_of(joined, shape, likeness, self._unit, jumps)
                 pulls = inverse @ joined.values
                 known = own_kernel(x.tobytes(), shape) * self._unit**2 - cross @ inverse @ cross.T
                 for jump, inside, members in here:
@@ -353,45 +350,6 @@ def _most_suspected(cells: Sequence[Points]) -> tuple[int, int] | None:
     ]
     odds, cell, place = max(suspects, default=(-math.inf, 0, 0))
     return (cell, place) if odds > _WORTH_TRYING else None
-
-
-@lru_cache(maxsize=16)
-def _inverse(joined: Joined, shape: Shape, likeness: float, unit: float, jumps: tuple[Jump, ...] = ()) -> Array:
-    """The inverse of the points' covariance. Outliers, jumps and the curve itself are asked for one after the other."""
-    covariance = _covariance_of(joined.parts.kernel(shape), joined, likeness, unit, jumps)
-    return np.asarray(np.linalg.inv(covariance), dtype=np.float64)
-
-
-@once_for_each
-def _of_any_shape(points: Points, unit: float) -> list[float]:
-    """Log marginal likelihood of one cell's points under each of all shapes, see `_likelihoods`."""
-    return _likelihoods(join([points]), SHAPES, 0.0, unit, ())
-
-
-def _covariance_of(kernel: Array, joined: Joined, likeness: float, unit: float, jumps: Sequence[Jump]) -> Array:
-    """The covariance of the points, or one for each of several kernels (which are used up): with noise and jumps."""
-    kernel *= unit**2
-    if joined.only is None:
-        kernel *= np.where(joined.elsewhere, likeness, 1.0)
-    places = np.arange(len(joined.x))
-    kernel[..., places, places] += joined.variances + JITTER
-    for jump in jumps:
-        members = joined.members(jump)
-        kernel += (LEVEL * unit) ** 2 * np.outer(members, members)
-    return kernel
-
-
-def _likelihoods(
-    joined: Joined, shapes: Sequence[Shape], likeness: float, unit: float, jumps: Sequence[Jump]
-) -> list[float]:
-    """Log marginal likelihood of the points under each shape, but for a constant."""
-    covariances = _covariance_of(joined.parts.kernels(shapes), joined, likeness, unit, jumps)
-    factors = np.linalg.cholesky(covariances)
-    column = np.broadcast_to(joined.values[:, None], (*factors.shape[:-1], 1))
-    whitened = np.linalg.solve(factors, column)[..., 0]
-    logs = np.log(np.diagonal(factors, axis1=-2, axis2=-1))
-    found: list[float] = (-0.5 * (whitened**2).sum(-1) - logs.sum(-1)).tolist()
-    return found
 
 
 def _mixture(parts: Sequence[tuple[float, Array, Array]]) -> Posterior:
