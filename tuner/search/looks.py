@@ -17,7 +17,7 @@ Array = NDArray[np.float64]
 
 # The first look at the first cell of a family, in sizes: few where the budget has room for few.
 _LOOKS = (3, 9)
-# And at its other cells: both ends and one between, enough to see whether they are alike.
+# And at its other cells: both ends, enough to see whether they may be alike.
 _LOOKS_OF_OTHERS = 2
 # Of the time that is left for a cell a look may take that part, one at the largest size half of it; and nearly all
 # where a table could use a candidate up to there.
