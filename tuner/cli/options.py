@@ -58,12 +58,7 @@ def where(options: argparse.Namespace) -> dict[str, str]:
 
 def print_json(data: Any) -> None:
     """Indented, in the order given; what standard output's encoding lacks as JSON's own escapes."""
-    text = json.dumps(data, indent=2, ensure_ascii=False)
-    try:
-        text.encode(sys.stdout.encoding or "utf-8")
-    except UnicodeEncodeError:
-        text = json.dumps(data, indent=2)
-    print(text)
+    print(_json_text(data, sys.stdout.encoding or "utf-8"))
 
 
 def write_json(data: Any, path: str) -> None:
@@ -73,6 +68,16 @@ def write_json(data: Any, path: str) -> None:
         OutputError: it can't be written.
     """
     try:
-        write_in_one_step(path, json.dumps(data, indent=2, ensure_ascii=False) + "\n")
+        # UTF-8 lacks bytes that a file's name has and the locale can't read.
+        write_in_one_step(path, _json_text(data, "utf-8") + "\n")
     except OSError as problem:
         raise OutputError(f"{path} can't be written: {problem.strerror or problem}") from problem
+
+
+def _json_text(data: Any, encoding: str) -> str:
+    text = json.dumps(data, indent=2, ensure_ascii=False)
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        return json.dumps(data, indent=2)
+    return text

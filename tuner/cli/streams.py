@@ -206,10 +206,21 @@ def _is_unbuffered(stream: TextIO) -> bool:
     return isinstance(stream, io.TextIOWrapper) and (stream.line_buffering or stream.write_through)
 
 
+def _take_standard_descriptors() -> None:
+    """Give those of 0, 1 and 2 that were closed from the start to nothing, for good.
+
+    Else a socket or a file that is opened later has such a number, and loses it in a child, whose own streams go there.
+    """
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(descriptor, True)  # whom this process becomes by `exec` needs them no less
+    os.close(descriptor)
+
+
 @contextlib.contextmanager
 def unbreakable_streams() -> Iterator[None]:
     """Within it both streams are as the module says, and one that was closed from the start is empty."""
     before = sys.stdout, sys.stderr
+    _take_standard_descriptors()
     with open(os.devnull, "w", encoding="utf-8") as nowhere:
         # Python has None for a descriptor that was closed before it started.
         out, error = (cast("TextIO | None", stream) or nowhere for stream in before)

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from command import COMMAND, ccl_dispatch
 from fleets import write_config
+from made_configs import SMALL
 from made_tables import make_cell, make_table
 
 from ccl_dispatch.runtime.vocabulary import Cell
@@ -62,6 +63,14 @@ def test_a_sweep_writes_its_table_though_nobody_looks(folder: Path, gone: str) -
     command = f"{shlex.join(COMMAND)} sweep c.yaml --storage s.journal --out t.yaml {gone}"
     assert _in_a_shell(command, folder)[0] == 0
     assert (folder / "t.yaml").is_file()
+
+
+def test_a_process_without_any_stream_starts_workers(tmp_path: Path) -> None:
+    """With descriptors 0 to 2 closed, as some daemons start what they start, no socket or file takes their numbers."""
+    (tmp_path / "c.yaml").write_text(SMALL + "budget: {executions: 100}\n")
+    command = f"{shlex.join(COMMAND)} sweep c.yaml --storage s.journal --out t.yaml <&- >&- 2>&-"
+    assert _in_a_shell(command, tmp_path)[0] == 0
+    assert (tmp_path / "t.yaml").is_file()
 
 
 def test_a_result_goes_into_a_pipe(folder: Path) -> None:
@@ -240,6 +249,7 @@ def test_names_that_an_encoding_lacks(folder: Path, said: dict[str, str]) -> Non
     assert b" visits" in done.stdout
     for words in (
         "sweep c.yaml --storage größe.journal --json --quiet",
+        "sweep c.yaml --storage größe.journal --summary größe.json --events größe.jsonl --quiet",
         "show größe.yaml --json",
         "report --storage größe.journal --out größe.html",
     ):
@@ -248,6 +258,7 @@ def test_names_that_an_encoding_lacks(folder: Path, said: dict[str, str]) -> Non
         assert "--json" not in words or json.loads(done.stdout)
     assert rb"gr\xf6\xdfe \u6e2c" in run("show größe.yaml").stdout
     assert (folder / "größe.html").is_file()
+    assert json.loads((folder / "größe.json").read_bytes())["table"].startswith("gr")
 
     there = sorted(folder.iterdir())
     done = run("sweep c.yaml")
