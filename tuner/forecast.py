@@ -7,11 +7,12 @@ from typing import Any
 
 from ccl_dispatch.runtime.errors import UsageError
 from ccl_dispatch.runtime.units import counted, short_size
+from ccl_dispatch.tuner.allowance import Memory, host_memory
 from ccl_dispatch.tuner.backends.registry import backend_class
 from ccl_dispatch.tuner.budgeting import make_sampler, most_visits, no_room
 from ccl_dispatch.tuner.device.base import INFINITY_CACHE
 from ccl_dispatch.tuner.device.host import HostDevice
-from ccl_dispatch.tuner.machine import Need, available_memory, check_room, memory_needs
+from ccl_dispatch.tuner.machine import Need, check_room, memory_needs
 from ccl_dispatch.tuner.plan import Plan
 
 # Seconds that a point takes beside its repetitions: buffers, checks, on a GPU capturing; and what starting takes.
@@ -51,8 +52,8 @@ def forecast(plan: Plan) -> dict[str, Any]:
     if config.replay is None:
         device = settings.placement.type
         cache = HostDevice().cache_bytes if device == "cpu" else INFINITY_CACHE
-        memory = available_memory() if device == "cpu" else config.machine.memory
-        whose = "this machine" if device == "cpu" else "each of the config's devices (`machine.memory`)"
+        devices = Memory(config.machine.memory, "each of the config's devices (`machine.memory`)")
+        memory, whose = host_memory() if device == "cpu" else devices
         check_room(plan, memory, cache, whose)
         needs = memory_needs(plan, cache)
         seconds = [

@@ -11,6 +11,7 @@ from ccl_dispatch.runtime.errors import UsageError
 from ccl_dispatch.runtime.probe import this_platform
 from ccl_dispatch.runtime.table import Platform
 from ccl_dispatch.runtime.units import exact_size, parse_size, short_size
+from ccl_dispatch.tuner.allowance import host_memory, processors_at_once
 from ccl_dispatch.tuner.backends.registry import backend_class
 from ccl_dispatch.tuner.device.host import HostDevice
 from ccl_dispatch.tuner.device.placement import Placement
@@ -79,7 +80,9 @@ def check_machine(plan: Plan, unavailable: Callable[[str], str | None]) -> Place
             )
     placement = plan.settings.placement
     if placement.type == "cpu":
-        check_room(plan, available_memory(), HostDevice().cache_bytes, "this machine")
+        memory = host_memory()
+        check_room(plan, memory.available, HostDevice().cache_bytes, memory.whose)
+        _tell_of_throttling(plan)
         return placement
     return _check_gpus(plan, placement)
 
@@ -122,7 +125,22 @@ def _check_gpus(plan: Plan, placement: Placement) -> Placement:
     per_device = -(-ranks // count)
     whose = f"each rank's part of {properties.name}"
     check_room(plan, int(properties.total_memory) // per_device, gpu_cache_bytes(0), whose)
+    _tell_of_throttling(plan)
     return replace(placement, count=count, own=own)
+
+
+def _tell_of_throttling(plan: Plan) -> None:
+    ranks = max(plan.config.world_sizes)
+    allowed = processors_at_once()
+    if allowed is not None and allowed < ranks:
+        logger.warning(
+            "this container may use the time of %g processors (its CPU limit), and %d ranks wait busily for each "
+            "other: they are stopped for a part of each 0.1 s, which is measured as time of whatever runs then. Raise "
+            "the limit above %d, or leave it out",
+            allowed,
+            ranks,
+            ranks,
+        )
 
 
 def check_room(plan: Plan, available: int | None, cache_bytes: int, where: str) -> None:
@@ -174,13 +192,3 @@ def _of_all_ranks(here: Platform, given: GivenRanks, *, shared: bool) -> Platfor
     if here.device_count == 1 < given.count and not shared:
         return here._replace(device_count=given.count, link="")
     return here
-
-
-def available_memory() -> int | None:
-    """Bytes of memory that can be taken without swapping, as Linux estimates it; None where it doesn't say."""
-    try:
-        with open("/proc/meminfo", encoding="ascii") as file:
-            fields = dict(line.split(":", 1) for line in file)
-        return int(fields["MemAvailable"].split()[0]) * 1024
-    except (OSError, KeyError, ValueError):
-        return None

@@ -12,9 +12,10 @@ from typing import Any
 from ccl_dispatch.runtime.probe import this_platform
 from ccl_dispatch.runtime.units import short_size
 from ccl_dispatch.runtime.version import version
+from ccl_dispatch.tuner.allowance import host_memory, processors_at_once
 from ccl_dispatch.tuner.backends.registry import BACKENDS, backend_class
 from ccl_dispatch.tuner.cli.options import add_json, print_json
-from ccl_dispatch.tuner.machine import WORKER_BYTES, available_memory
+from ccl_dispatch.tuner.machine import WORKER_BYTES
 from ccl_dispatch.tuner.torch_import import broken_torch
 
 EXAMPLE = "ccl-dispatch doctor --json"
@@ -51,7 +52,8 @@ def examine(*, check: bool) -> dict[str, Any]:
         "version": version(),
         "platform": this_platform("cpu")._asdict(),
         "gpu_platform": this_platform("cuda")._asdict() if gpus else None,
-        "available_memory": available_memory(),
+        "available_memory": host_memory().available,
+        "processors_at_once": processors_at_once(),
         "clock_seconds": _clock_step(),
         "backends": reasons,
         "checks": _checks([name for name, reason in reasons.items() if reason is None], gpus) if check else {},
@@ -82,10 +84,10 @@ def _checks(ready: list[str], gpus: int) -> dict[str, dict[str, Any]]:
 
 def _lines(facts: dict[str, Any]) -> list[str]:
     platform, gpu = facts["platform"], facts["gpu_platform"]
-    lines = [
-        f"ccl-dispatch {facts['version']}",
-        f"machine: {platform['device'] or 'unknown CPU'}, {platform['device_count']} usable cores",
-    ]
+    machine = f"machine: {platform['device'] or 'unknown CPU'}, {platform['device_count']} usable cores"
+    if facts["processors_at_once"] is not None:
+        machine += f", of which a limit allows the time of {facts['processors_at_once']:g}"
+    lines = [f"ccl-dispatch {facts['version']}", machine]
     if gpu is not None:
         name = f"{gpu['device_count']} x {gpu['device'] or 'unknown GPU'}"
         lines.append(f"GPUs: {name}, {gpu['architecture'] or 'unknown architecture'}, link {gpu['link'] or 'unknown'}")
