@@ -9,6 +9,7 @@ import glob
 import os
 import tempfile
 
+from ccl_dispatch.runtime.errors import UsageError
 from ccl_dispatch.tuner.kinds import SAMPLES, what_lies_at
 
 _SUFFIX = ".part"
@@ -76,6 +77,24 @@ def try_to_write(target: str) -> None:
     handle, temporary = _own_part(folder, name)
     os.unlink(temporary)
     os.close(handle)
+
+
+def temporary_folder(use: str) -> str:
+    """Where what is of no use later goes: $TMPDIR, or what the system has for it.
+
+    Args:
+        use: what it is wanted for, for the message.
+
+    Raises:
+        UsageError: there is none that can be written.
+    """
+    try:
+        return tempfile.gettempdir()
+    except FileNotFoundError:
+        raise UsageError(
+            f"there is no temporary folder {use}: neither $TMPDIR nor /tmp can be written, or they are full. Mount one "
+            "(in Kubernetes an emptyDir at /tmp), or name one in TMPDIR"
+        ) from None
 
 
 def remove_parts(target: str) -> None:

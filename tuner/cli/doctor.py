@@ -15,6 +15,7 @@ from ccl_dispatch.runtime.version import version
 from ccl_dispatch.tuner.allowance import host_memory, processors_at_once
 from ccl_dispatch.tuner.backends.registry import BACKENDS, backend_class
 from ccl_dispatch.tuner.cli.options import add_json, print_json
+from ccl_dispatch.tuner.files import temporary_folder
 from ccl_dispatch.tuner.machine import WORKER_BYTES
 from ccl_dispatch.tuner.torch_import import broken_torch
 
@@ -72,11 +73,12 @@ def _checks(ready: list[str], gpus: int) -> dict[str, dict[str, Any]]:
         device = next((each for each in backend_class(name).devices if each == "cpu" or gpus), None)
         if device is not None:
             on.setdefault(device, []).append(name)
+    logs = temporary_folder("for the workers' logs")
     found: dict[str, dict[str, Any]] = {}
     for device, names in on.items():
         count = gpus if device == "cuda" else 0
         placement = Placement(device, count, shared=0 < count < RANKS)
-        with tempfile.TemporaryDirectory(prefix="ccl-dispatch-doctor-") as folder:
+        with tempfile.TemporaryDirectory(prefix="ccl-dispatch-doctor-", dir=logs) as folder:
             for name, check in check_backends(names, placement, Path(folder)).items():
                 found[name] = {"device": device, "shared": placement.shared, **asdict(check)}
     return {name: found[name] for name in ready if name in found}

@@ -8,11 +8,11 @@ import os
 import socket
 import stat
 import struct
-import tempfile
 import time
 from pathlib import Path
 
 from ccl_dispatch.runtime.errors import MeasuringError, UsageError
+from ccl_dispatch.tuner.files import temporary_folder
 from ccl_dispatch.tuner.launch.launched import Launched
 
 # A path of a Unix socket has 107 bytes (struct sockaddr_un).
@@ -26,10 +26,10 @@ def meeting_place(launched: Launched) -> Path:
     """The socket's path, with its folder made.
 
     Raises:
-        UsageError: the folder is not this user's alone.
+        UsageError: the folder is not this user's alone, or there is no place for one.
     """
     name = hashlib.sha256(launched.job.encode()).hexdigest()[:16]
-    folder = Path(tempfile.gettempdir()) / f"ccl-dispatch-{os.getuid()}"
+    folder = Path(temporary_folder("for the ranks of a node to meet in")) / f"ccl-dispatch-{os.getuid()}"
     if len(os.fsencode(folder / name)) > _LONGEST:
         folder = Path("/tmp") / folder.name  # noqa: S108 - the folder is checked to be this user's
     with contextlib.suppress(FileExistsError):

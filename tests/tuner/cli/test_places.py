@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
-from command import ccl_dispatch
+from command import COMMAND, ccl_dispatch
 from fleets import replayed_journal
 from made_configs import SMALL
 
 from ccl_dispatch.runtime.errors import UsageError
 from ccl_dispatch.tuner.cli.places import check_writable, make_folder, no_empty_folders
+
+# Two tasks on one node.
+SRUN = {"SLURM_STEP_TASKS_PER_NODE": "2", "SLURM_STEP_ID": "0", "SLURM_NODEID": "0", "SLURM_LOCALID": "0"}
 
 
 def test_one_level_is_made_and_no_more(tmp_path: Path) -> None:
@@ -287,3 +291,39 @@ def test_a_dash_is_no_name_of_a_result(tmp_path: Path, study: Path) -> None:
     assert done.returncode == 2
     assert "--out /dev/stdout" in done.stderr
     assert not (tmp_path / "-").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "variables", "use"),
+    [
+        pytest.param("doctor", {}, "for the workers' logs", id="doctor"),
+        pytest.param("sweep", SRUN, "for the ranks of a node to meet in", id="ranks of srun"),
+    ],
+)
+def test_without_any_folder_that_can_be_written(words: str, variables: dict[str, str], use: str) -> None:
+    """In a container whose root is read only and that has no volume at /tmp: exit code 2, with what to mount."""
+    mount = "mount -o remount,bind,ro / && ! touch /tmp/x && ! touch /var/tmp/x && ! touch /usr/tmp/x || exit 77"
+    command = [
+        "unshare",
+        "--map-root-user",
+        "--mount",
+        "sh",
+        "-c",
+        f'({mount}) 2>/dev/null || exit 77; exec "$@"',
+        "sh",
+    ]
+    environment = {name: value for name, value in os.environ.items() if name not in ("TMPDIR", "TEMP", "TMP")}
+    done = subprocess.run(
+        [*command, *COMMAND, *words.split()],
+        cwd="/",
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env={**environment, **variables},
+    )
+    if done.returncode in (77, 127) or "unshare" in done.stderr:
+        pytest.skip("the root can't be mounted read only here, or a folder of its own lies on it")
+    assert done.returncode == 2, done.stderr
+    assert f"there is no temporary folder {use}: neither $TMPDIR nor /tmp can be written" in done.stderr
+    assert "in Kubernetes an emptyDir at /tmp" in done.stderr
