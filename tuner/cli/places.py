@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from ccl_dispatch.runtime.errors import UsageError
@@ -70,6 +70,20 @@ def check_writable(path: Path, option: str, kind: str = "") -> None:
         raise UsageError(
             f"the folder {target.parent} can't be written: {problem.strerror}. Give another {option}"
         ) from problem
+
+
+def check_appendable(logs: Iterable[Path], option: str) -> None:
+    """See that what is appended to can be: in a folder that takes files those of another user may not.
+
+    Raises:
+        UsageError: one can't.
+    """
+    for log in logs:
+        if not os.access(log, os.W_OK):
+            raise UsageError(
+                f"the log {log}, which was there before, can't be appended to: look whose it is. Remove it, or give "
+                f"another {option}"
+            )
 
 
 def check_apart(files: Mapping[str, Path | None]) -> None:

@@ -18,7 +18,7 @@ from ccl_dispatch.runtime.table import Table
 from ccl_dispatch.runtime.units import counted, percent
 from ccl_dispatch.tuner.cli.exit_codes import exit_code
 from ccl_dispatch.tuner.cli.options import print_json, write_json
-from ccl_dispatch.tuner.cli.places import check_apart, check_writable, make_folder, no_empty_folders
+from ccl_dispatch.tuner.cli.places import check_apart, check_appendable, check_writable, make_folder, no_empty_folders
 from ccl_dispatch.tuner.config.parsing import SweepConfig, load_config
 from ccl_dispatch.tuner.evidence.faults import faults_in_words
 from ccl_dispatch.tuner.fleet.common import DEFAULT_COMMON
@@ -182,6 +182,7 @@ def _make_places(config: SweepConfig, journal: Path | None, out: Path, logs: Pat
         for place in reversed(logs.relative_to(out.parent).parents):
             make_folder(out.parent / place, "--out")
         check_writable(logs / "nursery.log", "--out")
+        check_appendable(logs.glob("*.log"), "--out")
     if options.summary:
         check_writable(Path(options.summary), "--summary")
     events = _events_file(options)

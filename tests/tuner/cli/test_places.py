@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from made_configs import SMALL
 from ccl_dispatch.runtime.errors import UsageError
 from ccl_dispatch.tuner.cli.places import check_writable, make_folder, no_empty_folders
 
+NO_VARIABLES: Mapping[str, str] = {}
 # Two tasks on one node.
 SRUN = {"SLURM_STEP_TASKS_PER_NODE": "2", "SLURM_STEP_ID": "0", "SLURM_NODEID": "0", "SLURM_LOCALID": "0"}
 
@@ -293,6 +295,39 @@ def test_a_dash_is_no_name_of_a_result(tmp_path: Path, study: Path) -> None:
     assert not (tmp_path / "-").exists()
 
 
+def test_a_log_that_can_not_be_appended_to(tmp_path: Path) -> None:
+    """Such as one of another user, on a volume that several use: exit code 2, and nothing was begun."""
+    (tmp_path / "c.yaml").write_text(SMALL)
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs" / "rank0.log").touch()
+    log = "logs/rank0.log"
+    mount = f"mount --bind {log} {log} && mount -o remount,bind,ro {log}"
+    done = _mounted(mount, "sweep c.yaml --out t.yaml", tmp_path)
+    assert done.returncode == 2, done.stderr
+    assert f"the log {log}, which was there before, can't be appended to: look whose it is. Remove it" in done.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["c.yaml", "logs"]
+
+
+def _mounted(
+    mount: str, words: str, folder: Path, variables: Mapping[str, str] = NO_VARIABLES
+) -> subprocess.CompletedProcess[str]:
+    """A verb in a mount name space of its own, after a command in it; skipped where that fails."""
+    script = f'{{ {mount}; }} 2>/dev/null || exit 77; exec "$@"'
+    environment = {name: value for name, value in os.environ.items() if name not in ("TMPDIR", "TEMP", "TMP")}
+    done = subprocess.run(
+        ["unshare", "--map-root-user", "--mount", "sh", "-c", script, "sh", *COMMAND, *words.split()],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env={**environment, **variables},
+    )
+    if done.returncode in (77, 127) or "unshare" in done.stderr:
+        pytest.skip("file systems can't be mounted like that here")
+    return done
+
+
 @pytest.mark.parametrize(
     ("words", "variables", "use"),
     [
@@ -302,28 +337,8 @@ def test_a_dash_is_no_name_of_a_result(tmp_path: Path, study: Path) -> None:
 )
 def test_without_any_folder_that_can_be_written(words: str, variables: dict[str, str], use: str) -> None:
     """In a container whose root is read only and that has no volume at /tmp: exit code 2, with what to mount."""
-    mount = "mount -o remount,bind,ro / && ! touch /tmp/x && ! touch /var/tmp/x && ! touch /usr/tmp/x || exit 77"
-    command = [
-        "unshare",
-        "--map-root-user",
-        "--mount",
-        "sh",
-        "-c",
-        f'({mount}) 2>/dev/null || exit 77; exec "$@"',
-        "sh",
-    ]
-    environment = {name: value for name, value in os.environ.items() if name not in ("TMPDIR", "TEMP", "TMP")}
-    done = subprocess.run(
-        [*command, *COMMAND, *words.split()],
-        cwd="/",
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-        env={**environment, **variables},
-    )
-    if done.returncode in (77, 127) or "unshare" in done.stderr:
-        pytest.skip("the root can't be mounted read only here, or a folder of its own lies on it")
+    mount = "mount -o remount,bind,ro / && ! touch /tmp/x && ! touch /var/tmp/x && ! touch /usr/tmp/x"
+    done = _mounted(mount, words, Path("/"), variables)
     assert done.returncode == 2, done.stderr
     assert f"there is no temporary folder {use}: neither $TMPDIR nor /tmp can be written" in done.stderr
     assert "in Kubernetes an emptyDir at /tmp" in done.stderr
