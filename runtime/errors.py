@@ -103,7 +103,7 @@ class StorageWriteError(StorageError):
 
 
 class StorageGoneError(StorageError):
-    """A shared storage that stopped answering and did not come back in time; what it holds is untouched."""
+    """A shared storage that does not answer, or not any more; what it holds is untouched."""
 
     exit_code = 3
 

@@ -14,7 +14,7 @@ from typing import cast
 
 import optuna
 
-from ccl_dispatch.runtime.errors import StorageError
+from ccl_dispatch.runtime.errors import StorageError, StorageGoneError
 
 INSTALL = "pip install 'ccl-dispatch[fleet]'"
 _GRPC = "grpc"
@@ -58,6 +58,7 @@ def open_shared(url: str, *, write: bool = True) -> tuple[optuna.storages.BaseSt
     Raises:
         StorageError: it can't be opened, it is an SQLite file that takes no writes though it is to be written, or the
             module that drives it is not installed.
+        StorageGoneError: no server answers, which may pass: a network or a server that is down for a moment.
     """
     scheme, _, rest = url.partition("://")
     try:
@@ -74,7 +75,7 @@ def open_shared(url: str, *, write: bool = True) -> tuple[optuna.storages.BaseSt
         ) from problem
     except Exception as problem:  # every driver has errors of its own
         text = str(problem).strip().splitlines()[0] if str(problem).strip() else type(problem).__name__
-        raise StorageError(
+        raise (StorageGoneError if _no_answer(problem) else StorageError)(
             f"the storage {without_password(url)} can't be opened: {without_password(text)}. Expected a path to a "
             "journal file, a database URL such as sqlite:///study.db or postgresql://user@host/name, or "
             "grpc://host:13000"
@@ -89,6 +90,19 @@ def open_shared(url: str, *, write: bool = True) -> tuple[optuna.storages.BaseSt
             ) from problem
     # Behind Optuna's cache, which reads finished trials once.
     return optuna.storages.get_storage(database), database.engine.dispose
+
+
+def _no_answer(problem: BaseException) -> bool:
+    """Whether a server was not reached; one that answers says what it refuses, which asking again does not change."""
+    from sqlalchemy import exc
+
+    if not isinstance(problem, exc.OperationalError) or problem.orig is None:
+        return False
+    # libpq puts the severity before the words of a server; PyMySQL numbers what its own side has met from 2000 on.
+    driver, number = type(problem.orig).__module__.partition(".")[0], next(iter(problem.orig.args), None)
+    if driver.startswith("psycopg"):
+        return "FATAL:" not in str(problem.orig)
+    return driver in ("pymysql", "MySQLdb") and isinstance(number, int) and 2000 <= number < 3000
 
 
 def sqlite_path(url: str) -> Path | None:
@@ -183,7 +197,7 @@ def _proxy(address: str) -> tuple[optuna.storages.BaseStorage, Callable[[], None
         proxy.wait_server_ready(timeout=10)
     except ConnectionError:
         proxy.close()
-        raise StorageError(
+        raise StorageGoneError(
             f"nothing answers at grpc://{address}. Start the proxy there with optuna.storages.run_grpc_proxy_server, "
             "or name another --storage"
         ) from None

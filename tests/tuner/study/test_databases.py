@@ -11,7 +11,7 @@ from command import ccl_dispatch
 from postgres import PostgresServer
 from sqlalchemy.exc import OperationalError
 
-from ccl_dispatch.runtime.errors import StorageError
+from ccl_dispatch.runtime.errors import StorageError, StorageGoneError
 from ccl_dispatch.tuner.study import open_storage
 from ccl_dispatch.tuner.study.databases import without_password
 
@@ -63,11 +63,39 @@ def test_a_server_that_starts_is_waited_for(tmp_path: Path, monkeypatch: pytest.
     assert len(refusals) == 1
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://tuner@127.0.0.1:1/tuning",
+        "postgresql://tuner@absent.invalid/tuning",
+        "mysql://tuner@127.0.0.1:1/tuning",
+        "mysql://tuner@absent.invalid/tuning",
+    ],
+)
+def test_a_server_that_is_not_reached_may_be_asked_again(url: str) -> None:
+    """A network or a server may be down for a moment: exit code 3, upon which a Job begins anew, and not 2."""
+    with pytest.raises(StorageGoneError, match="can't be opened") as told, open_storage(url, write=True):
+        pass
+    assert told.value.exit_code == 3
+
+
+def test_what_a_server_refuses_is_wrong_use(postgres_server: PostgresServer) -> None:
+    """A database that is not there, or a role, will not be there the next time either: exit code 2."""
+    url = postgres_server.database()
+    base, _, query = url.partition("?")
+    with (
+        pytest.raises(StorageError, match="does not exist") as told,
+        open_storage(f"{base}_absent?{query}", write=True),
+    ):
+        pass
+    assert told.value.exit_code == 2
+
+
 def test_a_failing_command_shows_no_password(tmp_path: Path) -> None:
     """What a verb prints about a database that can't be reached holds no password, and says which storage was meant."""
     url = f"postgresql://tuner:s3cret@/tuning?host={tmp_path}"
     done = ccl_dispatch("build", "--storage", url, "--out", "t.yaml", folder=tmp_path)
-    assert done.returncode == 2
+    assert done.returncode == 3
     assert "s3cret" not in done.stdout + done.stderr
     assert "tuner:***@" in done.stderr
     assert "can't be opened" in done.stderr
