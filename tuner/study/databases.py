@@ -29,8 +29,13 @@ _SAME_AS = {"postgres": "postgresql", "mariadb": "mysql"}
 _ATTEMPTS = 8
 # What one of several that make the tables at once is told: a table, a type or a row is there by then, or is not yet.
 _AT_ONCE = ("exist", "unique", "duplicate", "locked", "no such table", "deadlock")
-# A server that was just started says so (PostgreSQL); it is waited for.
-_STARTING = ("the database system is starting up", "not yet accepting connections", "in recovery mode")
+# A server that is started, or once more, says so (PostgreSQL); it is waited for.
+_STARTING = (
+    "the database system is starting up",
+    "the database system is shutting down",
+    "not yet accepting connections",
+    "in recovery mode",
+)
 _STARTING_SECONDS = 60.0
 # libpq's names: an unreachable server is noticed within seconds, not when TCP gives up after two hours.
 _LIBPQ: dict[str, object] = {
@@ -101,7 +106,8 @@ def _no_answer(problem: BaseException) -> bool:
     # libpq puts the severity before the words of a server; PyMySQL numbers what its own side has met from 2000 on.
     driver, number = type(problem.orig).__module__.partition(".")[0], next(iter(problem.orig.args), None)
     if driver.startswith("psycopg"):
-        return "FATAL:" not in str(problem.orig)
+        told = str(problem.orig)
+        return "FATAL:" not in told or any(words in told for words in _STARTING)
     return driver in ("pymysql", "MySQLdb") and isinstance(number, int) and 2000 <= number < 3000
 
 

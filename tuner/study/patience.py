@@ -13,6 +13,7 @@ from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from ccl_dispatch.runtime.errors import StorageGoneError
+from ccl_dispatch.tuner import interrupts
 from ccl_dispatch.tuner.study.databases import without_password
 from ccl_dispatch.tuner.study.operations import WholeOperations
 
@@ -58,6 +59,9 @@ class PatientStorage(WholeOperations):
         self._closed.set()
 
     def _call(self, ask: Callable[[], _T]) -> _T:
+        if self._given_up and interrupts.have_come():
+            # Even to ask takes seconds where a server is silent.
+            raise StorageGoneError("the storage has not answered, and nobody waits for it any more")
         began = time.monotonic()
         pause = _FIRST_PAUSE
         while True:
@@ -69,8 +73,10 @@ class PatientStorage(WholeOperations):
                     raise
                 self._note_gone(reason)
                 waited = time.monotonic() - began
-                # Who has waited once in vain does not wait again for each thing that is still to be written.
-                left = 0.0 if self._given_up or self._closed.is_set() else self.seconds - waited
+                # Who has waited once in vain does not wait again for each thing that is still to be written, and who is
+                # to end has half a minute before it is killed.
+                hurried = self._given_up or self._closed.is_set() or interrupts.have_come()
+                left = 0.0 if hurried else self.seconds - waited
                 if left <= 0:
                     self._given_up = True
                     raise StorageGoneError(

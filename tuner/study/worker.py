@@ -202,8 +202,20 @@ class StudyWorker:
             if self._rescue is None:
                 raise
             raise type(problem)(f"{problem}. {self._rescued(claim, result, self._rescue)}") from problem
+        except KeyboardInterrupt:
+            if self._rescue is not None:
+                self._keep_before_the_end(claim, result, self._rescue)
+            raise
         self._hold(None)
         return result
+
+    def _keep_before_the_end(self, claim: Claim, result: PointResult, folder: Path) -> None:
+        """Keep samples whose storing an interrupt has cut short, as where the storage does not answer."""
+        try:
+            with contextlib.suppress(UpdateFinishedTrialError), self._writing():
+                self._study.complete(claim.trial_id, result)
+        except (StorageGoneError, StorageWriteError) as problem:
+            logger.warning("%s. %s", problem, self._rescued(claim, result, folder))
 
     def _rescued(self, claim: Claim, result: PointResult, folder: Path) -> str:
         """Keep samples that the storage does not take in a journal of their own; where, and how they are brought in.

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+import signal
 import threading
 import time
 from pathlib import Path
@@ -8,9 +9,10 @@ from pathlib import Path
 import optuna
 import pytest
 from postgres import missing, running_server
-from sqlalchemy.exc import PendingRollbackError
+from sqlalchemy.exc import OperationalError, PendingRollbackError
 
 from ccl_dispatch.runtime.errors import StorageGoneError
+from ccl_dispatch.tuner import interrupts
 from ccl_dispatch.tuner.study import open_storage
 from ccl_dispatch.tuner.study.patience import DEFAULT_PATIENCE, PatientStorage, passing
 
@@ -48,6 +50,27 @@ def test_a_server_that_restarts_is_waited_for(caplog: pytest.LogCaptureFixture) 
         server.start()
         study.set_user_attr("x", 2)
         assert study.user_attrs == {"x": 2}
+
+
+def test_who_is_to_end_does_not_wait() -> None:
+    """After SIGTERM a storage that is away is asked once more and not again: half a minute later SIGKILL comes."""
+    asked = []
+
+    class Away(optuna.storages.InMemoryStorage):
+        def create_new_study(self, directions: object, study_name: str | None = None) -> int:
+            asked.append(study_name)
+            raise OperationalError("connect", None, Exception("no route to host"))
+
+    storage = PatientStorage(Away())
+    with interrupts.handled():
+        with pytest.raises(interrupts.TerminatedError):
+            signal.raise_signal(signal.SIGTERM)
+        began = time.monotonic()
+        for _ in range(3):
+            with pytest.raises(StorageGoneError):
+                optuna.create_study(storage=storage, study_name="s")
+        assert time.monotonic() - began < 1.0
+    assert asked == ["s"]
 
 
 def test_a_broken_transaction_passes() -> None:

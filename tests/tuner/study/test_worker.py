@@ -271,6 +271,29 @@ def test_samples_that_no_storage_takes_are_told_of(study: SweepStudy, tmp_path: 
     assert kept == ([] if folder else ["rescued-s-here.journal"])
 
 
+@pytest.mark.parametrize("away", [True, False])
+def test_samples_whose_storing_is_interrupted_are_kept(study: SweepStudy, tmp_path: Path, away: bool) -> None:
+    """By the storage, or where that does not answer in a journal, before the interrupt goes on to end the sweep."""
+
+    def gone() -> None:
+        raise StorageGoneError("the storage has not answered")
+
+    def interrupted() -> None:
+        if away:
+            stopped._meanwhile.append(gone)
+        raise KeyboardInterrupt
+
+    stopped = _Stopped(study.storage.optuna, RESULT, interrupted)
+    seen = SweepStudy(study.study, META, replace(study.storage, optuna=stopped))
+    with StudyWorker(seen, SPACE, Node("here", grace=600), rescue=tmp_path) as worker:
+        claim = worker.take(CELL.name, 2048, 4, {})
+        assert claim is not None
+        with pytest.raises(KeyboardInterrupt):
+            worker.record(claim, _result(2048))
+    assert len(study.results()) == (0 if away else 1)
+    assert sorted(path.name for path in tmp_path.glob("*.journal")) == ["rescued-s-here.journal"] * away
+
+
 def test_a_search_ends_for_all_on_the_same_samples(study: SweepStudy) -> None:
     """Who finds nothing left waits for what others measure; after its end others end as well, and add nothing."""
     number = _others_trial(study, size_index=1)
