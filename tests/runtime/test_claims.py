@@ -5,9 +5,21 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from ccl_dispatch.runtime.agreement import _LONGEST_REASON
-from ccl_dispatch.runtime.claims import CAN_SWITCH, Claim, judge
+from ccl_dispatch.runtime.agreement import _LONGEST_REASON, AS_IT_WAS
+from ccl_dispatch.runtime.claims import (
+    CAN_SWITCH,
+    HAS_NONE,
+    KEEPS_ITS_OWN,
+    NONE_FITS,
+    NOTHING_THERE,
+    USE_BASELINE,
+    USE_TABLE,
+    Claim,
+    judge,
+)
 
 USES = Claim(CAN_SWITCH, "", absent="", digest="sha256:" + "a" * 64, candidate="aiter", world_size=64, settings={})
 
@@ -33,3 +45,54 @@ def test_what_ails_most_ranks_does_not_hide_what_ails_one() -> None:
     reason = judge(claims).reason
     assert reason.startswith("rank 3: no such file; ranks 0 to 2, 4 to 7: its folder")
     assert len(reason) > _LONGEST_REASON
+
+
+def _stuck(able: str) -> Claim:
+    return USES._replace(able=able, problem=f"it {able}", digest="", candidate="", world_size=0)
+
+
+def _without(absent: str) -> Claim:
+    return USES._replace(problem="no table", absent=absent, digest="", candidate="")
+
+
+# What a rank may claim, each one way apart from `USES`.
+_CLAIMS = [
+    *[USES] * 6,
+    *map(_stuck, (KEEPS_ITS_OWN, HAS_NONE)),
+    *map(_without, (NOTHING_THERE, NONE_FITS)),
+    USES._replace(problem="its table is broken"),
+    USES._replace(digest="sha256:other"),
+    USES._replace(candidate="other"),
+    USES._replace(world_size=32),
+    USES._replace(settings={"one": "1"}),
+    USES._replace(settings={"one": "2"}),
+    USES._replace(settings={"one": "1", "two": ""}),
+]
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.lists(st.sampled_from(_CLAIMS), min_size=1, max_size=4))
+def test_the_table_is_used_where_all_claim_the_same_and_in_no_other_case(claims: list[Claim]) -> None:
+    """For any claims of up to four ranks: the table where all can switch and are alike in every word; as it was where
+    one can't leave its own check, or no rank has a table, or none a communicator; else the baseline. It is quiet about
+    what needs nobody's attention alone, gives a reason for all but the table, and the order of ranks decides nothing.
+    """
+    found = judge([list(claim) for claim in claims])
+    kinds = {claim.able for claim in claims}
+    absent = {claim.absent for claim in claims}
+    if KEEPS_ITS_OWN in kinds:
+        expected = (AS_IT_WAS, False)
+    elif kinds == {HAS_NONE}:
+        expected = (AS_IT_WAS, True)
+    elif "" not in absent:
+        expected = (AS_IT_WAS, absent == {NOTHING_THERE})
+    elif any(claim.problem for claim in claims) or any(claim[3:6] != claims[0][3:6] for claim in claims):
+        expected = (USE_BASELINE, False)
+    else:
+        words = [{name: claim.settings.get(name, "") for name in ("one", "two")} for claim in claims]
+        expected = (USE_TABLE, True) if all(word == words[0] for word in words) else (USE_BASELINE, False)
+    assert (found.decision, found.quiet) == expected
+    assert bool(found.reason) == (found.decision != USE_TABLE)
+    assert (found.speaker, found.left) == (0, False)
+    turned = judge([list(claim) for claim in reversed(claims)])
+    assert turned._replace(reason="") == found._replace(reason="")

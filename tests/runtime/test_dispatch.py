@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_tables import BASELINE, CANDIDATES, LARGEST, make_cell, make_table, tables
 
-from ccl_dispatch.runtime.dispatch import Dispatcher
+from ccl_dispatch.runtime.dispatch import MAX_KEPT, Answers, Dispatcher
 from ccl_dispatch.runtime.table import Override, Table
 from ccl_dispatch.runtime.vocabulary import Cell
 
@@ -103,6 +103,19 @@ def test_a_torch_dtype_is_its_name() -> None:
     dispatcher = table.dispatcher("all_gather", world_size=4)
     assert [dispatcher.select(64, dtype=torch.bfloat16, mode="eager") for _ in range(3)] == ["aiter"] * 3
     assert dispatcher.select(64, dtype=torch.float16, mode="eager") == BASELINE
+
+
+def test_so_many_answers_are_kept_and_no_more() -> None:
+    """Of the sizes that were asked for first each is found at once from then on; the memory of a cell is bounded, and
+    answers beyond it are right as well.
+    """
+    answers = Answers((MAX_KEPT - 10, MAX_KEPT + 10), ("low", "middle", "high"))
+    expected = [
+        "low" if size <= MAX_KEPT - 10 else "middle" if size <= MAX_KEPT + 10 else "high" for size in range(5000)
+    ]
+    for _ in range(2):
+        assert [answers[size] for size in range(5000)] == expected
+        assert list(answers) == list(range(MAX_KEPT))
 
 
 def _elsewhere(dispatcher: Dispatcher, use: Callable[[int], str], size: int) -> tuple[str, str, str]:

@@ -91,8 +91,27 @@ def test_every_key_of_both_sides_has_one_verdict_and_the_sides_do_not_matter(fir
     maps += [f"settings.{key}" for key in {*first.settings, *second.settings}]
     expected = ["provenance", "device_type", "architecture", "device", "device_count", "link", *maps]
     assert sorted(keys) == sorted(expected)
+    # In one order on every rank and in every process, since ranks compare what they say by its words.
+    in_order = [*expected[:6], *sorted(maps, key=lambda key: (key.startswith("settings."), key))]
+    assert all(keys == sorted(keys, key=in_order.index) for keys in ([f.key for f in group] for group in verdict))
     assert [[f.key for f in group] for group in verdict] == [[f.key for f in group] for group in swapped]
     assert match(first, first).fits
+
+
+def test_a_verdict_is_told_with_what_matters_first() -> None:
+    """What differs, then what is unknown, then what agrees with its value."""
+    there = HERE._replace(device_count=4, link="", architecture="", settings={}, versions={"torch": "2.13"})
+    assert match(HERE._replace(link=""), there).lines() == [
+        "differs: device_count: the table has 8, this machine has 4",
+        "differs: settings.NCCL_X: the table has '1', this machine has not set",
+        "unknown: architecture: the table has gfx942, this machine has unknown",
+        "unknown: link: unknown",
+        "unknown: versions.rccl: the table has 2.27, this machine has unknown",
+        "same:    provenance: measured",
+        "same:    device_type: cuda",
+        "same:    device: AMD Instinct MI300X",
+        "same:    versions.torch: 2.13",
+    ]
 
 
 def test_settings_are_those_that_change_what_runs() -> None:

@@ -196,9 +196,37 @@ def test_pieces_put_in_or_taken_out_give_a_table_error_or_the_same_table(data: s
         assert found._replace(generated_by="", source="") == TABLE._replace(generated_by="", source="")
 
 
+_PLAIN = st.recursive(
+    st.sampled_from([0, 1, 2, 0.0, 1.0, 2.0, 0.5, 1.5, 1e16, 10**16, 1e22, True, False, None, "1", "1.0", ""]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["a", "b"]), inner),
+    max_leaves=5,
+)
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Whether two documents say the same: a number is the same however it is written, and all else by its type."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(_same(value, other[key]) for key, value in one.items())
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(_same, one, other))
+    numbers = {type(one), type(other)} <= {int, float}
+    return (numbers or type(one) is type(other)) and bool(one == other)
+
+
+@settings(max_examples=300, deadline=None)
+@given(_PLAIN, _PLAIN, _PLAIN)
+def test_documents_have_one_digest_when_they_say_the_same(one: Any, other: Any, beside: Any) -> None:
+    """Neither how a number is written nor the order of keys counts, and every other difference does, whatever stands
+    beside it.
+    """
+    assert (digest_of({"a": one, "b": beside}) == digest_of({"b": beside, "a": other})) == _same(one, other)
+
+
 def test_one_and_one_point_nought_are_one_value() -> None:
     """How a number is written does not change the digest, and neither does the order of keys."""
     assert digest_of({"a": 1, "b": [2.0]}) == digest_of({"b": [2], "a": 1.0})
+    assert digest_of({"a": [{"b": 1e22, "c": 0.5}]}) == digest_of({"a": [{"c": 0.5, "b": 10**22}]})
+    assert digest_of({"a": [1.0, {"b": 0.5}]}) != digest_of({"a": [1.0, {"b": 0.25}]})
     assert digest_of({"a": 1}) != digest_of({"a": True})
     assert digest_of({"a": 1}) != digest_of({"a": "1"})
 
