@@ -27,7 +27,9 @@ USES = Claim(CAN_SWITCH, "", absent="", digest="sha256:" + "a" * 64, candidate="
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        ({"digest": "sha256:" + "b" * 64}, "rank 61 has sha256:bbb"),
+        ({"digest": "sha256:" + "b" * 64}, "the ranks differ in their table's digest: rank 61 has sha256:bbb"),
+        ({"world_size": 8}, "the ranks differ in world_size: rank 61 has 8, ranks 0 to 60, 62, 63 have 64"),
+        ({"settings": {f"{name:02}": "x" for name in range(64, -1, -1)}}, "the ranks differ in 00: rank 61 has x"),
         ({"candidate": "other"}, "rank 61 has other, ranks 0 to 60, 62, 63 have aiter"),
         ({"settings": {"$CCL_DISPATCH": "strict"}}, "rank 61 has strict, ranks 0 to 60, 62, 63 have "),
     ],

@@ -12,7 +12,7 @@ from made_tables import make_cell, make_table
 
 from ccl_dispatch.runtime import find
 from ccl_dispatch.runtime.errors import AbsentTableError, NoTableError, PlatformMismatchError, TableError
-from ccl_dispatch.runtime.find import find_table
+from ccl_dispatch.runtime.find import find_table, package_folders, search_path
 from ccl_dispatch.runtime.load import load_table
 from ccl_dispatch.runtime.table import Platform, Table
 from ccl_dispatch.runtime.vocabulary import Cell
@@ -98,6 +98,7 @@ def test_a_broken_file_is_reported_and_stops_nobody(places: Places, caplog: pyte
     """A corrupt table and a folder named like one are logged, and the good one beside them is found."""
     (places.user / "broken.yaml").write_text("schema: [")
     (places.user / "folder.yaml").mkdir()
+    (places.user / "a note.txt").write_text("no table")
     (places.user / "notes.txt").write_text("no table")
     places.put(places.user / "good.yaml")
     with caplog.at_level(logging.WARNING, "ccl_dispatch"):
@@ -106,6 +107,37 @@ def test_a_broken_file_is_reported_and_stops_nobody(places: Places, caplog: pyte
         "broken.yaml",
         "folder.yaml",
     ]
+
+
+def test_all_that_was_looked_at_is_told_in_order(places: Places) -> None:
+    """Whatever was taken, a reader is told of each file why: folders in their order, files by name."""
+    vague = places.put(places.user / "c.yaml", HERE._replace(device="", versions={}))
+    other = places.put(places.user / "b.yaml", HERE._replace(architecture="aarch64"))
+    (places.user / "a.yaml").write_text("[]")
+    found = find.search(places.environment, lambda _device_type: HERE)
+    first, *others = (line for item in found.considered for line in item.lines())
+    assert first.startswith(f"{places.user}/a.yaml: not valid: ")
+    assert others[:3] == [
+        f"{other}: does not fit:",
+        "  architecture: the table has aarch64, this machine has x86_64",
+        f"{vague}: fits, 2 values unknown",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("environment", "folder"),
+    [
+        ({"XDG_CONFIG_HOME": "/xdg", "HOME": "/home/me"}, "/xdg"),
+        ({"XDG_CONFIG_HOME": "", "HOME": "/home/me"}, "/home/me/.config"),
+        ({"HOME": "/home/me"}, "/home/me/.config"),
+        ({"HOME": ""}, "/.config"),
+        ({}, "/.config"),
+    ],
+)
+def test_a_users_folder_is_where_configurations_are(environment: dict[str, str], folder: str) -> None:
+    """By the XDG base directories; a variable that is set to nothing counts as unset."""
+    expected = (f"{folder}/ccl-dispatch/tables", "/etc/ccl-dispatch/tables", *package_folders())
+    assert search_path(environment) == expected
 
 
 def test_the_variable_names_the_table(places: Places) -> None:

@@ -196,6 +196,16 @@ def test_pieces_put_in_or_taken_out_give_a_table_error_or_the_same_table(data: s
         assert found._replace(generated_by="", source="") == TABLE._replace(generated_by="", source="")
 
 
+def test_what_a_machine_does_not_know_is_written_as_a_word() -> None:
+    """An unknown value stands as `unknown` in the file, of the versions as well, and is unknown when it is read."""
+    platform = TABLE.platform._replace(architecture="", device_count=0, versions={"rccl": "", "torch": "2.13"})
+    table = seal(TABLE._replace(platform=platform))
+    written = document_of(table)["platform"]
+    assert (written["architecture"], written["device_count"]) == ("unknown", "unknown")
+    assert written["versions"] == {"rccl": "unknown", "torch": "2.13"}
+    assert read_table(render(table), "") == table
+
+
 _PLAIN = st.recursive(
     st.sampled_from([0, 1, 2, 0.0, 1.0, 2.0, 0.5, 1.5, 1e16, 10**16, 1e22, True, False, None, "1", "1.0", ""]),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["a", "b"]), inner),

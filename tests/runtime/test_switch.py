@@ -13,9 +13,53 @@ from made_tables import make_cell, make_table
 
 from ccl_dispatch.runtime import install
 from ccl_dispatch.runtime.probe import this_platform
-from ccl_dispatch.runtime.switch import read_switch
+from ccl_dispatch.runtime.switch import Switch, asks_strict, read_switch
 from ccl_dispatch.runtime.vocabulary import Cell
 from ccl_dispatch.tuner.emit.text import seal
+
+
+def test_what_is_not_set_is_as_documented(caplog: pytest.LogCaptureFixture) -> None:
+    """On, no edited table, half a minute, a folder of its own; and so where a variable is set to blanks."""
+    names = ("CCL_DISPATCH", "CCL_DISPATCH_EDITED", "CCL_DISPATCH_TIMEOUT", "CCL_DISPATCH_RECORD")
+    for environment in ({}, dict.fromkeys(names, " ")):
+        assert read_switch(environment) == Switch("on", "refuse", 30.0, "ccl-dispatch-record")
+    assert caplog.text == ""
+
+
+@pytest.mark.parametrize(
+    ("state", "edited", "expected", "served"),
+    [
+        ("on", "warn", ("on", "warn"), "warn"),
+        ("STRICT", "Warn", ("strict", "warn"), "refuse"),
+        ("record", "refuse", ("record", "refuse"), "refuse"),
+        ("off", "yes", ("off", "refuse"), "refuse"),
+        ("yes", "warn", ("off", "warn"), "warn"),
+    ],
+)
+def test_a_word_that_is_none_means_what_changes_least(
+    state: str,
+    edited: str,
+    expected: tuple[str, str],
+    served: str,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Off, and refuse, with one warning that lists the words; upper case is the same; strict serves no edited table."""
+    switch = read_switch({"CCL_DISPATCH": state, "CCL_DISPATCH_EDITED": edited})
+    assert (switch.state, switch.edited) == expected
+    assert switch.served_edited == served
+    told = [record.getMessage() for record in caplog.records]
+    assert len(told) == ("yes" in (state, edited))
+    assert all(f"is 'yes', expected one of {'off, on' if state == 'yes' else 'refuse, warn'}" in line for line in told)
+    monkeypatch.setenv("CCL_DISPATCH", state)
+    assert asks_strict() == (expected[0] == "strict")
+
+
+@pytest.mark.parametrize("found", ["3600", "0.001", " 5 "])
+def test_any_number_of_seconds_up_to_an_hour_is_taken(found: str, caplog: pytest.LogCaptureFixture) -> None:
+    """The ends included, and nothing is told of it."""
+    assert read_switch({"CCL_DISPATCH_TIMEOUT": found}).timeout == float(found)
+    assert caplog.text == ""
 
 
 @pytest.mark.parametrize("found", ["half an hour", "0", "-1", "inf", "nan", "3601", "1" * 400])

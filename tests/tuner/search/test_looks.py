@@ -93,3 +93,31 @@ def test_time_beyond_the_largest_size_is_not_underrated(start: float, bandwidth:
     largest = latency(SIZES[max(places)])
     assert (told >= 0.999 * np.array([latency(int(size)) for size in above])).all()
     assert (told <= 1.001 * largest * above / above[0]).all()
+
+
+@given(
+    repeats=st.lists(st.sampled_from([1, 2, 8, 40]), min_size=1, max_size=5),
+    each=st.floats(1e-5, 1e-2),
+    warm_up=st.booleans(),
+    budget=st.sampled_from([Budget(executions=500), Budget(seconds=3.0), Budget(500, 3.0), Budget(regret=0.1)]),
+)
+def test_visits_cost_what_visits_like_them_cost(repeats: list[int], each: float, warm_up: bool, budget: Budget) -> None:
+    """Where every visit costs a warm-up and its repetitions, so much is told of the next, whatever its length; one that
+    goes without the warm-up is told as less by that. Both are parts of the budget that has a limit, added up.
+    """
+    seen = [_visit(1024, 0.0, each, warm_up=True, repeats=count) for count in repeats]
+    others = [_visit(1024, 0.0, 7 * each, warm_up=True, repeats=3)]
+    costs = CostModel(budget, seen, [*seen, *others], warm_up=warm_up)
+    asked = np.array([1.0, 7.0, 8.0, 100.0])
+    warmed = np.array([warm_up, warm_up, True, True])
+    assert costs.executions(asked).tolist() == (2 * (asked + warmed)).tolist()
+    seconds = costs.seconds(np.array([10.0]), asked)
+    assert seconds == pytest.approx((each * (asked + warmed))[:, None])
+    share = np.zeros(4)
+    if budget.executions:
+        share = share + 2 * (asked + warmed) / 500
+    if budget.seconds or not budget.executions:
+        share = share + each * (asked + warmed) / (budget.seconds or 1.0)
+    assert costs.shares(np.array([10.0]), asked) == pytest.approx(share[:, None])
+    # A cell without a visit of its own goes by the others'.
+    assert CostModel(budget, [], seen, warm_up=warm_up).seconds(np.array([10.0]), asked) == pytest.approx(seconds)
