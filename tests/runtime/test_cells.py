@@ -84,6 +84,7 @@ def test_no_band_uses_what_is_excluded_at_one_of_its_sizes(exclusions: tuple[Exc
         (("world_size",), MAX_RANKS, MAX_RANKS + 1),
         (("measured_from",), 1, 0),
         (("regret_estimate",), 0, -1),
+        (("regret_estimate",), 0.0, -0.001),
         (("bands", 0, "points"), 0, -1),
         (("bands", 0, "samples"), 0, -1),
         (("bands", 0, "gain"), -0.999, -1.0),

@@ -134,6 +134,64 @@ def test_without_ranks_to_compare_with_nothing_changes() -> None:
         install(communicator, _modes(), strict=True)
 
 
+def test_what_a_lone_rank_could_not_ask_is_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    """Nothing was changed, so no rank can be apart: it is no error and no reason to restart."""
+    assert install(Communicator(), _modes()).state == "as it was"
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+
+
+@pytest.mark.parametrize("communicator", [None, SimpleNamespace(disabled=True), SimpleNamespace(world_size=1)])
+def test_a_group_that_never_uses_a_candidate_is_no_fault(
+    lone_group: dist.ProcessGroup, communicator: object, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Without a communicator, with one that is disabled, or has no such check, on all ranks: nothing is changed, nobody
+    has to be told, and strict does not raise. A reason of the caller's is one as well, and a table does not matter.
+    """
+    done = install(communicator, "no such table", lone_group, strict=True)
+    assert (bool(done), done.state, caplog.text) == (False, "as it was", "")
+    assert "communicator" in done.reason
+    stuck = install(Communicator(), _modes(), lone_group, stuck="the engine captures here", strict=True)
+    assert (stuck.state, "the engine captures here" in stuck.reason) == ("as it was", True)
+    assert stuck.digest == stuck.candidate == ""
+
+
+def test_a_table_in_use_has_no_reason_against_it(lone_group: dist.ProcessGroup) -> None:
+    """What install says then is which table is used, and for whom."""
+    table = _modes()
+    done = install(Communicator(), table, lone_group)
+    assert done[:5] == (True, "table", "", table.digest, "aiter")
+    assert not install(Communicator(), seal(table._replace(provenance="replayed")), lone_group).counts()
+
+
+def test_ranks_that_a_communicator_does_not_tell_are_the_groups() -> None:
+    """A communicator without a number of ranks is taken to have the group's; one with another number is refused."""
+    group = SimpleNamespace(store=None, rank=0, world_size=1)
+    silent, other = Communicator(), Communicator()
+    silent.world_size = None  # type: ignore[assignment]
+    other.world_size = 2
+    assert install(silent, _modes(), group)
+    assert "the communicator has 2 ranks, the group 1" in install(other, _modes(), group).reason
+
+
+@pytest.mark.parametrize(
+    ("own", "wrapped", "label"),
+    [("tp:0", "pp:0", "tp:0"), (None, "pp:0", "pp:0"), ("", None, "1 ranks"), (None, None, "1 ranks")],
+)
+def test_an_installation_has_the_name_of_its_group(
+    lone_group: dist.ProcessGroup, own: str | None, wrapped: str | None, label: str
+) -> None:
+    """Its counts are told apart by it: the communicator's group, that of what it wraps, else the number of ranks."""
+
+    def named(description: str | None) -> SimpleNamespace | None:
+        return None if description is None else SimpleNamespace(group_desc=description)
+
+    communicator = Communicator()
+    communicator.group, communicator._impl = named(own), SimpleNamespace(group=named(wrapped))  # type: ignore[attr-defined]
+    done = install(communicator, _modes(), lone_group)
+    assert done.counters is not None
+    assert done.counters.label == label
+
+
 def test_a_group_is_found_where_none_is_given(lone_group: dist.ProcessGroup) -> None:
     """The communicator's own group, that of what it wraps, or the default one when it has as many ranks."""
     table = _modes()
