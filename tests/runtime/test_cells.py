@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -47,34 +48,26 @@ def _refused(document: dict[str, Any]) -> str:
     return found.value.key
 
 
-_SIZES = st.builds(lambda end, step: end + step, st.sampled_from([16, 64, 1024, 4096]), st.integers(-2, 2))
+_SPANS = ((16, 64, AITER), (65, 1024, BASELINE), (1025, 4096, OTHER))
+_SIZES = (15, 16, 17, 63, 64, 65, 1024, 1025, 1026, 4095, 4096, 4097)
 
 
-@st.composite
-def _exclusions(draw: st.DrawFn) -> tuple[Exclusion, ...]:
-    """Up to three, around the ends of the bands."""
-    found = []
-    for _ in range(draw(st.integers(1, 3))):
-        low, high = sorted((draw(_SIZES), draw(_SIZES)))
-        found.append(Exclusion(draw(st.sampled_from([BASELINE, AITER, OTHER])), "wrong_output", low, high, ""))
-    return tuple(found)
-
-
-@settings(max_examples=150, deadline=None)
-@given(_exclusions())
-def test_no_band_uses_what_is_excluded_at_one_of_its_sizes(exclusions: tuple[Exclusion, ...]) -> None:
-    """For any exclusions, in any order: the cell is refused where one size of it would be run by a candidate that is
-    excluded there, and else it is taken.
+@pytest.mark.parametrize("backend", [BASELINE, AITER, OTHER])
+@pytest.mark.parametrize("first", [None, BASELINE])
+def test_no_band_uses_what_is_excluded_at_one_of_its_sizes(backend: str, first: str | None) -> None:
+    """Wherever an exclusion begins and ends, and whatever stands before it: the cell is refused where one of its sizes
+    would be run by a candidate that is excluded there, and else it is taken.
     """
-    document = _document(CELL)
-    document["cells"][0]["exclusions"] = [item._asdict() for item in exclusions]
-    spans = zip((16, 65, 1025), (64, 1024, 4096), (AITER, BASELINE, OTHER), strict=True)
-    used = {(use, size) for low, high, use in spans if use != BASELINE for size in range(low, high + 1)}
-    wrong = any((item.backend, size) in used for item in exclusions for size in range(item.low, item.high + 1))
-    if wrong:
-        assert ".exclusions[" in _refused(document)
-    else:
-        assert _read(document).cells == (CELL._replace(exclusions=exclusions),)
+    above = () if first is None else (Exclusion(first, "hung", 1, MAX_SIZE, ""),)
+    for low, high in itertools.combinations_with_replacement(_SIZES, 2):
+        exclusions = (*above, Exclusion(backend, "wrong_output", low, high, ""))
+        document = _document(CELL)
+        document["cells"][0]["exclusions"] = [item._asdict() for item in exclusions]
+        used = [span for span in _SPANS if span[2] == backend != BASELINE]
+        if any(size in range(start, end + 1) for start, end, _ in used for size in range(low, high + 1)):
+            assert _refused(document).endswith(f".exclusions[{len(above)}]"), exclusions
+        else:
+            assert _read(document).cells == (CELL._replace(exclusions=exclusions),)
 
 
 @pytest.mark.parametrize(

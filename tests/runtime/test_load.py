@@ -52,7 +52,7 @@ def test_the_largest_file_is_read_and_no_byte_more(tmp_path: Path) -> None:
 @pytest.mark.parametrize("line", [1, 2, 7])
 def test_what_is_no_utf_8_is_told_with_its_line(tmp_path: Path, line: int) -> None:
     """The line is that of the first byte that is none."""
-    problem = _told(tmp_path / "odd.yaml", b"a: b\n" * (line - 1) + b"c: \xff\nd: \xff\n")
+    problem = _told(tmp_path / "odd.yaml", b"\n" * (line - 1) + b"c: \xff\nd: \xff\n")
     assert (problem.line, "not UTF-8" in str(problem)) == (line, True)
 
 

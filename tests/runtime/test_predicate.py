@@ -12,6 +12,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from known_check import Known, digests
 from made_tables import BASELINE, cell_tables, make_cell, make_table
 
 from ccl_dispatch.runtime import capacity
@@ -24,39 +25,10 @@ CELL = Cell("all_gather", "eager", "first", "bfloat16", 4)
 BYTES = torch.zeros(1 << 20, dtype=torch.uint8)
 
 
-def is_weak_contiguous(inp: torch.Tensor) -> bool:
-    return inp.is_contiguous() or (
-        inp.untyped_storage().nbytes() - inp.storage_offset() * inp.element_size() == inp.numel() * inp.element_size()
-    )
-
-
-class Known:
-    """A check with the operations of AITER's, whose digest the tests add to the known ones."""
-
-    def __init__(self, max_size: int = 1 << 20, ranks: int = 4, *, fully_connected: bool = True) -> None:
-        self.disabled, self._IS_CAPTURING, self.fully_connected = False, False, fully_connected
-        self.world_size, self.max_size = ranks, max_size
-        self.calls = 0
-
-    def should_custom_ag(self, inp: torch.Tensor) -> bool:
-        self.calls += 1
-        if self.disabled:
-            return False
-        size = inp.numel() * inp.element_size()
-        if size % 16 != 0:
-            return False
-        if not is_weak_contiguous(inp):
-            return False
-        if self.world_size == 2 or self.fully_connected:
-            return size <= (self.max_size / (self.world_size * 2))
-        return False
-
-
 @pytest.fixture
 def known(monkeypatch: pytest.MonkeyPatch) -> None:
     """The check of `Known` counts as one whose source was read."""
-    both = f"{code_digest(Known.should_custom_ag)}/{code_digest(is_weak_contiguous)}"
-    monkeypatch.setattr(capacity, "AITER_CHECKS", frozenset((both,)))
+    monkeypatch.setattr(capacity, "AITER_CHECKS", digests())
 
 
 def _table(up_to: int = 4096) -> Table:
@@ -106,10 +78,9 @@ def test_it_is_the_tables_answer_and_the_communicators(
     """
     table = make_table((cell,))
     table = table._replace(platform=table.platform._replace(device_type="cpu"))
-    both = f"{code_digest(Known.should_custom_ag)}/{code_digest(is_weak_contiguous)}"
     dtype = str(tensor.dtype).removeprefix("torch.")
     chosen = table.dispatcher("all_gather", 4).select(tensor.numel() * tensor.element_size(), dtype) == "aiter"
-    for checks in (frozenset((both,)), frozenset()):
+    for checks in (digests(), frozenset()):
         communicator = Known(max_size, fully_connected=connected)
         before, capacity.AITER_CHECKS = capacity.AITER_CHECKS, checks
         try:
@@ -135,21 +106,6 @@ def test_a_known_check_is_not_called_for_plain_tensors(known: None) -> None:
     assert not predicate(torch.zeros(64, dtype=torch.bfloat16))
 
 
-def test_only_the_very_source_is_known(known: None) -> None:
-    """A subclass with a check of its own, a function, a check with another word in it: all are called."""
-
-    class Other(Known):
-        def should_custom_ag(self, inp: torch.Tensor) -> bool:
-            return inp.numel() < 100
-
-    found = known_capacity(Known().should_custom_ag)
-    assert found is not None
-    assert found.limit == (1 << 20) // 8
-    assert known_capacity(Other().should_custom_ag) is None
-    assert known_capacity(lambda inp: True) is None
-    assert known_capacity(torch.zeros(1).numel) is None  # type: ignore[arg-type]
-
-
 def test_a_check_that_somebody_wrapped_is_called(known: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """`functools.wraps` gives a function another one's source: its own words were passed over, and a tensor that it
     refuses was taken.
@@ -172,27 +128,6 @@ def test_a_check_that_somebody_wrapped_is_called(known: None, monkeypatch: pytes
 
     monkeypatch.setattr(Wrapper, "should_custom_ag", never)
     assert not _installed(Wrapper(), _table())(torch.zeros(64, dtype=torch.bfloat16))
-
-
-def test_layout_and_comments_are_no_part_of_a_digest() -> None:
-    """The words of a function count, and nothing else of its source."""
-
-    def first(x: int) -> int:
-        return x + 1
-
-    def second(x: int) -> int:
-        # another look
-        return (
-            x + 1
-        )  # fmt: skip
-
-    def third(x: int) -> int:
-        return x + 2
-
-    digests = [code_digest(function).replace(function.__name__, "") for function in (first, third)]
-    assert digests[0] != digests[1]
-    assert code_digest(second) != code_digest(first)  # their names differ
-    assert len(code_digest(first)) == 16
 
 
 @pytest.mark.parametrize(

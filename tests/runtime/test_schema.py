@@ -235,6 +235,7 @@ def test_documents_have_one_digest_when_they_say_the_same(one: Any, other: Any, 
 def test_one_and_one_point_nought_are_one_value() -> None:
     """How a number is written does not change the digest, and neither does the order of keys."""
     assert digest_of({"a": 1, "b": [2.0]}) == digest_of({"b": [2], "a": 1.0})
+    assert digest_of({"a": 1.0}) == digest_of({"a": 1})
     assert digest_of({"a": [{"b": 1e22, "c": 0.5}]}) == digest_of({"a": [{"c": 0.5, "b": 10**22}]})
     assert digest_of({"a": [1.0, {"b": 0.5}]}) != digest_of({"a": [1.0, {"b": 0.25}]})
     assert digest_of({"a": 1}) != digest_of({"a": True})
