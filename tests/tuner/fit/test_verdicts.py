@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import math
 import random
+from collections.abc import Mapping, Sequence
 from functools import partial
+from statistics import NormalDist
 
+import numpy as np
+import pytest
 from curve_bench import Bench, Truth
+from hypothesis import given
+from hypothesis import strategies as st
 
-from ccl_dispatch.runtime.table import CellTable
+from ccl_dispatch.runtime.table import Band, CellTable
+from ccl_dispatch.tuner.curves import Noise, PointSamples, Posterior
+from ccl_dispatch.tuner.fit.grid import FitGrid
+from ccl_dispatch.tuner.fit.points import FitPoint, Ratio
+from ccl_dispatch.tuner.fit.verdicts import find_overrides, find_ties
+from ccl_dispatch.tuner.statistics import Interval
 
 SIZES = [2**k for k in range(8, 21)]
 SHAPES = (1040, 10000, 66000, 300000)
@@ -48,3 +60,96 @@ def test_a_size_that_is_another_by_far_is_one(bench: Bench) -> None:
         table = _swept(bench, seed, lead=0.4)
         used += "fast" in (bench.use(table, size), *(own.use for own in table.overrides if own.size == size))
     assert used >= 18
+
+
+def _grid(points: Sequence[FitPoint], curves: Mapping[str, Sequence[tuple[float, float, bool]]]) -> FitGrid:
+    """A grid at the sizes of `points`, with each candidate's mean, deviation and whether it may be used there."""
+    posteriors = {
+        name: Posterior(np.array([mean for mean, _, _ in curve]), np.diag([deviation**2 for _, deviation, _ in curve]))
+        for name, curve in curves.items()
+    }
+    open_ = {name: np.array([usable for _, _, usable in curve]) for name, curve in curves.items()}
+    ones = (1.0,) * len(points)
+    noises = dict.fromkeys(curves, Noise(0.05))
+    return FitGrid(tuple(points), tuple(p.size for p in points), ones, ones, posteriors, {}, {}, noises, open_)
+
+
+def _point(size: int, **leads: float) -> FitPoint:
+    """A size with 40 samples of each candidate that scatter by 1 % around its lead."""
+    rng = random.Random(size)
+    ratios = {}
+    for name, lead in leads.items():
+        values = tuple(rng.gauss(lead, 0.01) for _ in range(40))
+        ratios[name] = Ratio(tuple(sorted(values)), Interval(lead, -math.inf, math.inf), 1.0, PointSamples(values))
+    return FitPoint(size, 1.0, 1.0, ratios, {})
+
+
+_CURVES = st.tuples(
+    st.sampled_from([-0.05, -0.03, -0.02, 0.0, 0.005, 0.02, 0.03]), st.sampled_from([0.0, 0.004, 0.02]), st.booleans()
+)
+
+
+@given(st.lists(_CURVES, min_size=1, max_size=6), st.lists(_CURVES, min_size=6, max_size=6), st.sampled_from([0, 0.03]))
+def test_a_tie_is_a_run_of_sizes_that_lie_in_the_band(
+    one: list[tuple[float, float, bool]], other: list[tuple[float, float, bool]], min_gain: float
+) -> None:
+    """For any curves: the sizes at which a candidate may be used and is within min_gain, and at least 1 %, on either
+    side, its deviation at the confidence for all candidates included; neighbours are one run.
+    """
+    sizes = [64 << number for number in range(len(one))]
+    found = find_ties(
+        _grid([_point(size) for size in sizes], {"one": one, "other": other[: len(one)]}),
+        min_gain=min_gain,
+        confidence=0.95,
+    )
+    sure = NormalDist().inv_cdf(1 - 0.05 / 2 / 2)
+    band = math.log1p(max(min_gain, 0.01))
+    for name, curve in (("one", one), ("other", other)):
+        inside = {
+            size
+            for size, (mean, deviation, usable) in zip(sizes, curve, strict=False)
+            if usable and abs(mean) + sure * deviation <= band
+        }
+        runs = [tie for tie in found if tie.backend == name]
+        assert inside == {size for tie in runs for size in sizes if tie.low <= size <= tie.high}
+        assert all(tie.low in inside and tie.high in inside and 2 * tie.high not in inside for tie in runs)
+    assert list(found) == sorted(found, key=lambda tie: (tie.low, tie.backend))
+
+
+def test_a_shape_overrides_its_band_where_its_own_samples_prove_it() -> None:
+    """In the baseline's band what gains the most of those proven; in a candidate's, the baseline where it is proven to
+    gain less, or another candidate that is proven then; where that of the band was not measured nothing is overridden.
+    At the workload's sizes alone, with shape, gain and samples.
+    """
+    points = [
+        _point(64, one=0.1, other=0.2),
+        _point(128, one=0.2, other=0.1),
+        _point(256, one=0.03, other=0.0),
+        _point(512, one=0.2),
+        _point(1024, one=-0.2, other=0.0),
+        _point(2048, one=-0.2, other=0.2),
+        _point(4096, one=0.2, other=0.3),
+        _point(8192, other=0.2),
+        _point(16384, other=0.0),
+    ]
+    grid = _grid(points, {"one": [(0.0, 0.0, True)] * 9, "other": [(0.0, 0.0, True)] * 9})
+    bands = [
+        Band(512, "base", "tie", None, None, None, 4, 0),
+        Band(16384, "one", "faster", "base", 0.1, (0.05, 0.2), 5, 200),
+    ]
+    workload = {point.size: ((1, point.size // 2), 1.0) for point in points if point.size != 512}
+    found = find_overrides(grid, bands, workload, baseline="base", min_gain=0.03, confidence=0.95)
+    assert [(item.size, item.use, item.against) for item in found] == [
+        (64, "other", "base"),
+        (128, "one", "base"),
+        (1024, "base", "one"),
+        (2048, "other", "base"),
+    ]
+    for item, gain in zip(found, (0.2, 0.2, 0.2, 0.2), strict=True):
+        assert item.gain == pytest.approx(math.expm1(gain), abs=0.01)
+        assert item.interval[0] < item.gain < item.interval[1]
+        assert item.interval[0] > 0.03
+        assert (item.shape, item.samples) == ((1, item.size // 2), 40)
+    assert find_overrides(grid, bands, {}, baseline="base", min_gain=0.03, confidence=0.95) == ()
+    bare = _grid([_point(64)], {})
+    assert find_overrides(bare, bands, workload, baseline="base", min_gain=0.03, confidence=0.95) == ()
