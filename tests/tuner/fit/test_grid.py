@@ -6,8 +6,10 @@ import math
 
 import pytest
 from curve_bench import Bench
+from hypothesis import given
+from hypothesis import strategies as st
 
-from ccl_dispatch.tuner.fit.grid import FitGrid, fit_grids, learn_noises
+from ccl_dispatch.tuner.fit.grid import FitGrid, crossover_interval, fit_grids, learn_noises
 from ccl_dispatch.tuner.fit.points import join_points
 from ccl_dispatch.tuner.samples import PointResult
 
@@ -39,6 +41,20 @@ def test_a_candidate_is_open_between_right_sizes_only(bench: Bench) -> None:
     assert open_at[16384]
     assert not any(value for size, value in open_at.items() if 1024 < size < 16384)
     assert all(value for size, value in open_at.items() if size <= 1024 or size >= 16384)
+
+
+@given(st.lists(st.tuples(st.integers(-6, 6), st.integers(0, 3)), min_size=2, max_size=8), st.data())
+def test_a_change_is_known_to_lie_between_the_nearest_sizes_that_are_sure(
+    curve: list[tuple[int, int]], data: st.DataObject
+) -> None:
+    """For any leads and deviations, and any place of the change: out to the first size on either side whose lead is two
+    deviations from zero on the right side, or to the end.
+    """
+    place = data.draw(st.integers(0, len(curve) - 2))
+    low, high = crossover_interval([float(each) for _, each in curve], [float(lead) for lead, _ in curve], place, 2.0)
+    assert low == max((i for i in range(place + 1) if curve[i][0] >= 2 * curve[i][1]), default=0)
+    last = len(curve) - 1
+    assert high == min((i for i in range(place + 1, last) if -curve[i][0] >= 2 * curve[i][1]), default=last)
 
 
 def test_a_smooth_table_of_single_rows_is_taken_at_its_word(bench: Bench) -> None:

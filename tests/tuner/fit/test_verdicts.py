@@ -4,22 +4,17 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Mapping, Sequence
 from functools import partial
 from statistics import NormalDist
 
-import numpy as np
 import pytest
 from curve_bench import Bench, Truth
 from hypothesis import given
 from hypothesis import strategies as st
+from made_grids import made_grid, made_point
 
 from ccl_dispatch.runtime.table import Band, CellTable
-from ccl_dispatch.tuner.curves import Noise, PointSamples, Posterior
-from ccl_dispatch.tuner.fit.grid import FitGrid
-from ccl_dispatch.tuner.fit.points import FitPoint, Ratio
 from ccl_dispatch.tuner.fit.verdicts import find_overrides, find_ties
-from ccl_dispatch.tuner.statistics import Interval
 
 SIZES = [2**k for k in range(8, 21)]
 SHAPES = (1040, 10000, 66000, 300000)
@@ -62,28 +57,6 @@ def test_a_size_that_is_another_by_far_is_one(bench: Bench) -> None:
     assert used >= 18
 
 
-def _grid(points: Sequence[FitPoint], curves: Mapping[str, Sequence[tuple[float, float, bool]]]) -> FitGrid:
-    """A grid at the sizes of `points`, with each candidate's mean, deviation and whether it may be used there."""
-    posteriors = {
-        name: Posterior(np.array([mean for mean, _, _ in curve]), np.diag([deviation**2 for _, deviation, _ in curve]))
-        for name, curve in curves.items()
-    }
-    open_ = {name: np.array([usable for _, _, usable in curve]) for name, curve in curves.items()}
-    ones = (1.0,) * len(points)
-    noises = dict.fromkeys(curves, Noise(0.05))
-    return FitGrid(tuple(points), tuple(p.size for p in points), ones, ones, posteriors, {}, {}, noises, open_)
-
-
-def _point(size: int, **leads: float) -> FitPoint:
-    """A size with 40 samples of each candidate that scatter by 1 % around its lead."""
-    rng = random.Random(size)
-    ratios = {}
-    for name, lead in leads.items():
-        values = tuple(rng.gauss(lead, 0.01) for _ in range(40))
-        ratios[name] = Ratio(tuple(sorted(values)), Interval(lead, -math.inf, math.inf), 1.0, PointSamples(values))
-    return FitPoint(size, 1.0, 1.0, ratios, {})
-
-
 _CURVES = st.tuples(
     st.sampled_from([-0.05, -0.03, -0.02, 0.0, 0.005, 0.02, 0.03]), st.sampled_from([0.0, 0.004, 0.02]), st.booleans()
 )
@@ -98,7 +71,7 @@ def test_a_tie_is_a_run_of_sizes_that_lie_in_the_band(
     """
     sizes = [64 << number for number in range(len(one))]
     found = find_ties(
-        _grid([_point(size) for size in sizes], {"one": one, "other": other[: len(one)]}),
+        made_grid([made_point(size) for size in sizes], {"one": one, "other": other[: len(one)]}),
         min_gain=min_gain,
         confidence=0.95,
     )
@@ -122,17 +95,17 @@ def test_a_shape_overrides_its_band_where_its_own_samples_prove_it() -> None:
     At the workload's sizes alone, with shape, gain and samples.
     """
     points = [
-        _point(64, one=0.1, other=0.2),
-        _point(128, one=0.2, other=0.1),
-        _point(256, one=0.03, other=0.0),
-        _point(512, one=0.2),
-        _point(1024, one=-0.2, other=0.0),
-        _point(2048, one=-0.2, other=0.2),
-        _point(4096, one=0.2, other=0.3),
-        _point(8192, other=0.2),
-        _point(16384, other=0.0),
+        made_point(64, one=0.1, other=0.2),
+        made_point(128, one=0.2, other=0.1),
+        made_point(256, one=0.03, other=0.0),
+        made_point(512, one=0.2),
+        made_point(1024, one=-0.2, other=0.0),
+        made_point(2048, one=-0.2, other=0.2),
+        made_point(4096, one=0.2, other=0.3),
+        made_point(8192, other=0.2),
+        made_point(16384, other=0.0),
     ]
-    grid = _grid(points, {"one": [(0.0, 0.0, True)] * 9, "other": [(0.0, 0.0, True)] * 9})
+    grid = made_grid(points, {"one": [(0.0, 0.0, True)] * 9, "other": [(0.0, 0.0, True)] * 9})
     bands = [
         Band(512, "base", "tie", None, None, None, 4, 0),
         Band(16384, "one", "faster", "base", 0.1, (0.05, 0.2), 5, 200),
@@ -151,5 +124,5 @@ def test_a_shape_overrides_its_band_where_its_own_samples_prove_it() -> None:
         assert item.interval[0] > 0.03
         assert (item.shape, item.samples) == ((1, item.size // 2), 40)
     assert find_overrides(grid, bands, {}, baseline="base", min_gain=0.03, confidence=0.95) == ()
-    bare = _grid([_point(64)], {})
+    bare = made_grid([made_point(64)], {})
     assert find_overrides(bare, bands, workload, baseline="base", min_gain=0.03, confidence=0.95) == ()
