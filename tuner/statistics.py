@@ -60,8 +60,9 @@ def median_interval(values: Sequence[float], confidence: float, correlation: flo
     else is asked of the distribution: no moments, no symmetry, and it may change from sample to sample. Pairing
     baseline and candidate takes common drift out. Samples whose sides still come in runs (a bimodal machine that stays
     in one mode for a while) count for fewer: the logarithm of the ratio is divided by the `correlation` of the samples,
-    as if only every `correlation`-th had been taken. That is exact for runs of that length and was checked by
-    simulation for others (tests/tuner/test_statistics.py); `correlation_time` estimates it.
+    about as if only every `correlation`-th had been taken. Not quite, since what the mixture costs is divided as well:
+    at 95 % runs of 2 to 16 samples, of known length, ever miss the true median in 6 to 13 of 100 simulated series
+    (tests/tuner/test_statistics.py). `correlation_time` estimates it, where it sees more than a few runs.
 
     Args:
         values: the samples, in any order and unit.

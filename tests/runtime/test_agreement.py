@@ -43,6 +43,7 @@ def test_a_rank_that_missed_one_changes_nothing_alone(missing: int, late: float)
     assert first["c"].proposal.decision == AS_IT_WAS
     assert "restart the job" in first["c"].proposal.reason.lower()
     assert all(outcome.certain for outcome in (*first.values(), *second.values()))
+    assert not first["c"].proposal.quiet
 
 
 def test_what_one_could_not_learn_is_not_built_upon() -> None:

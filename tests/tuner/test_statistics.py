@@ -8,11 +8,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ccl_dispatch.tuner.statistics import (
+    SERIES,
     StopRule,
+    _log_ratio,
+    _outer_rank,
+    correlation_time,
     edge,
     fewest_samples,
+    mean_correlation_time,
     median,
     median_interval,
+    rounded_up,
     shared_confidence,
 )
 
@@ -91,6 +97,80 @@ def test_seven_samples_are_the_fewest_at_95_percent() -> None:
     assert (interval.low, interval.median, interval.high) == (1.0, 4.0, 7.0)
 
 
+@given(st.integers(1, 300), st.floats(0.1, 30.0))
+@settings(max_examples=200, deadline=None)
+def test_bounds_are_the_outermost_samples_that_are_not_excluded(count: int, limit: float) -> None:
+    """With so many samples below it a value is excluded, or not, as with fewer: the rank counts those up to the middle
+    that are.
+    """
+    excluded = [_log_ratio(count, below) >= limit for below in range(count // 2 + 1)]
+    assert _outer_rank(count, limit) == sum(excluded) - 1
+    assert excluded == sorted(excluded, reverse=True)
+
+
+def _runs(rng: random.Random, count: int, length: int) -> list[float]:
+    """Samples of a machine with two modes, as likely as each other, that stays in each for so many."""
+    values: list[float] = []
+    while len(values) < count:
+        mode = rng.choice((-1.0, 1.0))
+        values += [0.3 + mode * abs(rng.gauss(1, 0.2)) for _ in range(length)]
+    return values
+
+
+def test_samples_that_come_in_runs_count_for_so_many_fewer() -> None:
+    """Independent ones count in full, each repeated k times in a row for a k-th; by their sides of the median alone, so
+    that neither scale nor tails nor the direction of time matter.
+    """
+    rng = random.Random(11)
+    alone = [rng.gauss(0, 1) for _ in range(400)]
+    assert 1 <= correlation_time(alone) < 1.3
+    for times in (2, 4, 8):
+        repeated = [value for value in alone for _ in range(times)]
+        found = correlation_time(repeated)
+        assert 0.75 * times < found < 1.3 * times
+        assert correlation_time([math.exp(9 * value) for value in repeated]) == found
+        assert correlation_time(repeated[::-1]) == pytest.approx(found)
+        assert correlation_time([-value for value in repeated]) == pytest.approx(found)
+
+
+def test_nothing_is_concluded_from_a_short_or_a_level_series() -> None:
+    """Fewer than so many samples, or all alike, count in full; and so do neighbours that take turns, not for more."""
+    assert correlation_time([0.0] * (SERIES // 2 - 1) + [1.0] * (SERIES // 2)) == 1
+    assert correlation_time([0.0] * (SERIES // 2) + [1.0] * (SERIES // 2)) > 2
+    assert correlation_time([5.0] * 100) == 1
+    assert correlation_time([0.0, 1.0] * 50) == 1
+
+
+def test_between_visits_there_is_nothing_to_resemble() -> None:
+    """Several visits count by the mean of theirs, each by its samples."""
+    rng = random.Random(12)
+    long, short = _runs(rng, 300, 10), _runs(rng, 60, 2)
+    one, other = correlation_time(long), correlation_time(short)
+    assert one > 2 * other
+    assert mean_correlation_time([long, short, []]) == pytest.approx((300 * one + 60 * other) / 360)
+    assert mean_correlation_time([]) == 0
+    assert [rounded_up(value) for value in (0.0, 1.0, 1.01, 1.25, 2.6)] == [1.0, 1.0, 1.25, 1.25, 2.75]
+
+
+@pytest.mark.parametrize("length", [2, 4, 8])
+def test_interval_misses_the_median_of_samples_that_come_in_runs_seldom(length: int) -> None:
+    """Runs of known length, looked at after each of 50: 200 such series miss the true median about as often as they
+    may, with the bound of the docstring; taken for independent samples far more of them do.
+    """
+    rng = random.Random(13)
+    missed = {float(length): 0, 1.0: 0}
+    for _ in range(200):
+        values = _runs(rng, 50 * length, length)
+        for correlation in missed:
+            looks = (
+                median_interval(values[:count], 0.95, correlation) for count in range(length, len(values) + 1, length)
+            )
+            missed[correlation] += any(not interval.low <= 0.3 <= interval.high for interval in looks)
+    # One in seven is 28; three standard deviations (4.9 each) of slack.
+    assert 0 < missed[length] <= 43
+    assert missed[1.0] > 1.5 * missed[length]
+
+
 @pytest.mark.parametrize("confidence", [0.0, 1.0, -1.0, 2.0])
 def test_a_confidence_outside_0_to_1_is_refused(confidence: float) -> None:
     """A confidence that is no probability is an error that says which range is meant."""
@@ -124,6 +204,14 @@ def test_an_open_question_goes_on_until_the_samples_are_spent() -> None:
 def test_too_few_samples_never_settle() -> None:
     """Below min_samples there is no verdict, however clear the samples look."""
     assert rule().settled({"a": [0.3] * 6}) is None
+
+
+def test_no_fewer_than_asked_for_settle() -> None:
+    """Where the proof would take fewer, as many as the config asks for are taken; without any there is no proof."""
+    rule = StopRule(math.log1p(0.03), 0.95, 1, min_samples=20, max_samples=100)
+    assert [rule.settled({"a": [0.3] * count}) for count in (19, 20)] == [None, "settled"]
+    assert StopRule(0.03, 0.95, 1, min_samples=0, max_samples=9).settled({"a": [], "b": [0.3] * 8}) is None
+    assert StopRule(0.0, 0.5, 1, min_samples=1, max_samples=9).settled({"a": [0.3] * 3}) == "settled"
 
 
 def test_every_candidate_has_to_be_settled() -> None:
