@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -155,6 +156,33 @@ def test_a_group_that_never_uses_a_candidate_is_no_fault(
     assert stuck.digest == stuck.candidate == ""
 
 
+def test_strict_raises_on_a_rank_that_has_no_communicator_where_another_has_one() -> None:
+    """All are on the baseline then, for the sake of the one that always is: no rank may go on as if that was asked."""
+    store = dist.HashStore()
+
+    def rank(number: int) -> str:
+        group = SimpleNamespace(store=store, rank=number, world_size=2)
+        communicator = Communicator() if number else None
+        if communicator is not None:
+            communicator.world_size = 2
+        try:
+            return install(communicator, _modes(), group, strict=True, timeout=20).state
+        except InstallError as problem:
+            return str(problem)
+
+    with ThreadPoolExecutor(2) as ranks:
+        first, second = ranks.map(rank, range(2))
+    assert first == second
+    assert "every call uses the baseline: rank 0: there is no communicator" in first
+
+
+def test_a_table_without_this_world_size_is_not_in_use(lone_group: dist.ProcessGroup) -> None:
+    """It would choose the baseline for every call, and nobody would be told."""
+    other = make_cell(Cell("all_gather", "eager", "first", "bfloat16", 2), 16, [1024], ["aiter"])
+    done = install(Communicator(), seal(_modes()._replace(cells=(other,))), lone_group)
+    assert (done.state, "no all_gather cell for 1 ranks, it has 2" in done.reason) == ("baseline", True)
+
+
 def test_a_table_in_use_has_no_reason_against_it(lone_group: dist.ProcessGroup) -> None:
     """What install says then is which table is used, and for whom."""
     table = _modes()
@@ -183,7 +211,7 @@ def test_an_installation_has_the_name_of_its_group(
     """Its counts are told apart by it: the communicator's group, that of what it wraps, else the number of ranks."""
 
     def named(description: str | None) -> SimpleNamespace | None:
-        return None if description is None else SimpleNamespace(group_desc=description)
+        return None if description is None else SimpleNamespace(group_desc=description or None)
 
     communicator = Communicator()
     communicator.group, communicator._impl = named(own), SimpleNamespace(group=named(wrapped))  # type: ignore[attr-defined]
@@ -275,6 +303,7 @@ def test_without_a_table_nothing_changes(
     assert (done.state, vars(communicator), caplog.text) == ("as it was", {}, "")
     with pytest.raises(InstallError, match="no table fits"):
         install(communicator, group=lone_group, environ={**nowhere, "CCL_DISPATCH": "strict"})
+    assert caplog.text.count("no table fits") == 1, "who asks for strict expects a table"
     folder = tmp_path / "ccl-dispatch" / "tables"
     folder.mkdir(parents=True)
     elsewhere = _modes()._replace(platform=this_platform("cpu")._replace(architecture="riscv128"))

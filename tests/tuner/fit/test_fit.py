@@ -107,3 +107,34 @@ def test_no_baseline_is_an_error() -> None:
     """Without one sample of the baseline there is nothing to compare with, and the message names the cell."""
     with pytest.raises(MeasuringError, match="all_gather/eager/first/bfloat16/ws4"):
         _fit([PointResult(CELL, MIB, {"cand": (1.0, 2.0)})])
+
+
+def _bare(size: int, *excluded: str, timed: bool = False) -> PointResult:
+    """A point that timed the baseline and `cand`, or nothing, and excludes these."""
+    latencies = {"base": (2.0,) * 8, "cand": (1.0,) * 8} if timed else {}
+    return PointResult(CELL, size, latencies, tuple(PointExclusion(name, "crashed", "made up") for name in excluded))
+
+
+@pytest.mark.parametrize(
+    ("points", "told"),
+    [
+        ([_bare(64), _bare(128)], "no result has any"),
+        ([_bare(64, "cand", "other"), _bare(128, "cand")], "no result has any"),
+        ([_bare(64, "base"), _bare(128)], "crashed: made up"),
+        ([_bare(64, "cand", "other"), _bare(128, "cand", "other")], ""),
+        ([_bare(64, "cand", "other"), _bare(128, "other", timed=True)], ""),
+        ([_bare(64), _bare(128, timed=True)], ""),
+    ],
+)
+def test_a_baseline_is_wanted_where_something_could_replace_it(points: list[PointResult], told: str) -> None:
+    """One size with its samples is enough, and where every candidate is excluded everywhere none is needed."""
+
+    def fitted() -> CellTable:
+        policy = Policy(0.03, 0.95, "isolated")
+        return fit_cell(CELL, points, baseline="base", candidates=("cand", "other"), policy=policy, workload={})
+
+    if told:
+        with pytest.raises(MeasuringError, match=rf"the baseline base has no samples \({told}\), expected them"):
+            fitted()
+    else:
+        assert (fitted().measured_from, fitted().measured_to) == (64, 128)
