@@ -165,19 +165,19 @@ def test_a_thread_that_hangs_keeps_no_process(monkeypatch: pytest.MonkeyPatch) -
 
 def test_the_final_word_is_waited_for_by_who_said_that_it_read(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the store answers again after this rank's time, but within as much again, it knows what the others do."""
-    monkeypatch.setattr(agreement, "_GRACE_SECONDS", 0.1)
+    monkeypatch.setattr(agreement, "_GRACE_SECONDS", GRACE)
     shared = dist.HashStore()
     slow = Store(shared, ("set", "read"), "hangs before")
 
     def rank(number: int) -> Outcome:
-        return agree(slow if number == FAULTY else shared, number, RANKS, number, _judge, 0.5)
+        return agree(slow if number == FAULTY else shared, number, RANKS, number, _judge, TIMEOUT)
 
-    letting = threading.Timer(0.8, slow.let_go.set)
+    letting = threading.Timer(1.6 * TIMEOUT, slow.let_go.set)
     letting.start()
     with ThreadPoolExecutor(RANKS) as ranks:
         found = list(ranks.map(rank, range(RANKS)))
     letting.join()
     assert {outcome.proposal.reason for outcome in found} == {
-        f"rank {FAULTY} did not take note of the verdict within 0.5 s"
+        f"rank {FAULTY} did not take note of the verdict within {TIMEOUT:g} s"
     }
     assert [(outcome.proposal.decision, outcome.certain) for outcome in found] == [(AS_IT_WAS, True)] * RANKS

@@ -54,6 +54,14 @@ def test_the_reading_that_is_further_from_zero_speaks(sign: int) -> None:
     pooled = location_interval([*alike[0], *alike[1]], 1 - 0.05 / 2, NOISE.scale)
     assert _three(found.interval) == pytest.approx(_three(pooled), abs=1e-12)
     assert (found.points, found.samples) == (2, 24)
+    # Further from zero at its near end: that it is at its far end as well does not count against it.
+    near = [_values(sign * centre, 60, 11) for centre in (0.3, 0.4)]
+    found = _evidence([_point(64, near[:1], 1.0), _point(256, near[1:], 9.0)])
+    bounds = [median_interval(sorted(values), 1 - 0.05 / 2 / 2) for values in near]
+    expected = [(one + 9 * other) / 10 for one, other in zip(*map(_three, bounds), strict=True)]
+    pooled = location_interval([*near[0], *near[1]], 1 - 0.05 / 2, NOISE.scale)
+    assert max(abs(pooled.low), abs(pooled.high)) < max(map(abs, expected))
+    assert _three(found.interval) == pytest.approx(expected, abs=1e-12)
 
 
 def test_where_counts_allow_one_reading_it_has_all_of_alpha() -> None:
