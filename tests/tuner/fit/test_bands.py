@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from made_grids import made_grid, made_point
 
-from ccl_dispatch.tuner.fit.bands import _least_of_neighbours, _options, _weaker_end, build_bands, crossing
+from ccl_dispatch.tuner.fit.bands import _earned, _least_of_neighbours, _options, _weaker_end, build_bands, crossing
 from ccl_dispatch.tuner.sizes import ALIGNMENT
 
-_LEADS = st.floats(-0.5, 0.5) | st.just(0.0)
+_LEADS = st.floats(-0.5, 0.5) | st.sampled_from([0.0, 0.01])
 
 
 @given(
@@ -59,23 +59,33 @@ def test_of_runs_side_by_side_the_least_gives_up(first: int) -> None:
 @pytest.mark.parametrize(
     ("measured", "utilities", "given_up"),
     [
-        ((64, 512), (0.1, 0.2), range(1, 4)),
-        ((64, 512), (0.2, 0.1), range(2, 5)),
-        ((64, 512), (0.1, 0.1), range(1, 4)),
-        ((64, 128, 512), (0.1, 0.2), range(1, 2)),
-        ((64, 128, 512), (0.2, 0.1), range(3, 5)),
-        ((256,), (0.1, 0.2), range(1, 5)),
-        ((16, 1024), (0.1, 0.2), range(1, 5)),
+        ((64, 512), (0.1, 0.0, 0.2), range(1, 4)),
+        ((64, 512), (0.2, 0.0, 0.1), range(2, 5)),
+        ((64, 512), (0.1, 0.0, 0.1), range(1, 4)),
+        ((64, 128, 512), (0.1, 0.0, 0.2), range(1, 2)),
+        ((64, 128, 512), (0.2, 0.3, 0.1), range(3, 5)),
+        ((256,), (0.1, 0.0, 0.2), range(1, 5)),
+        ((16, 1024), (0.1, 0.0, 0.2), range(1, 5)),
     ],
 )
 def test_the_weaker_end_of_a_run_is_given_up_to_its_next_measured_size(
-    measured: tuple[int, ...], utilities: tuple[float, float], given_up: range
+    measured: tuple[int, ...], utilities: tuple[float, float, float], given_up: range
 ) -> None:
     """At its outermost measured sizes it is compared; a run with fewer than two is given up whole."""
     sizes = [16, 64, 128, 256, 512, 1024]
     grid = made_grid([made_point(size) for size in measured], {}, sizes=sizes)
-    options = [{"fast": utilities[0] if size <= 64 else utilities[1]} for size in sizes]
+    options = [{"fast": utilities[0 if size <= 64 else 1 if size < 512 else 2]} for size in sizes]
     assert _weaker_end(grid, options, 1, 4, "fast") == given_up
+
+
+def test_a_run_is_earned_by_its_own_samples() -> None:
+    """Measured within it, and proven beyond what is asked; with nothing to prove a measured size is enough."""
+    points = [made_point(64, fast=0.2), made_point(128, other=0.2), made_point(256, fast=0.02)]
+    grid = made_grid(points, {"fast": [(0.3, 0.0, True)] * 3, "other": [(0.3, 0.0, True)] * 3})
+    threshold = math.log1p(0.03)
+    assert [_earned(grid, place, place, "fast", threshold, 0.95) for place in range(3)] == [True, False, False]
+    assert [_earned(grid, place, place, "fast", 0.0, 0.95) for place in range(3)] == [True, False, True]
+    assert _earned(grid, 0, 1, "fast", threshold, 0.95)
 
 
 def test_what_is_closed_or_proven_slower_is_no_option() -> None:

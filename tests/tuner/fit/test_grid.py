@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+from dataclasses import replace
 
 import pytest
 from curve_bench import Bench
 from hypothesis import given
 from hypothesis import strategies as st
+from made_grids import made_point
 
-from ccl_dispatch.tuner.fit.grid import FitGrid, crossover_interval, fit_grids, learn_noises
+from ccl_dispatch.tuner.fit.grid import FitGrid, _open, _sizes, crossover_interval, fit_grids, learn_noises
 from ccl_dispatch.tuner.fit.points import join_points
 from ccl_dispatch.tuner.samples import PointResult
+from ccl_dispatch.tuner.sizes import is_alone
 
 
 def _grid(results: list[PointResult]) -> FitGrid:
@@ -41,6 +45,40 @@ def test_a_candidate_is_open_between_right_sizes_only(bench: Bench) -> None:
     assert open_at[16384]
     assert not any(value for size, value in open_at.items() if 1024 < size < 16384)
     assert all(value for size, value in open_at.items() if size <= 1024 or size >= 16384)
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from([60, 64, 72, 128, 136, 256, 264, 512]),
+        st.sampled_from(["right", "right", "crashed", "unsupported", "not measured"]),
+        min_size=1,
+    )
+)
+def test_a_size_is_open_where_its_neighbours_are_right(found: dict[int, str]) -> None:
+    """For any points: a size at which the candidate was right, or that lies between two such; what it refuses for its
+    alignment is closed itself, and says nothing of others. Beyond the outermost that tell something nothing is open.
+    """
+    points = []
+    for size, what in sorted(found.items()):
+        point = made_point(size, **({"fast": 0.1} if what == "right" else {}))
+        excluded = {} if what in ("right", "not measured") else {"fast": (what, "")}
+        points.append(replace(point, exclusions=excluded))
+    telling = {size: what == "right" for size, what in found.items() if not is_alone(size, what)}
+    sizes = sorted({*found, 16, 100, 130, 200, 300, 1024})
+    for size, there in zip(sizes, _open(points, sizes, "fast").tolist(), strict=True):
+        below = telling[max(near)] if (near := [other for other in telling if other <= size]) else False
+        above = telling[min(near)] if (near := [other for other in telling if other >= size]) else False
+        assert there == (below and above and (size in telling or size not in found)), size
+
+
+@pytest.mark.parametrize(("low", "high"), [(1024, 4096), (16, 1 << 20), (1000, 1100), (64, 64), (65, 70)])
+def test_a_grid_is_fine_between_its_measured_ends(low: int, high: int) -> None:
+    """However narrow the range: from end to end, and an eighth of an octave apart but for rounding."""
+    sizes = _sizes([made_point(low), made_point(high)])
+    assert (sizes[0], sizes[-1]) == (low, high)
+    assert list(sizes) == sorted(set(sizes))
+    assert all(size % 16 == 0 for size in sizes[1:-1])
+    assert all(other <= one * 2 ** (1 / 8) + 32 for one, other in itertools.pairwise(sizes))
 
 
 @given(st.lists(st.tuples(st.integers(-6, 6), st.integers(0, 3)), min_size=2, max_size=8), st.data())

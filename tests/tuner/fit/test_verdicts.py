@@ -126,3 +126,21 @@ def test_a_shape_overrides_its_band_where_its_own_samples_prove_it() -> None:
     assert find_overrides(grid, bands, {}, baseline="base", min_gain=0.03, confidence=0.95) == ()
     bare = made_grid([made_point(64)], {})
     assert find_overrides(bare, bands, workload, baseline="base", min_gain=0.03, confidence=0.95) == ()
+
+
+def test_of_many_shapes_that_are_asked_each_has_its_share_of_the_confidence() -> None:
+    """A shape that is just proven by itself is not where twelve more of the workload are asked as well."""
+    sizes = [64 << number for number in range(13)]
+    workload = {size: ((1, size // 2), 1.0) for size in sizes}
+    bands = [Band(sizes[-1], "base", "tie", None, None, None, 13, 0)]
+
+    def overridden(lead: float, asked: int) -> bool:
+        points = [made_point(64, fast=lead), *(made_point(size, fast=0.0) for size in sizes[1:])]
+        grid = made_grid(points, {"fast": [(0.0, 0.0, True)] * 13})
+        shapes = {size: workload[size] for size in sizes[:asked]}
+        return bool(find_overrides(grid, bands, shapes, baseline="base", min_gain=0.03, confidence=0.95))
+
+    lead = next(lead for number in range(200) if overridden(lead := 0.03 + 0.0005 * number, 1))
+    assert 0.031 < lead < 0.1
+    assert not overridden(lead, 13)
+    assert overridden(lead + 0.05, 13)
