@@ -60,7 +60,7 @@ def test_a_size_is_open_where_its_neighbours_are_right(found: dict[int, str]) ->
     """
     points = []
     for size, what in sorted(found.items()):
-        point = made_point(size, **({"fast": 0.1} if what == "right" else {}))
+        point = made_point(size, fast=0.1) if what == "right" else made_point(size)
         excluded = {} if what in ("right", "not measured") else {"fast": (what, "")}
         points.append(replace(point, exclusions=excluded))
     telling = {size: what == "right" for size, what in found.items() if not is_alone(size, what)}
