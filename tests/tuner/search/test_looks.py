@@ -102,22 +102,45 @@ def test_time_beyond_the_largest_size_is_not_underrated(start: float, bandwidth:
     budget=st.sampled_from([Budget(executions=500), Budget(seconds=3.0), Budget(500, 3.0), Budget(regret=0.1)]),
 )
 def test_visits_cost_what_visits_like_them_cost(repeats: list[int], each: float, warm_up: bool, budget: Budget) -> None:
-    """Where every visit costs a warm-up and its repetitions, so much is told of the next, whatever its length; one that
-    goes without the warm-up is told as less by that. Both are parts of the budget that has a limit, added up.
+    """Where every visit costs checks, a warm-up and its repetitions, so much is told of the next, whatever its length;
+    one that goes without the warm-up is told as less by that, and those that went without tell nothing of it. Both are
+    parts of the budget that has a limit, added up.
     """
-    seen = [_visit(1024, 0.0, each, warm_up=True, repeats=count) for count in repeats]
+
+    def checked(one: Observation) -> Observation:
+        assert one.visit is not None
+        more = one.visit._replace(executions=one.visit.executions + 6, seconds=one.visit.seconds + 3 * each)
+        return replace(one, visit=more)
+
+    seen = [checked(_visit(1024, 0.0, each, warm_up=True, repeats=count)) for count in repeats]
+    seen += [checked(_visit(1024, 0.0, each, warm_up=False, repeats=2)) for _ in range(2 * len(repeats))]
+    seen += [Observation("a", 1024, visit=Visit(1.0, 0, 0.0, 2, 99)), Observation("a", 1024, pending=True)]
     others = [_visit(1024, 0.0, 7 * each, warm_up=True, repeats=3)]
     costs = CostModel(budget, seen, [*seen, *others], warm_up=warm_up)
     asked = np.array([1.0, 7.0, 8.0, 100.0])
-    warmed = np.array([warm_up, warm_up, True, True])
-    assert costs.executions(asked).tolist() == (2 * (asked + warmed)).tolist()
+    runs = asked + 3 + np.array([warm_up, warm_up, True, True])
+    assert costs.executions(asked).tolist() == (2 * runs).tolist()
     seconds = costs.seconds(np.array([10.0]), asked)
-    assert seconds == pytest.approx((each * (asked + warmed))[:, None])
+    assert seconds == pytest.approx((each * runs)[:, None])
     share = np.zeros(4)
     if budget.executions:
-        share = share + 2 * (asked + warmed) / 500
+        share = share + 2 * runs / 500
     if budget.seconds or not budget.executions:
-        share = share + each * (asked + warmed) / (budget.seconds or 1.0)
+        share = share + each * runs / (budget.seconds or 1.0)
     assert costs.shares(np.array([10.0]), asked) == pytest.approx(share[:, None])
     # A cell without a visit of its own goes by the others'.
-    assert CostModel(budget, [], seen, warm_up=warm_up).seconds(np.array([10.0]), asked) == pytest.approx(seconds)
+    elsewhere = CostModel(budget, [], seen, warm_up=warm_up)
+    assert elsewhere.seconds(np.array([10.0]), asked) == pytest.approx(seconds)
+    assert elsewhere.executions(asked).tolist() == costs.executions(asked).tolist()
+
+
+@pytest.mark.parametrize("warm_up", [False, True])
+def test_before_the_first_visit_costs_are_what_the_budget_says(warm_up: bool) -> None:
+    """Executions as the plan counts them; seconds that rise with the repetitions and say nothing of sizes."""
+    budget = Budget(100, 1.0, fixed_executions=10, warm_up_executions=4, repeat_executions=3)
+    costs = CostModel(budget, [], [], warm_up=warm_up)
+    spared = 0 if warm_up else 4
+    assert costs.executions(np.array([1.0, 7.0, 8.0])).tolist() == [13 - spared, 31 - spared, 34]
+    first, second = costs.seconds(np.array([4.0, 26.0]), np.array([1.0, 100.0]))
+    assert first[0] == first[1] > 0
+    assert second[0] == second[1] > 5 * first[0]
