@@ -9,8 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ccl_dispatch.tuner.curves.betting import evidence_wanted, location_interval, log_evidence, samples_missing
-from ccl_dispatch.tuner.statistics import median, median_interval
+from ccl_dispatch.tuner.curves.betting import (
+    evidence_wanted,
+    location_interval,
+    log_evidence,
+    pooled_confidence,
+    samples_missing,
+)
+from ccl_dispatch.tuner.statistics import fewest_samples, median, median_interval
 
 VALUES = st.lists(st.floats(-10, 10), min_size=1, max_size=60)
 SCALES = st.floats(1e-3, 1.0)
@@ -132,3 +138,14 @@ def test_what_a_proof_lacks_is_about_what_it_takes() -> None:
         parts.append(missing / more)
     assert 1 / 3 < median(parts) < 3
     assert samples_missing([-0.1] * 10, 0.0, 0.07, evidence_wanted(0.95)) is None
+
+
+@pytest.mark.parametrize(
+    ("counts", "confidence"),
+    [((60,), 0.95), ((60, 60), 0.975), ((60, 8), 0.95), ((60, 9), 0.975), ((9, 9, 9), 0.95), ((10, 10, 10), 0.975)],
+)
+def test_alpha_is_shared_where_counts_allow_two_readings(counts: tuple[int, ...], confidence: float) -> None:
+    """Several points, each with as many samples as an interval at its share of half of alpha takes."""
+    assert pooled_confidence(counts, 0.95) == pytest.approx(confidence)
+    enough = fewest_samples(1 - 0.05 / 2 / len(counts))
+    assert (len(counts) > 1 and min(counts) >= enough) == (confidence > 0.95)

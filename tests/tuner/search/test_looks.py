@@ -115,7 +115,7 @@ def test_visits_cost_what_visits_like_them_cost(repeats: list[int], each: float,
     seen = [checked(_visit(1024, 0.0, each, warm_up=True, repeats=count)) for count in repeats]
     seen += [checked(_visit(1024, 0.0, each, warm_up=False, repeats=2)) for _ in range(2 * len(repeats))]
     seen += [Observation("a", 1024, visit=Visit(1.0, 0, 0.0, 2, 99)), Observation("a", 1024, pending=True)]
-    others = [_visit(1024, 0.0, 7 * each, warm_up=True, repeats=3)]
+    others = [_visit(1024, 0.0, 7 * each, warm_up=True, repeats=3)] * 40
     costs = CostModel(budget, seen, [*seen, *others], warm_up=warm_up)
     asked = np.array([1.0, 7.0, 8.0, 100.0])
     runs = asked + 3 + np.array([warm_up, warm_up, True, True])
