@@ -45,7 +45,7 @@ def _places(node: Node) -> dict[str, int]:
     return found
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(st.dictionaries(_WORDS, _TREES, min_size=1, max_size=3), st.integers(0, 3))
 def test_every_value_comes_back_with_its_line_and_its_key(tree: dict[str, Any], above: int) -> None:
     """For any plain data in block layout: the same values of the same types, each under its path, in the line of its
@@ -132,7 +132,7 @@ def _reader(value: Any) -> tuple[Reader, Node]:
     return reader, reader.need("a")
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(st.sampled_from([-1, 0, 1, 2, 3, -0.5, 0.0, 1.5, 2.0, True, None, "1", [], {}]), st.data())
 def test_numbers_are_taken_within_their_bounds_alone(value: Any, data: st.DataObject) -> None:
     """For any value and bounds: a whole number, or any number, within them, both included; a truth is neither."""
