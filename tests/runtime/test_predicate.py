@@ -17,7 +17,8 @@ from made_tables import BASELINE, cell_tables, make_cell, make_table
 
 from ccl_dispatch.runtime import capacity
 from ccl_dispatch.runtime.capacity import code_digest, known_capacity
-from ccl_dispatch.runtime.predicate import Modes, capture_mode, make_predicate, own_modes
+from ccl_dispatch.runtime.dispatch import MAX_KEPT
+from ccl_dispatch.runtime.predicate import Modes, Verdicts, capture_mode, make_predicate, own_modes
 from ccl_dispatch.runtime.table import Table
 from ccl_dispatch.runtime.vocabulary import Cell
 
@@ -242,6 +243,16 @@ def test_memory_is_bounded_and_freed(known: None) -> None:
     assert gone() is None
 
 
+def test_so_many_verdicts_are_kept_and_no_more() -> None:
+    """Those of the sizes that were asked for first; every one, kept or not, is the table's with the known limit's."""
+    verdicts = Verdicts((64, 1 << 17), (False, True, False), 1 << 16)
+    sizes = range(8, 8 * (MAX_KEPT + 100), 8)
+    expected = [0 if size <= 64 or size > 1 << 17 else 2 if size % 16 or size > 1 << 16 else 1 for size in sizes]
+    for _ in range(2):
+        assert [verdicts[size] for size in sizes] == expected
+        assert list(verdicts) == list(sizes)[:MAX_KEPT]
+
+
 def test_torch_compile_calls_it_and_does_not_trace_it(known: None) -> None:
     """Opaque by intent: a compiled function breaks its graph at the predicate, which decides and counts on every call,
     and is never compiled itself; inside of a custom operator, where the engines have it, there is no break at all.
@@ -293,8 +304,10 @@ def test_the_first_call_that_could_not_be_decided_is_told(
     communicator = Failing()
     communicator._IS_CAPTURING = size > 4096
     predicate = _installed(communicator, _table())
-    assert [predicate(BYTES[:size].view(torch.bfloat16)) for _ in range(3)] == [False] * 3
-    assert predicate.ccl_dispatch_counters.failed == [3]
+    assert predicate(BYTES[:size].view(torch.bfloat16)) is False
+    assert len(caplog.records) == (type(problem) is RuntimeError), "the very first one may be the one that hangs"
+    assert [predicate(BYTES[:size].view(torch.bfloat16)) for _ in range(2)] == [False] * 2
+    assert [predicate("no tensor"), predicate.ccl_dispatch_counters.failed] == [False, [4]]
     assert caplog.text.count("takes the baseline: RuntimeError: out of memory") == (type(problem) is RuntimeError)
 
 
@@ -315,6 +328,29 @@ def test_a_gpu_that_is_not_named_is_any(device: Any, known: None, monkeypatch: p
             dtype=torch.bfloat16, nbytes=64, get_device=lambda index=index: index, is_contiguous=lambda: True
         )
         assert predicate(inp) is taken
+
+
+@pytest.mark.parametrize(
+    ("own", "inner", "index"),
+    [
+        (None, None, -1),
+        (None, "cuda:3", 3),
+        (torch.device("cuda", 2), "cuda:3", 2),
+        (1, "cuda:3", 1),
+        ("cpu", "cuda:3", -1),
+    ],
+)
+def test_a_communicators_device_goes_before_that_of_what_it_wraps(own: Any, inner: str | None, index: int) -> None:
+    """A number is a GPU's; where neither names one it is of the table's kind. A tensor elsewhere is refused."""
+    communicator = SimpleNamespace(
+        device=own, _impl=SimpleNamespace(device=inner), should_custom_ag=lambda inp: True, _IS_CAPTURING=False
+    )
+    predicate = _installed(communicator, _table())
+    for other in (-1, 0, 1, 2, 3):
+        inp = SimpleNamespace(
+            dtype=torch.bfloat16, nbytes=64, get_device=lambda other=other: other, is_contiguous=lambda: True
+        )
+        assert predicate(inp) is (other == index)
 
 
 def test_torch_may_grow_while_it_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
