@@ -16,6 +16,7 @@ from made_tables import BASELINE, make_cell, make_table
 from ccl_dispatch.runtime import counters, install, uninstall
 from ccl_dispatch.runtime.errors import InstallError
 from ccl_dispatch.runtime.probe import this_platform
+from ccl_dispatch.runtime.recording import recorder_of
 from ccl_dispatch.runtime.table import Table
 from ccl_dispatch.runtime.vocabulary import Cell
 from ccl_dispatch.tuner.emit.text import seal, write_table
@@ -285,12 +286,24 @@ def test_the_switch(lone_group: dist.ProcessGroup, caplog: pytest.LogCaptureFixt
     for state in ("off", "0"):
         communicator = Communicator()
         done = install(communicator, _modes(), lone_group, environ={"CCL_DISPATCH": state})
-        assert (done.state, vars(communicator)) == ("off", {})
+        assert done == (False, "off", "switched off by $CCL_DISPATCH", "", "", None)
+        assert vars(communicator) == {}
     assert "'0', expected one of off, on, strict, record" in caplog.text
     replayed = seal(_modes()._replace(provenance="replayed"))
     with pytest.raises(InstallError, match="provenance"):
         install(Communicator(), replayed, lone_group, environ={"CCL_DISPATCH": "STRICT"})
     assert install(Communicator(), _modes(), lone_group, environ={"CCL_DISPATCH": "strict"})
+
+
+def test_what_only_counts_uses_no_table(lone_group: dist.ProcessGroup, tmp_path: Path) -> None:
+    """An installation that records, or could not, is none of a table and has no counts of one."""
+    environ = {"CCL_DISPATCH": "record", "CCL_DISPATCH_RECORD": str(tmp_path)}
+    done = install(Communicator(), _modes(), lone_group, environ=environ)
+    assert (done.active, done.state, done[3:]) == (False, "recording", ("", "", None))
+    assert str(tmp_path) in done.reason
+    recorder_of(str(tmp_path)).close()
+    failed = install(None, _modes(), lone_group, environ=environ)
+    assert failed == (False, "as it was", "nothing is recorded: there is no communicator", "", "", None)
 
 
 def test_without_a_table_nothing_changes(
