@@ -24,7 +24,9 @@ _LEAST_GROWTH = 1e-3
 _FINE = 1e-7
 
 
-def log_evidence(values: Sequence[float] | NDArray[np.float64], threshold: float, scale: float) -> float:
+def log_evidence(
+    values: Sequence[float] | NDArray[np.float64], threshold: float, scale: float, correlation: float = 1.0
+) -> float:
     """The log of what is won by betting on `values` that their location exceeds `threshold`, from a stake of 1.
 
     Their location is Huber's: the t at which clip((value - t)/(2 scale), -1, 1) is 0 in the mean, the mean of what
@@ -40,8 +42,10 @@ def log_evidence(values: Sequence[float] | NDArray[np.float64], threshold: float
         values: samples in log units, at least one; their order does not matter.
         threshold: in log units.
         scale: of the samples' scatter, above 0; a wrong one costs samples, not truth.
+        correlation: by how much neighbours in time resemble each other, at least 1: each factor counts by that root of
+            it, as if of so many samples that are all the same one had been taken.
     """
-    logs = np.log1p(np.outer(_BETS, _shares(values, threshold, scale))).sum(axis=1)
+    logs = np.log1p(np.outer(_BETS, _shares(values, threshold, scale))).sum(axis=1) / correlation
     top = float(logs.max())
     return top + math.log(float(np.exp(logs - top).mean()))
 
@@ -69,7 +73,9 @@ def pooled_confidence(counts: Sequence[int], confidence: float) -> float:
     return half if by_point else confidence
 
 
-def samples_missing(values: Sequence[float], threshold: float, scale: float, wanted: float) -> int | None:
+def samples_missing(
+    values: Sequence[float], threshold: float, scale: float, wanted: float, correlation: float = 1.0
+) -> int | None:
     """About how many samples more a proof takes if the next ones are like these; None where it is out of reach.
 
     Evidence grows with each sample by the mean of log(1 + bet x share) at the best bet, and a mixture of bets lags
@@ -78,12 +84,13 @@ def samples_missing(values: Sequence[float], threshold: float, scale: float, wan
 
     Args:
         wanted: the log of the evidence that proves it, see `evidence_wanted`.
+        correlation: see `log_evidence`.
     """
     shares = [*_shares(values, threshold, scale), *_HARDLY_ANYTHING]
     growth = float(np.log1p(np.outer(_BETS, shares)).mean(axis=1).max())
     if growth < _LEAST_GROWTH:
         return None
-    return max(1, math.ceil((wanted + _MIXTURE_PENALTY) / growth) - len(values))
+    return max(1, math.ceil((wanted + _MIXTURE_PENALTY) * correlation / growth) - len(values))
 
 
 def location_interval(values: Sequence[float], confidence: float, scale: float, correlation: float = 1.0) -> Interval:
@@ -96,29 +103,31 @@ def location_interval(values: Sequence[float], confidence: float, scale: float, 
         values: the samples, in any order, log units.
         confidence: of each bound, between 0 and 1.
         scale: of their scatter, see `log_evidence`.
-        correlation: samples count for so many times fewer, see `median_interval`.
+        correlation: see `log_evidence`.
 
     Raises:
         ValueError: there are no values, or the confidence is not between 0 and 1.
     """
     middle = median(values)
     samples = np.asarray(values, dtype=float)
-    wanted = evidence_wanted(confidence) * rounded_up(correlation)
-    low = _lower_bound(samples, middle, wanted, scale)
-    high = -_lower_bound(-samples, -middle, wanted, scale)
+    wanted = evidence_wanted(confidence)
+    low = _lower_bound(samples, middle, wanted, scale, rounded_up(correlation))
+    high = -_lower_bound(-samples, -middle, wanted, scale, rounded_up(correlation))
     return Interval(middle, low, high)
 
 
-def _lower_bound(samples: NDArray[np.float64], middle: float, wanted: float, scale: float) -> float:
+def _lower_bound(
+    samples: NDArray[np.float64], middle: float, wanted: float, scale: float, correlation: float
+) -> float:
     """The largest threshold up to `middle`, to `_FINE`, that the samples prove to be exceeded; -inf where none is."""
-    if log_evidence(samples, middle, scale) >= wanted:
+    if log_evidence(samples, middle, scale, correlation) >= wanted:
         return middle
     # So far below all of them each counts as much as it can.
     low, high = float(samples.min()) - _CLIP_SCALES * scale, middle
-    if log_evidence(samples, low, scale) < wanted:
+    if log_evidence(samples, low, scale, correlation) < wanted:
         return -math.inf
     while (between := (low + high) / 2) - low > _FINE:
-        if log_evidence(samples, between, scale) >= wanted:
+        if log_evidence(samples, between, scale, correlation) >= wanted:
             low = between
         else:
             high = between

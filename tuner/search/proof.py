@@ -73,13 +73,13 @@ def missing_proofs(
         points = [samples[grid.sizes[place]] for place in measured]
         pool, scale = votes(points, noise)
         apart = slack(points, noise.visit, scale, confidence) if points and not noise.whole else 0.0
-        wanted = evidence_wanted(confidence) if noise.whole else _wanted(points, confidence)
-        if pool and log_evidence(pool, threshold + apart, scale) >= wanted:
+        wanted, correlation = (evidence_wanted(confidence), 1.0) if noise.whole else _wanted(points, confidence)
+        if pool and log_evidence(pool, threshold + apart, scale, correlation) >= wanted:
             continue
-        missing = 1 if threshold <= 0 else samples_missing(pool, threshold + apart, scale, wanted)
+        missing = 1 if threshold <= 0 else samples_missing(pool, threshold + apart, scale, wanted, correlation)
         if missing is None and apart and _visits_wanted(points, pool, threshold, apart) <= _MOST_VISITS:
             # Not the samples are too few, but the visits.
-            missing = samples_missing(pool, threshold, scale, wanted) and LONG
+            missing = samples_missing(pool, threshold, scale, wanted, correlation) and LONG
         if missing is None or (noise.whole and missing > _MOST_VISITS):
             continue
         worth = math.fsum(float(grid.weights[place] * (lead[place] + edge(threshold))) for place in run)
@@ -102,13 +102,13 @@ def _visits_wanted(points: Sequence[PointSamples], pool: Sequence[float], thresh
     return math.inf if room <= 0 else sum(len(point.lengths) for point in points) * (apart / room) ** 2
 
 
-def _wanted(points: Sequence[PointSamples], confidence: float) -> float:
-    """The log of the evidence that the fit asks of these points together."""
+def _wanted(points: Sequence[PointSamples], confidence: float) -> tuple[float, float]:
+    """The log of the evidence that the fit asks of these points together, and the correlation of their samples."""
     if not points:
-        return evidence_wanted(confidence)
+        return evidence_wanted(confidence), 1.0
     correlation = mean_correlation_time(visit for point in points for visit in point.by_visit())
     reading = pooled_confidence([len(point.repeats) for point in points], confidence)
-    return evidence_wanted(reading) * rounded_up(correlation)
+    return evidence_wanted(reading), rounded_up(correlation)
 
 
 def open_limits(

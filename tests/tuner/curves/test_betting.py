@@ -140,6 +140,19 @@ def test_what_a_proof_lacks_is_about_what_it_takes() -> None:
     assert samples_missing([-0.1] * 10, 0.0, 0.07, evidence_wanted(0.95)) is None
 
 
+@given(VALUES, SCALES, st.integers(1, 9))
+@settings(max_examples=100, deadline=None)
+def test_samples_that_are_each_there_several_times_prove_no_more(
+    values: list[float], scale: float, times: int
+) -> None:
+    """With that as their correlation they say what each taken once says."""
+    repeated = [value for value in values for _ in range(times)]
+    once = log_evidence(values, 0.0, scale)
+    assert log_evidence(repeated, 0.0, scale, times) == pytest.approx(once, abs=1e-9)
+    one, other = location_interval(values, 0.95, scale), location_interval(repeated, 0.95, scale, times)
+    assert (other.low, other.high) == pytest.approx((one.low, one.high), abs=1e-6)
+
+
 @pytest.mark.parametrize(
     ("counts", "confidence"),
     [((60,), 0.95), ((60, 60), 0.975), ((60, 8), 0.95), ((60, 9), 0.975), ((9, 9, 9), 0.95), ((10, 10, 10), 0.975)],
