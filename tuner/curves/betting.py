@@ -116,9 +116,7 @@ def location_interval(values: Sequence[float], confidence: float, scale: float, 
     return Interval(middle, low, high)
 
 
-def _lower_bound(
-    samples: NDArray[np.float64], middle: float, wanted: float, scale: float, correlation: float
-) -> float:
+def _lower_bound(samples: NDArray[np.float64], middle: float, wanted: float, scale: float, correlation: float) -> float:
     """The largest threshold up to `middle`, to `_FINE`, that the samples prove to be exceeded; -inf where none is."""
     if log_evidence(samples, middle, scale, correlation) >= wanted:
         return middle

@@ -142,9 +142,7 @@ def test_what_a_proof_lacks_is_about_what_it_takes() -> None:
 
 @given(VALUES, SCALES, st.integers(1, 9))
 @settings(max_examples=100, deadline=None)
-def test_samples_that_are_each_there_several_times_prove_no_more(
-    values: list[float], scale: float, times: int
-) -> None:
+def test_samples_that_are_each_there_several_times_prove_no_more(values: list[float], scale: float, times: int) -> None:
     """With that as their correlation they say what each taken once says."""
     repeated = [value for value in values for _ in range(times)]
     once = log_evidence(values, 0.0, scale)
