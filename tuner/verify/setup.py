@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import ccl_dispatch.configs
 from ccl_dispatch.runtime.errors import CclDispatchError, UsageError
@@ -30,6 +29,7 @@ from ccl_dispatch.tuner.machine import sweep_platform
 from ccl_dispatch.tuner.plan import Plan, make_plan
 from ccl_dispatch.tuner.search import SearchSpace
 from ccl_dispatch.tuner.sizes import ALIGNMENT
+from ccl_dispatch.tuner.study import StudyMeta
 from ccl_dispatch.tuner.verify.reference import Reference, of_study, read_reference, reference_path
 from ccl_dispatch.tuner.verify.spots import Spot, choose_spots
 from ccl_dispatch.tuner.verify.stored import StoredStudy, stored_study
@@ -140,7 +140,7 @@ def _config(table: Table, path: Path, options: VerifyOptions, stored: StoredStud
     if options.config is not None:
         return options.config, options.config.source
     if stored is not None:
-        config = config_of_identity(stored.meta.identity, stored.meta.name)
+        config = config_of_study(stored.meta, table)
         # Of a study that is not the table's the digest says that its config is.
         return config, f"{'its study' if stored.own else 'the study of the same config'} in {stored.where}"
     name = str(table.evidence.get("study", table.name))
@@ -156,29 +156,38 @@ def _config(table: Table, path: Path, options: VerifyOptions, stored: StoredStud
     return config_of_table(table), "the table says (its config was not found)"
 
 
-def config_of_identity(identity: Mapping[str, Any], name: str) -> SweepConfig:
-    """The config whose `SweepConfig.identity` that is; what an identity leaves out has its default."""
-    data: dict[str, Any] = dict(identity)
-    return SweepConfig(
-        name=name,
-        collective=data["collective"],
-        baseline=data["baseline"],
-        candidates=tuple(data["candidates"]),
-        world_sizes=tuple(data["world_sizes"]),
-        dtypes=tuple(data["dtypes"]),
-        modes=tuple(data["modes"]),
-        dims=tuple(data["dims"]),
-        timing=data["timing"],
-        sizes=SizeRange(**data["sizes"]),
-        workload=tuple(WorkloadShape(**{**entry, "shape": tuple(entry["shape"])}) for entry in data["workload"]),
-        measure=MeasureConfig(**data["measure"]),
-        policy=PolicyConfig(**data["policy"]),
-        backends=data["backends"],
-        device=data["device"],
-        share_devices=data["share_devices"],
-        seed=data["seed"],
-        source=f"study {name}",
-    )
+def config_of_study(meta: StudyMeta, table: Table) -> SweepConfig:
+    """How the study measured. Its identity may say less, as one of studies that were merged or of an older version:
+    the table and the defaults say the rest.
+
+    Raises:
+        UsageError: it says what this version does not know.
+    """
+    told = meta.identity
+    otherwise = config_of_table(table)
+    try:
+        return replace(
+            otherwise,
+            name=meta.name,
+            timing=told["timing"],
+            sizes=SizeRange(**told["sizes"]) if "sizes" in told else otherwise.sizes,
+            workload=tuple(
+                WorkloadShape(shape, cell.dtype, weight, cell.world_size, cell.mode, cell.dim)
+                for cell, rows in meta.workload.items()
+                for shape, _, weight in rows
+            ),
+            measure=MeasureConfig(**told["measure"]),
+            backends=told["backends"],
+            device=told.get("device", otherwise.device),
+            share_devices=told.get("share_devices", otherwise.share_devices),
+            seed=told.get("seed", otherwise.seed),
+            source=f"study {meta.name}",
+        )
+    except (KeyError, TypeError) as problem:
+        raise UsageError(
+            f"study {meta.name!r} is of another version of ccl-dispatch, and how it measured is not known to this one "
+            f"({problem}). Give the --config that the table was made with"
+        ) from problem
 
 
 def config_of_table(table: Table) -> SweepConfig:
