@@ -66,8 +66,8 @@ def _whole(study: SweepStudy, damaged: Callable[[str], None]) -> Iterator[Frozen
                 study.result_of(trial)
             except StorageError as problem:
                 damaged(f"trial {trial.number}: {problem.__cause__}")
-            else:
-                yield trial
+                continue
+        yield trial  # also of another version, which is refused
 
 
 def merged_meta(name: str, metas: Mapping[str, StudyMeta]) -> StudyMeta:

@@ -11,6 +11,11 @@ from ccl_dispatch.runtime.table import Platform, Policy
 from ccl_dispatch.runtime.vocabulary import Cell
 
 FORMAT = 1
+# What to do with a study that this version can't read.
+OTHER_VERSION = (
+    "Use the version of ccl-dispatch that made it: its `export` writes the samples as a CSV, which `import` here "
+    "brings in"
+)
 
 
 @dataclass(frozen=True)
@@ -52,7 +57,9 @@ class StudyMeta:
             StorageError: another format, or parts are missing.
         """
         if data.get("format") != FORMAT:
-            raise StorageError(f"{where}: the study has format {data.get('format')}, this version reads {FORMAT}")
+            raise StorageError(
+                f"{where}: the study has format {data.get('format')}, this version reads {FORMAT}. {OTHER_VERSION}"
+            )
         try:
             return cls(
                 name=data["name"],
@@ -70,4 +77,6 @@ class StudyMeta:
                 source=data["source"],
             )
         except (KeyError, TypeError, ValueError) as problem:
-            raise StorageError(f"{where}: the study's description is damaged: {problem!r}") from problem
+            raise StorageError(
+                f"{where}: the study's description is damaged or of another version: {problem}. {OTHER_VERSION}"
+            ) from problem

@@ -31,11 +31,11 @@ from ccl_dispatch.tuner.search.base import (
     encode,
 )
 from ccl_dispatch.tuner.statistics import Interval, median_interval, shared_confidence
-from ccl_dispatch.tuner.study.claims import ENDED, WHY, counts, table_before
+from ccl_dispatch.tuner.study.claims import ENDED, WHY, counts, is_decided, table_before
 from ccl_dispatch.tuner.study.dashboard import describe_study, trial_attributes
 from ccl_dispatch.tuner.study.filling import Recorded, cut_short, filled_by, without_copies
 from ccl_dispatch.tuner.study.keeper import BEAT
-from ccl_dispatch.tuner.study.meta import StudyMeta
+from ccl_dispatch.tuner.study.meta import OTHER_VERSION, StudyMeta
 from ccl_dispatch.tuner.study.platforms import beside, listed, platform_differences
 from ccl_dispatch.tuner.study.storage import Storage
 
@@ -240,8 +240,16 @@ class SweepStudy:
         return [result for _, result in self.visits(wanted)]
 
     def visits(self, trials: Iterable[FrozenTrial] | None = None) -> list[Recorded]:
-        """The recorded ones of these trials, or of all, with their samples; of copies the first."""
-        among = self.trials() if trials is None else trials
+        """The recorded ones of these trials, or of all, with their samples; of copies the first.
+
+        Raises:
+            StorageError: samples are damaged, or of a version whose trials say otherwise which point they are of.
+        """
+        among = list(self.trials() if trials is None else trials)
+        for trial in among:
+            if RESULT in trial.user_attrs and not is_decided(trial):
+                where = f"study {self.meta.name!r} in {self.storage.url}, trial {trial.number}"
+                raise StorageError(f"{where}: its samples are of another version of ccl-dispatch. {OTHER_VERSION}")
         return without_copies([(trial, self.result_of(trial)) for trial in among if is_recorded(trial)])
 
     def table_results(self, until: float = math.inf) -> list[PointResult]:
