@@ -54,7 +54,26 @@ def read_table(text: str, source: str, edited: str = "refuse") -> Table:
                 return _read(root, source)
             except TableError:
                 pass  # its places are not those of the file: what is wrong is found and told below
-    return _read(parse(text, source, TableError), source, edited)
+    root = parse(text, source, TableError)
+    try:
+        return _read(root, source, edited)
+    except TableError as problem:
+        words = "" if problem.key == "schema" else _of_another_version(root)
+        if not words:
+            raise
+        fix = f"{problem.fix}{'' if problem.fix.endswith('?') else '.'} {words}" if problem.fix else words
+        raise TableError(problem.problem, source=source, line=problem.line, key=problem.key, fix=fix) from None
+
+
+def _of_another_version(root: Node) -> str:
+    """What to do where another version wrote the table, which may know what this one does not; empty where none did."""
+    from ccl_dispatch.runtime.version import version
+
+    told = root.value.get("generated_by") if isinstance(root.value, dict) else None
+    writer, own = str(told.value) if told is not None else "", f"ccl-dispatch {version()}"
+    if not writer.startswith("ccl-dispatch ") or not writer.isprintable() or writer == own:
+        return ""
+    return f"{writer[:60]} wrote the table, this is {own}: use that version, or rebuild the table with this one"
 
 
 def _read(root: Node, source: str, edited: str = "refuse") -> Table:

@@ -16,6 +16,7 @@ from ccl_dispatch.runtime.digest import digest_of, document_of
 from ccl_dispatch.runtime.errors import TableError
 from ccl_dispatch.runtime.schema import read_table
 from ccl_dispatch.runtime.table import Band, CellTable, Exclusion, Override, Policy, Table
+from ccl_dispatch.runtime.version import version
 from ccl_dispatch.runtime.vocabulary import Cell
 from ccl_dispatch.tuner.emit.text import render, seal
 
@@ -107,6 +108,26 @@ def test_a_contradiction_is_refused_with_its_key(change: Change, key: str, told:
     assert found.value.key.endswith(key)
     assert found.value.line > 0
     assert told in str(found.value)
+
+
+@pytest.mark.parametrize("rows", [1, 400])
+def test_what_another_version_may_know_is_told_as_that(rows: int) -> None:
+    """A word that this version does not know is no slip of the pen where another one wrote the table: both are named,
+    in tables of any length, and not where this version or somebody else wrote it.
+    """
+    cells = tuple(make_cell(CELL._replace(world_size=ranks), 16, [1024], ["aiter"]) for ranks in range(1, rows + 1))
+    told = []
+    for writer in ("ccl-dispatch 99.1", f"ccl-dispatch {version()}", "a test"):
+        text = render(seal(make_table(cells)._replace(generated_by=writer)))
+        with pytest.raises(TableError, match=r"^t.yaml:[0-9]+: cells.0..bands.0..why: found 'fastest'") as caught:
+            read_table(text.replace("why: faster", "why: fastest"), "t.yaml")
+        told.append(str(caught.value).partition("Did you mean 'faster'?")[2])
+    words = "wrote the table, this is ccl-dispatch"
+    assert told == [
+        f" ccl-dispatch 99.1 {words} {version()}: use that version, or rebuild the table with this one",
+        "",
+        "",
+    ]
 
 
 def test_a_cell_that_is_given_twice_is_refused_with_both_lines() -> None:
