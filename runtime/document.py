@@ -284,6 +284,18 @@ class Reader:
             raise self.fail(node, f"found {value}, expected at most {maximum}")
 
 
+def check_schema(root: Node, expected: str, error: type[DocumentError], fix: str) -> None:
+    """Refuse a file of another schema, with `fix`.
+
+    Asked before any other key: one of a newer schema must be called that, not a file with unknown keys.
+    """
+    found = root.value.get("schema") if isinstance(root.value, dict) else None
+    if found is not None and found.value != expected:
+        raise error(
+            f"found {describe(found)}, expected {expected}", source=found.source, line=found.line, key="schema", fix=fix
+        )
+
+
 def describe(node: Node) -> str:
     """What stands at `node`, in words and bounded in length."""
     if isinstance(node.value, dict):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from ccl_dispatch.runtime.cells import read_cell
 from ccl_dispatch.runtime.digest import UNKNOWN, digest_of
-from ccl_dispatch.runtime.document import Node, Reader, describe, parse
+from ccl_dispatch.runtime.document import Node, Reader, check_schema, describe, parse
 from ccl_dispatch.runtime.errors import TableError
 from ccl_dispatch.runtime.table import SCHEMA, SIZE_UNIT, CellTable, Platform, Policy, Table
 from ccl_dispatch.runtime.telling import warn_once
@@ -77,8 +77,14 @@ def _of_another_version(root: Node) -> str:
 
 
 def _read(root: Node, source: str, edited: str = "refuse") -> Table:
-    _check_schema(root)
+    check_schema(
+        root,
+        SCHEMA,
+        TableError,
+        "Use the version of ccl-dispatch that wrote the table, or rebuild the table with this one",
+    )
     top = Reader(root, _KEYS, TableError)
+    top.need("schema")
     baseline = top.text(top.need("baseline"))
     candidates = _candidates(top, baseline)
     size_unit = top.need("size_unit")
@@ -112,20 +118,6 @@ def _read(root: Node, source: str, edited: str = "refuse") -> Table:
         warn_once(f"taken as it is, because $CCL_DISPATCH_EDITED says so: {problem}")
         return table._replace(digest=expected)
     return table
-
-
-def _check_schema(root: Node) -> None:
-    # Before any other key: a table of a newer schema must be called that, not a table with unknown keys.
-    found = root.value.get("schema") if isinstance(root.value, dict) else None
-    if found is not None and found.value != SCHEMA:
-        raise TableError(
-            f"found {describe(found)}, expected {SCHEMA}",
-            source=found.source,
-            line=found.line,
-            key="schema",
-            fix="Use the version of ccl-dispatch that wrote the table, or rebuild the table with this one",
-        )
-    Reader(root, _KEYS, TableError).need("schema")
 
 
 def _names(top: Reader, key: str) -> tuple[str, ...]:

@@ -234,7 +234,11 @@ def test_what_ranks_record_is_a_configs_workload(tmp_path: Path, monkeypatch: py
     [
         (None, "there is no file or folder"),
         ("", "no file that ends with"),
-        ("schema: other\nnot_kept: 0\ncalls: []\n", "found 'other'"),
+        (
+            "schema: ccl-dispatch/workload/v2\nnot_kept: 0\ncalls: []\nranks: 8\n",
+            "found 'ccl-dispatch/workload/v2', expected .*v1. Use the version of ccl-dispatch that recorded it",
+        ),
+        ("not_kept: 0\ncalls: []\n", "schema: missing"),
         ("schema: ccl-dispatch/workload/v1\nnot_kept: 0\ncalls: []\n", "none of which"),
         ("schema: ccl-dispatch/workload/v1\ncalls:\n  - {shape: [0]}\n", "dtype"),
     ],

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from ccl_dispatch.runtime.document import Node, Reader, parse
+from ccl_dispatch.runtime.document import Node, Reader, check_schema, parse
 from ccl_dispatch.runtime.errors import ConfigError
 from ccl_dispatch.runtime.recording import SCHEMA, SUFFIX
 from ccl_dispatch.runtime.units import counted
@@ -87,8 +87,10 @@ def _read_file(path: Path) -> list[tuple[str, WorkloadShape, int]]:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as problem:
         raise ConfigError(f"can't be read: {problem}", source=str(path)) from None
-    top = Reader(parse(text, str(path), ConfigError), ("schema", "not_kept", "calls"), ConfigError)
-    top.choice(top.need("schema"), (SCHEMA,))
+    root = parse(text, str(path), ConfigError)
+    check_schema(root, SCHEMA, ConfigError, "Use the version of ccl-dispatch that recorded it, or record with this one")
+    top = Reader(root, ("schema", "not_kept", "calls"), ConfigError)
+    top.need("schema")
     return [_call(Reader(item, _CALL_KEYS, ConfigError)) for item in top.items(top.need("calls"))]
 
 

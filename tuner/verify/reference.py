@@ -131,7 +131,8 @@ def read_reference(path: Path, table: Table) -> Reference:
         raise ReferenceFileError(f"not JSON: {problem}", source=source, fix="Make it again with --keep") from None
     if not isinstance(data, Mapping) or data.get("schema") != SCHEMA:
         found = data.get("schema") if isinstance(data, Mapping) else type(data).__name__
-        raise ReferenceFileError(f"found {found!r}, expected {SCHEMA}", source=source, key="schema")
+        fix = "Use the version of ccl-dispatch that made it, or move it away: `verify --keep` makes one"
+        raise ReferenceFileError(f"found {found!r}, expected {SCHEMA}", source=source, key="schema", fix=fix)
     try:
         found = _from_json(data)
     except (KeyError, TypeError, ValueError, IndexError) as problem:

@@ -64,7 +64,7 @@ def _changed(**values: Any) -> Callable[[dict[str, Any]], dict[str, Any]]:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (_changed(schema="other/v1"), "found 'other/v1', expected ccl-dispatch/reference/v1"),
+        (_changed(schema="other/v1"), "found 'other/v1', expected ccl-dispatch/reference/v1. Use the version"),
         (_changed(table_digest="sha256:0"), "it is the reference of the table sha256:0"),
         (_changed(sets=1), "damaged: .*of 1 sets"),
         (_changed(backends=["rccl"]), "damaged"),
