@@ -50,12 +50,14 @@ class CheckedJournal(JournalFileBackend):
 
     Attributes:
         line: the number, from 1, of the line that was read last.
+        summed: whether that one has a checksum, which is right.
     """
 
     def __init__(self, path: Path) -> None:
         super().__init__(str(path))
         self._path = path
         self.line = 0
+        self.summed = False
 
     def read_logs(self, log_number_from: int) -> Generator[dict[str, Any], None, None]:
         """See JournalFileBackend.
@@ -67,7 +69,9 @@ class CheckedJournal(JournalFileBackend):
             for self.line, found in enumerate(super().read_logs(log_number_from), log_number_from + 1):
                 if self.line == log_number_from + 1:
                     file.seek(self._log_number_offset[log_number_from])
-                yield checked(found, file.readline())
+                operation = checked(found, file.readline())
+                self.summed = SUM in found
+                yield operation
 
 
 def _sum(text: bytes) -> str:

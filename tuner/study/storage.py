@@ -183,6 +183,11 @@ def _journal(path: Path, backend: CheckedJournal) -> optuna.storages.JournalStor
     except OSError as problem:
         raise _unreadable(path, problem) from problem
     except Exception as problem:  # whatever Optuna makes of a damaged line
+        if isinstance(problem, AssertionError) and backend.summed:
+            raise StorageError(
+                f"{path}:{backend.line}: this line of the journal is whole, and Optuna {optuna.__version__} does not "
+                "know what it says: a later version wrote it. Use that one: pip install -U optuna"
+            ) from problem
         damage = None
         with contextlib.suppress(OSError):
             damage = find_damage(path) or find_damage(path, {backend.line: f"{type(problem).__name__}: {problem}"})

@@ -15,6 +15,7 @@ from sweeping import is_quoted
 from ccl_dispatch.runtime.errors import StorageError
 from ccl_dispatch.tuner.study import SweepStudy, open_storage
 from ccl_dispatch.tuner.study.damage import find_damage
+from ccl_dispatch.tuner.study.lines import to_line
 
 MAKES_TRIAL, STATE, PARAMETER = 4, 6, 5
 
@@ -128,6 +129,20 @@ def test_what_nothing_stands_in_for_has_to_come_from_a_copy(tmp_path: Path, jour
     assert f"s.journal:{number}: this line of the journal is damaged: " in told
     assert "take the journal back from a copy" in told
     assert "sed " not in told
+
+
+def test_what_a_later_optuna_wrote_is_no_damage(tmp_path: Path, journal: Path) -> None:
+    """An operation that this one does not know, as it was written: nothing is advised that would leave it out."""
+    lines = _lines(journal)
+    for operation, told in (
+        (to_line({"op_code": 99, "trial_id": 0}), "a later version wrote it"),
+        ('{"op_code":99,"trial_id":0}\n', "damaged"),
+    ):
+        (tmp_path / "s.journal").write_bytes(b"\n".join([*lines[:20], operation.strip().encode(), *lines[20:]]) + b"\n")
+        words = _told(tmp_path / "s.journal")
+        assert words.startswith(f"{tmp_path / 's.journal'}:21: this line of the journal is ")
+        assert told in words
+        assert ("sed " in words) == (told == "damaged")
 
 
 def test_a_journal_that_is_whole_has_no_damage(tmp_path: Path, journal: Path) -> None:
