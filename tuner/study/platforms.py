@@ -44,7 +44,7 @@ def listed(metas: Mapping[str, StudyMeta | None]) -> str:
     first: StudyMeta | None = None
     for name, meta in sorted(metas.items()):
         if meta is None:
-            lines.append(f"{name} (not made by ccl-dispatch)")
+            lines.append(f"{name} (not made by this version of ccl-dispatch)")
         elif first is None or not name.startswith(first.name + _MARK):
             first = meta
             lines.append(f"{name} ({meta.platform.device or 'platform unknown'})")

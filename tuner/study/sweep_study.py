@@ -246,10 +246,9 @@ class SweepStudy:
             StorageError: samples are damaged, or of a version whose trials say otherwise which point they are of.
         """
         among = list(self.trials() if trials is None else trials)
-        for trial in among:
-            if RESULT in trial.user_attrs and not is_decided(trial):
-                where = f"study {self.meta.name!r} in {self.storage.url}, trial {trial.number}"
-                raise StorageError(f"{where}: its samples are of another version of ccl-dispatch. {OTHER_VERSION}")
+        if odd := [trial.number for trial in among if RESULT in trial.user_attrs and not is_decided(trial)]:
+            where = f"study {self.meta.name!r} in {self.storage.url}, trial {odd[0]}"
+            raise StorageError(f"{where}: its samples are of another version of ccl-dispatch. {OTHER_VERSION}")
         return without_copies([(trial, self.result_of(trial)) for trial in among if is_recorded(trial)])
 
     def table_results(self, until: float = math.inf) -> list[PointResult]:
@@ -377,8 +376,9 @@ def _await_description(study: optuna.Study, storage: Storage) -> None:
 
 
 def _meta_if_any(study: Any) -> StudyMeta | None:
-    data = study.user_attrs.get(META)
-    return StudyMeta.from_json(data, study.study_name) if isinstance(data, Mapping) else None
+    with contextlib.suppress(StorageError):
+        return _meta_of(study, "")
+    return None
 
 
 def _meta_of(study: optuna.Study, where: str) -> StudyMeta:

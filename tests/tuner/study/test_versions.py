@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -54,3 +55,19 @@ def test_a_description_of_another_version_is_refused(data: dict[str, object], wo
 def test_what_a_description_has_more_is_passed_over() -> None:
     """A key more of a version that has kept the format changes nothing that this one reads."""
     assert StudyMeta.from_json({**META.to_json(), "told": "by a later one"}, "here") == META
+
+
+def test_a_study_of_another_version_keeps_nobody_from_the_others(tmp_path: Path) -> None:
+    """Where a storage holds several they are listed, that one as what it is; one that is named is read."""
+    path = keep_study(tmp_path / "s.journal", META, RESULTS[:3])
+    keep_study(tmp_path / "s.journal", replace(META, name="later"), RESULTS[:1])
+    with open_storage(path, write=True) as storage:
+        later = SweepStudy.load(storage, "later").study
+        later.set_user_attr("ccl_dispatch", {**META.to_json(), "format": 2})
+        with pytest.raises(
+            StorageError, match=r"later \(not made by this version .*made <up> \(made up & odd\).*--study"
+        ):
+            SweepStudy.load(storage, None)
+        with pytest.raises(StorageError, match=f"the study has format 2, .*{WAY_OUT}"):
+            SweepStudy.load(storage, "later")
+        assert len(SweepStudy.load(storage, META.name).results()) == 3
