@@ -78,7 +78,7 @@ def find_table(
     """The table for this machine.
 
     `$CCL_DISPATCH_TABLE` names it, or it is the best of the first folder of the search path that holds one that fits:
-    the one with the fewest unknown values.
+    the one that leaves the fewest values unknown.
 
     Args:
         environ: the environment variables; this process's own by default.
@@ -191,8 +191,11 @@ def _names(folder: str) -> list[str]:
 
 
 def _best(considered: Iterable[Considered]) -> Table | None:
+    # What a table knows and this machine does not speaks no more against it than silence would.
     fitting = sorted(
-        (len(item.verdict.unknown), item.path, item.table) for item in considered if item.verdict and item.verdict.fits
+        (sum(not finding.table for finding in item.verdict.unknown), item.path, item.table)
+        for item in considered
+        if item.verdict and item.verdict.fits
     )
     if not fitting:
         return None

@@ -64,6 +64,21 @@ def test_the_better_known_fit_is_taken(places: Places) -> None:
     assert places.find().name == "b-exact"
 
 
+def test_a_value_that_only_the_table_knows_does_not_count_against_it(places: Places) -> None:
+    """An older version's table that says nothing of a pool's size is not better known than one that does, be the pool
+    unknown to this machine: which of the two is right is asked, and not decided by what was left unsaid.
+    """
+    older = places.put(places.user / "a-older.yaml")
+    newer = places.put(
+        places.user / "b-newer.yaml", HERE._replace(versions={**HERE.versions, "aiter.max_size": "1 GiB"})
+    )
+    with pytest.raises(NoTableError, match=r"equally well \(0 values unknown in each\)"):
+        places.find()
+    # Of two that leave something open here the one that leaves less is taken, whatever else it says.
+    places.put(older, HERE._replace(device=""))
+    assert places.find().name == newer.stem
+
+
 def test_the_users_folder_goes_before_the_systems(places: Places) -> None:
     """What a user put there is taken, also when the system's table is as good."""
     places.put(places.system / "system.yaml")
