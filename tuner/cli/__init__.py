@@ -61,6 +61,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(words: list[str]) -> int:
+    if not words:
+        _parser("")[0].print_help(sys.stderr)
+        return 2
     # Only the module of the verb that is used is imported; `--help` and a mistyped verb need none.
     if words[:1] == ["help"]:
         words = [*words[1:2], "--help"]
@@ -68,7 +71,7 @@ def _run(words: list[str]) -> int:
     us = f"ccl-dispatch {chosen}".rstrip()
     try:
         if chosen and chosen not in VERBS:
-            raise UsageError(f"there is no such verb. {nearest(chosen, VERBS)}")
+            raise UsageError(f"there is no such verb. {nearest(chosen, (*VERBS, '--version'))}")
         # Inside, since importing a verb takes a moment too, in which somebody may press Ctrl-C.
         try:
             options = _parse(chosen, words)

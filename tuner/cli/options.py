@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ccl_dispatch.runtime.document import did_you_mean
@@ -16,13 +16,30 @@ from ccl_dispatch.tuner.files import write_in_one_step
 def check_spelling(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
     """End with the parser's usage, and the option that was meant, where a word is an option that there is not."""
     known = parser._option_string_actions  # noqa: SLF001 - argparse has no public way to ask for them
+    positional = {f"--{action.dest}": action.metavar for action in parser._get_positional_actions()}  # noqa: SLF001
     for word in words:
         if word == "--":
             return
         name = word.partition("=")[0]
         # argparse too takes what has a space in it for no option.
         if name.startswith("--") and " " not in word and name not in known:
-            parser.error(f"unrecognized arguments: {name}. {did_you_mean(name, known)}".rstrip(". "))
+            meant = f"Give {positional[name]} alone" if name in positional else did_you_mean(name, known)
+            parser.error(f"unrecognized arguments: {name}. {meant}".rstrip(". "))
+    if not positional and (alone := _alone(known, words)) and "--storage" in known:
+        parser.error(f"unrecognized arguments: {alone}. Did you mean '--storage {alone}'?")
+
+
+def _alone(known: Mapping[str, argparse.Action], words: Sequence[str]) -> str:
+    """The first word that is no option, nor what an option takes; empty where each is."""
+    taken = False
+    for word in words:
+        if word.startswith("-"):
+            taken = word in known and known[word].nargs is None
+        elif not taken:
+            return word
+        else:
+            taken = False
+    return ""
 
 
 def add_json(parser: argparse.ArgumentParser) -> None:
