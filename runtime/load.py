@@ -71,6 +71,13 @@ def read_file(path: str, edited: str = "refuse", patience: float | None = None) 
             fix=f"`ccl-dispatch build {storage} --out table.yaml` makes its table, "
             f"`ccl-dispatch report {storage} --out report.html` shows it",
         )
+    if b",latency_us" in data.partition(b"\n")[0]:
+        raise TableError(
+            "these are measurements, expected a table",
+            source=path,
+            fix="`ccl-dispatch evaluate TABLE MEASUREMENTS` judges one by them; `ccl-dispatch import`, then `build`, "
+            "makes one",
+        )
     lines = b"\n" + data
     # The schema first: every table has it near its head, and is not searched any further.
     if b"\nschema:" not in lines and b"\ncandidates:" in lines and (b"\nsizes:" in lines or b"\nreplay:" in lines):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import codecs
 import os
+import shlex
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -38,7 +40,7 @@ from ccl_dispatch.tuner.config.sections import (
     size_of,
 )
 from ccl_dispatch.tuner.device.placement import DEVICE_TYPES
-from ccl_dispatch.tuner.kinds import TABLE, kind_of
+from ccl_dispatch.tuner.kinds import DATABASE, JOURNAL, MEASUREMENTS, TABLE, kind_of
 from ccl_dispatch.tuner.sizes import ALIGNMENT
 
 __all__ = [
@@ -84,6 +86,14 @@ MAX_INPUT = 2**40
 MAX_PER_OCTAVE = 64
 MAX_SEED = 2**63 - 1
 MAX_NAME = 100
+# What is easily given for a config, and what to do with it.
+_NO_CONFIG = {
+    TABLE: "`ccl-dispatch show` and `explain` read tables",
+    JOURNAL: "`ccl-dispatch sweep CONFIG --storage {0}` goes on with it, given the config that it was begun with",
+    DATABASE: "`ccl-dispatch sweep CONFIG --storage sqlite:///{0}` goes on with it, given the config that it was begun "
+    "with",
+    MEASUREMENTS: "A config replays them by `replay: {{file: {0}}}`; `ccl-dispatch import` makes a study of them",
+}
 
 _Value = TypeVar("_Value", str, int)
 
@@ -96,15 +106,17 @@ def load_config(path: str | os.PathLike[str]) -> SweepConfig:
     """
     source = os.fspath(path)
     try:
-        text = Path(source).read_bytes().decode("utf-8-sig")
+        data = Path(source).read_bytes()
     except OSError as problem:
         raise ConfigError(f"can't be read: {problem.strerror or problem}", source=source) from None
+    if (kind := kind_of(data.removeprefix(codecs.BOM_UTF8))) in _NO_CONFIG:
+        this = "these are" if kind == MEASUREMENTS else "this is"
+        fix = _NO_CONFIG[kind].format(shlex.quote(source))
+        raise ConfigError(f"{this} {kind}, expected a config", source=source, fix=fix)
+    try:
+        text = data.decode("utf-8-sig")
     except UnicodeDecodeError as problem:
         raise ConfigError(f"not UTF-8: {problem.reason}", source=source, fix="Save the file as UTF-8") from None
-    if kind_of(text.encode()) == TABLE:
-        raise ConfigError(
-            "this is a table, expected a config", source=source, fix="`ccl-dispatch show` and `explain` read tables"
-        )
     return parse_config(text, source)
 
 

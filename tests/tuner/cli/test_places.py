@@ -192,6 +192,10 @@ def test_no_result_takes_the_place_of_a_config_or_table(
     [
         (("show", "c.yaml"), "this is a config, expected a table"),
         (("sweep", "t.yaml"), "this is a table, expected a config"),
+        (("sweep", "s.journal"), "`ccl-dispatch sweep CONFIG --storage s.journal` goes on with it"),
+        (("sweep", "m.csv"), "m.csv: these are measurements, expected a config. A config replays them"),
+        (("show", "m.csv"), "m.csv: these are measurements, expected a table"),
+        (("evaluate", "m.csv", "t.yaml"), "`ccl-dispatch evaluate TABLE MEASUREMENTS`"),
         (("merge", "m.csv", "--storage", "n.journal"), "m.csv is a CSV of measurements"),
         (("build", "--storage", "m.csv", "--out", "n.yaml"), "`ccl-dispatch import` brings"),
     ],
@@ -200,6 +204,7 @@ def test_no_result_takes_the_place_of_a_config_or_table(
 def test_the_wrong_kind_of_file_is_told(tmp_path: Path, study: Path, words: tuple[str, ...], told: str) -> None:
     """What was given, what is wanted, and what takes the one or makes the other."""
     (tmp_path / "c.yaml").write_text(SMALL)
+    shutil.copyfile(study, tmp_path / "s.journal")
     for verb, out in (("build", "t.yaml"), ("export", "m.csv")):
         assert ccl_dispatch(verb, "--storage", str(study), "--out", out, folder=tmp_path).returncode == 0
     done = ccl_dispatch(*words, folder=tmp_path)
