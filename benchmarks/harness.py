@@ -97,6 +97,9 @@ class Alternation:
         self._began = self._last = 0.0
         self._plan: Plan | None = None
 
+    def starting(self, what: str) -> None:
+        """See `Progress`."""
+
     def begin(self, plan: Plan, results: list[PointResult]) -> None:
         """See `Progress`: workers are started next."""
         self._plan = plan

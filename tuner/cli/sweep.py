@@ -212,6 +212,7 @@ def _measured(
     outcome: SweepOutcome | None = None
     problem: BaseException | None = None
     try:
+        progress.starting(f"{config.name}: starting; samples go to {shown}")
         outcome = run_sweep(
             config,
             storage,
@@ -350,7 +351,8 @@ def _lines(outcome: SweepOutcome, storage: str) -> list[str]:
     spent = f"{runs}, {summary['collective_seconds']:.1f} s in collectives, over all runs of the study"
     lines = [
         f"{outcome.path}: {what}, {summary['digest']}",
-        f"executions: {spent}; this run took {summary['wall_seconds']:.1f} s and ended because {ended}",
+        f"executions: {spent}",
+        f"this run took {summary['wall_seconds']:.1f} s and ended because {ended}",
     ]
     if summary["regret_estimate"] is not None:
         lines.append(estimated(outcome.table, summary["regret_estimate"], outcome.stopped_by))
@@ -369,6 +371,9 @@ def _lines(outcome: SweepOutcome, storage: str) -> list[str]:
         lines.append(f"{summary['disturbed']}. Sweep again when it is calm, with another --storage")
     if outcome.worker_seconds == 0:
         lines.append(f"the study in {storage} {_why_nothing_was_measured(outcome.stopped_by)}")
+    table, samples = shlex.quote(str(outcome.path)), shlex.quote(storage)
+    lines.append(f"next: ccl-dispatch show {table}")
+    lines.append(f"the curves: ccl-dispatch report --storage {samples} --out report.html")
     return lines
 
 

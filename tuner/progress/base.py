@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 class Progress(Protocol):
     """Called by the sweep on its own thread, between points."""
 
+    def starting(self, what: str) -> None:
+        """First of all: looking at the machine takes seconds, in which nobody should wonder whether anything runs."""
+
     def begin(self, plan: Plan, results: list[PointResult]) -> None:
         """The sweep starts, with the points that an earlier run has measured; workers are still to be started."""
 
@@ -39,6 +42,9 @@ class Progress(Protocol):
 
 class SilentProgress:
     """Says nothing. Watchers override what they tell."""
+
+    def starting(self, what: str) -> None:
+        """Nothing."""
 
     def begin(self, plan: Plan, results: list[PointResult]) -> None:
         """Nothing."""
@@ -64,6 +70,11 @@ class Together(SilentProgress):
 
     def __init__(self, *watchers: Progress) -> None:
         self._watchers = watchers
+
+    def starting(self, what: str) -> None:
+        """See `Progress`."""
+        for watcher in self._watchers:
+            watcher.starting(what)
 
     def begin(self, plan: Plan, results: list[PointResult]) -> None:
         """See `Progress`."""

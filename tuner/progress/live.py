@@ -55,6 +55,10 @@ class LiveProgress(SilentProgress):
         self._scene: _Scene | None = None
         self._next = -math.inf
 
+    def starting(self, what: str) -> None:
+        """A line of its own, above the picture."""
+        print(what, file=self._console.file, flush=True)
+
     def begin(self, plan: Plan, results: list[PointResult]) -> None:
         """See `Progress`."""
         coloured = self._console.color_system is not None and not self._console.no_color
@@ -137,6 +141,7 @@ class _Scene:
         self._last = ""
         self._left = ""
         self.state = "starting workers"
+        self.rest: list[str] = []
         self.now: tuple[str, int, str] | None = None
         for result in results:
             self._take(result)
@@ -164,18 +169,19 @@ class _Scene:
         """Nothing is measured any more."""
         self.now = None
         self.state = "writing the table"
-        self._left = f", measuring more may win {outlook.regret:.2%}" if math.isfinite(outlook.regret) else ""
+        self._left = f"measuring more may win {outlook.regret:.2%}" if math.isfinite(outlook.regret) else ""
 
     def ended(self, outcome: SweepOutcome | None, problem: BaseException | None) -> None:
         """It is over."""
         self.now = None
         if outcome is not None:
-            spent = {
-                "regret": "measuring more may win as little as was wanted",
-                "searched": "nothing is worth measuring",
-            }
-            why = spent.get(outcome.stopped_by, f"the budget of {outcome.stopped_by} is spent")
-            self.state = f"done: {why}{self._left}"
+            if outcome.stopped_by == "regret":
+                why = [self._left or "measuring more may win little", "as little as was wanted"]
+            else:
+                spent = f"the budget of {outcome.stopped_by} is spent"
+                why = ["nothing is worth measuring" if outcome.stopped_by == "searched" else spent, self._left]
+            self.state = f"done: {why[0]}"
+            self.rest = [text for text in why[1:] if text]
         else:
             self.state = "interrupted" if isinstance(problem, KeyboardInterrupt) else "failed"
 
@@ -207,7 +213,7 @@ class _Scene:
         ruler = axis.ruler("╷" if self._ink.coloured else "|")
         found = [
             Text(self._title(width), "bold"),
-            Text(_fitted(how_far(self._pace, self._seconds()) if not self.state else [self.state], width)),
+            Text(_fitted([self.state, *self.rest] if self.state else how_far(self._pace, self._seconds()), width)),
             Text(f"{gap}{ruler}" + ("  sizes   left" if with_points else ""), "bright_black"),
         ]
         found += [self._row(name, name_width, axis, with_points=with_points) for name in shown]

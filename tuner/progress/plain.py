@@ -45,6 +45,10 @@ class PlainProgress(SilentProgress):
         self._beliefs: Beliefs | None = None
         self._pace: Pace | None = None
 
+    def starting(self, what: str) -> None:
+        """See `Progress`."""
+        self._say(what)
+
     def begin(self, plan: Plan, results: list[PointResult]) -> None:
         """See `Progress`."""
         self._done = len(results)

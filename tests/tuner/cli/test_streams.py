@@ -190,26 +190,29 @@ def stalled(request: pytest.FixtureRequest) -> Iterator[int]:
 def test_a_reader_that_stalls_does_not_stop_a_sweep(folder: Path, stalled: int) -> None:
     """Progress is left out after a while, and the table is made; before that one SIGTERM ends the sweep."""
     script = (
-        "import sys\n"
+        "import os, signal, sys, threading\n"
+        "import ccl_dispatch.tuner.cli.sweep\n"
         "from ccl_dispatch.tuner.cli import main, streams\n"
-        "streams._PATIENCE = 1.5\n"  # instead of five seconds, three times
-        "sys.exit(main())\n"
+        "patience, after = map(float, sys.argv[1:3])\n"
+        "streams._PATIENCE = patience\n"
+        "if after:\n"
+        "    threading.Timer(after, os.kill, (os.getpid(), signal.SIGTERM)).start()\n"
+        "sys.exit(main(sys.argv[3:]))\n"
     )
-    command = [sys.executable, "-c", script, "sweep", "c.yaml", "--storage", "s.journal", "--out", "t.yaml"]
+    sweep = ["sweep", "c.yaml", "--storage", "s.journal", "--out", "t.yaml"]
     environment = {**os.environ, "TERM": "xterm-256color"}
-    for code in (143, 0):
-        process = subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.DEVNULL, stderr=stalled)
-        try:
-            while code and not (folder / "s.journal").exists():
-                assert process.poll() is None
-                time.sleep(0.01)
-            if code:
-                time.sleep(0.5)
-                process.terminate()
-            assert process.wait(40) == code
-        finally:
-            process.kill()
-            process.wait()
+    # It is at its first line then, and would wait there for longer than this test; and a patience that is spent.
+    for patience, after, code in ((60, 1.0, 143), (1.5, 0.0, 0)):
+        done = subprocess.run(
+            [sys.executable, "-c", script, str(patience), str(after), *sweep],
+            cwd=folder,
+            env=environment,
+            stdout=subprocess.DEVNULL,
+            stderr=stalled,
+            timeout=40,
+            check=False,
+        )
+        assert done.returncode == code
     assert (folder / "t.yaml").is_file()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -19,9 +20,24 @@ def test_what_all_runs_took_is_not_mixed_up_with_this_run(tmp_path: Path) -> Non
     """Of a study that was complete the executions and seconds in collectives are of the first run, its time is not."""
     write_config(tmp_path, 2)
     first, second = (ccl_dispatch("sweep", "fleet.yaml", "--quiet", folder=tmp_path).stdout for _ in range(2))
-    pattern = r"executions: (.*) s in collectives, over all runs of the study; this run took [\d.]+ s and ended"
+    pattern = r"executions: (.*) s in collectives, over all runs of the study\nthis run took [\d.]+ s and ended"
     assert re.findall(pattern, first) == re.findall(pattern, second) != []
     assert "nothing was measured now" in second
+
+
+def test_it_says_at_once_where_samples_go_and_at_the_end_what_comes_next(tmp_path: Path) -> None:
+    """Both commands that it ends with do as they are, though a name has a space; `--quiet` leaves out the first."""
+    pytest.importorskip("matplotlib")
+    write_config(tmp_path, 2)
+    words = ("sweep", "fleet.yaml", "--storage", "my samples.journal")
+    done = ccl_dispatch(*words, folder=tmp_path)
+    assert done.stderr.splitlines()[0].endswith("] fleet: starting; samples go to my samples.journal")
+    *_, shown, drawn = done.stdout.splitlines()
+    for line, start in ((shown, "next: ccl-dispatch show "), (drawn, "the curves: ccl-dispatch report ")):
+        assert line.startswith(start)
+        verb = line.partition("ccl-dispatch ")[2]
+        assert ccl_dispatch(*shlex.split(verb), folder=tmp_path).returncode == 0
+    assert ccl_dispatch(*words, "--quiet", folder=tmp_path).stderr == ""
 
 
 def test_a_table_of_another_study_is_not_replaced_unless_it_is_named(tmp_path: Path) -> None:

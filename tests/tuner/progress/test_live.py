@@ -9,6 +9,8 @@ import math
 import sys
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 from interrupting import interrupt
@@ -22,6 +24,7 @@ from ccl_dispatch.tuner.progress.bar import Axis, Ink
 from ccl_dispatch.tuner.progress.live import LiveProgress, _Scene, cell_labels
 from ccl_dispatch.tuner.samples import PointExclusion, PointResult
 from ccl_dispatch.tuner.search import Outlook
+from ccl_dispatch.tuner.sweep import SweepOutcome
 
 CROSSING = [point(1 << power, 1.3 if power < 15 else 0.7) for power in range(4, 21, 2)]
 
@@ -140,6 +143,23 @@ def test_it_is_drawn_between_points_and_rarely(tmp_path: Path, monkeypatch: pyte
     assert stream.getvalue().count("a rank has crashed") == 1
     assert "interrupted" in stream.getvalue()
     assert handler.stream is sys.stderr
+
+
+@pytest.mark.parametrize(
+    ("word", "left", "line"),
+    [
+        ("regret", 0.00226, "done: measuring more may win 0.23%, as little as was wanted"),
+        ("seconds", 0.0123, "done: the budget of seconds is spent, measuring more may win 1.23%"),
+        ("searched", math.inf, "done: nothing is worth measuring"),
+    ],
+)
+def test_the_last_picture_says_once_why_it_ended(tmp_path: Path, word: str, left: float, line: str) -> None:
+    """Whole in 80 columns; in fewer its latter part is left out, and not cut."""
+    scene = _scene(tmp_path)
+    scene.stopped(Outlook(None, left))
+    scene.ended(cast("SweepOutcome", SimpleNamespace(stopped_by=word)), None)
+    assert scene.lines(80, 24, 1.0)[1].plain == line
+    assert scene.lines(40, 24, 1.0)[1].plain == line.partition(", ")[0]
 
 
 def test_a_second_interrupt_while_the_last_picture_is_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
