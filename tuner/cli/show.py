@@ -41,7 +41,8 @@ def run(options: argparse.Namespace) -> int:
         return 0
     colour = is_coloured()
     unicode = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
-    found = details(table) if options.details else overview(table, width=columns(), unicode=unicode)
+    width = columns()
+    found = details(table, width=width) if options.details else overview(table, width=width, unicode=unicode)
     print("\n".join(line.text(colour=colour) for line in found))
     return 0
 
@@ -103,15 +104,18 @@ def _suffix(band: Band) -> str:
     return f" {gain_text(band.gain)}" + (" likely" if band.why == "likely" else "")
 
 
-def details(table: Table) -> Iterator[Line]:
-    """Header, then per cell one line for each band, what is excluded, and what is overridden."""
+def details(table: Table, *, width: int = 0) -> Iterator[Line]:
+    """Header, then per cell one line for each band, what is excluded, and what is overridden.
+
+    A band that needs more than `width` columns (0: as wide as it must be) has its interval and effort on a second line.
+    """
     yield from _header(table)
     faults = faults_of(table)
     for cell in table.cells:
         yield Line()
         regret = "" if cell.regret_estimate is None else f"   estimated regret {cell.regret_estimate:.2%}"
         yield Line.of(f"{cell.cell.name}{regret}")
-        yield from _band_lines(table, cell)
+        yield from _band_lines(table, cell, width)
         for tie in cell.ties:
             yield Line.of(f"  tie: {tie.backend} at {span_text(tie.low, tie.high)}")
         for item in cell.exclusions:
@@ -149,20 +153,28 @@ def _colour(table: Table, use: str) -> str:
     return terminal_colour((table.baseline, *table.candidates), use)
 
 
-def _band_lines(table: Table, cell: CellTable) -> Iterator[Line]:
+def _band_lines(table: Table, cell: CellTable, most: int) -> Iterator[Line]:
     # A band begins one byte after the last one's end, and reads as that: one edge, one text.
     start = cell.measured_from
     width = max(len(name) for name in (table.baseline, *table.candidates))
     for band in cell.bands:
         sizes = f"  {short_size(start):>12} .. {short_size(band.up_to):<12} "
-        yield Line.of(sizes).plus(f"{band.use:<{width}}", _colour(table, band.use)).plus(f"  {_evidence(band, table)}")
+        head = Line.of(sizes).plus(f"{band.use:<{width}}", _colour(table, band.use)).plus("  ")
+        claim, between, rest = _evidence(band, table)
+        whole = head.plus(f"{claim}{between}{rest}")
+        if not most or len(whole) <= most:
+            yield whole
+        else:
+            yield head.plus(claim)
+            yield Line.of(f"{'':{len(head)}}{rest}")
         start = band.up_to
 
 
-def _evidence(band: Band, table: Table) -> str:
+def _evidence(band: Band, table: Table) -> tuple[str, str, str]:
+    """What is claimed of a band, what stands between, and what that rests on."""
     why = band.reason(table.policy.min_gain)
     effort = f"{counted(band.points, 'point')}, {counted(band.samples, 'sample')}"
     if band.gain is None or band.interval is None:
-        return f"{why}; {effort}"
+        return why, "; ", effort
     gain, low, high = gain_texts(band.gain, *band.interval)
-    return f"{why}: {gain} against {band.against} [{low}, {high}], {effort}"
+    return f"{why}: {gain} against {band.against}", " ", f"[{low}, {high}], {effort}"

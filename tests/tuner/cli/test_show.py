@@ -16,9 +16,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_tables import make_cell, make_table, tables
 
+from ccl_dispatch.runtime.load import load_table
 from ccl_dispatch.runtime.table import Exclusion, Table
 from ccl_dispatch.runtime.vocabulary import Cell
-from ccl_dispatch.tuner.cli.show import overview
+from ccl_dispatch.tuner.cli.show import details, overview
 from ccl_dispatch.tuner.emit.text import write_table
 
 CELL = Cell("all_gather", "graph", "first", "bfloat16", 8)
@@ -53,6 +54,20 @@ def test_details_have_the_evidence(path: Path) -> None:
     shown = ccl_dispatch("show", str(path), "--details", folder=path.parent).stdout
     assert "aiter     faster: +25.0% against rccl [+20.0%, +30.0%], 3 points, 30 samples" in shown
     assert "excluded: symm_mem at 16 B to 1 MiB: unsupported, no such device" in shown
+
+
+def test_a_band_that_is_too_long_for_the_terminal_goes_on_below_its_evidence(path: Path) -> None:
+    """In as many columns as the longest band needs nothing changes; in one fewer it has two lines, nothing is lost."""
+    table = load_table(path)
+    whole = [line.text() for line in details(table)]
+    bands = [text for text in whole if " .. " in text]
+    longest = max(map(len, bands))
+    assert [line.text() for line in details(table, width=longest)] == whole
+    parted = [line.text() for line in details(table, width=longest - 1)]
+    assert len(parted) == len(whole) + sum(len(text) == longest for text in bands)
+    at = next(number for number, text in enumerate(parted) if text not in whole)
+    assert f"{parted[at]} {parted[at + 1].strip()}" == max(bands, key=len)
+    assert parted[at + 1].index("[") == parted[at].index("faster")
 
 
 def test_the_edge_of_two_bands_reads_the_same_in_both(tmp_path: Path) -> None:
