@@ -269,7 +269,9 @@ class Reader:
     def items(self, node: Node) -> list[Node]:
         """A list, as its nodes."""
         if not isinstance(node.value, list):
-            raise self.fail(node, f"found {describe(node)}, expected a list")
+            # `modes: eager`, where one value is as easily written as several.
+            fix = f"Write [{node.value}]" if type(node.value) in (str, int) and len(describe(node)) < 60 else ""
+            raise self.fail(node, f"found {describe(node)}, expected a list", fix)
         place = node[1:]
         return [child if type(child) is Node else _new(Node, (child, *place)) for child in node.value]
 
