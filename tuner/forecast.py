@@ -89,8 +89,8 @@ def forecast_lines(plan: Plan) -> list[str]:
     machine = config.machine
     meant = [text for text in (machine.architecture, machine.devices and f"{machine.devices} devices") if text]
     against = f"{' and '.join(config.candidates)} against {config.baseline}"
-    axes = {"modes": config.modes, "dims": config.dims, "dtypes": config.dtypes, "world sizes": config.world_sizes}
-    product = " x ".join(f"{len(values)} {axis}" for axis, values in axes.items())
+    axes = {"mode": config.modes, "dim": config.dims, "dtype": config.dtypes, "world size": config.world_sizes}
+    product = " x ".join(counted(len(values), axis) for axis, values in axes.items())
     where = facts["device"] + (f" ({', '.join(map(str, meant))})" if meant else "")
     lines = [
         f"{config.name}: {config.collective}, {against}, on {where}",

@@ -102,9 +102,11 @@ def _summary(report: Report) -> Iterator[str]:
             f'<p class="note">These figures are {_safe(table.provenance)}, not measured by this tool. No machine '
             "matches this table.</p>"
         )
+    known = platform.device_count or platform.device or platform.architecture
+    kind = f" ({platform.architecture})" if platform.architecture else ""
     facts = [
         ("provenance", table.provenance),
-        ("device", f"{platform.device_count or '?'} x {platform.device or 'unknown'} ({platform.architecture or '?'})"),
+        ("device", f"{platform.device_count or '?'} x {platform.device or 'unknown'}{kind}" if known else "unknown"),
         ("link", platform.link or "unknown"),
         (
             "a candidate must gain",

@@ -14,6 +14,7 @@ from made_logs import rccl_log
 from made_studies import made_study
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
+from ccl_dispatch.runtime.table import Platform
 from ccl_dispatch.runtime.units import full_size
 from ccl_dispatch.runtime.vocabulary import Cell
 from ccl_dispatch.tuner.report.figures import figures, picture, titled
@@ -80,6 +81,14 @@ def test_the_page_says_what_the_table_says(report: Report, text: str) -> None:
     assert text.count("excluded: odd at 1 MiB to 16 MiB: crashed") == len(CELLS)
     assert "replayed, not measured by this tool" in text
     assert report.table.digest in text
+
+
+def test_a_machine_of_which_nothing_is_known_is_said_to_be_unknown() -> None:
+    """What is replayed from a file that names no platform has one word for it, and no row of question marks."""
+    study, results = made_study(CELLS)
+    nowhere = Platform("", "", "", 0, "", {}, {})
+    text = page(make_report(replace(study, platform=nowhere), results))
+    assert "<dt>device</dt><dd>unknown</dd>" in text
 
 
 def test_the_same_study_gives_the_same_page(text: str) -> None:
