@@ -15,6 +15,7 @@ from ccl_dispatch.runtime.version import version
 from ccl_dispatch.tuner.allowance import host_memory, processors_at_once
 from ccl_dispatch.tuner.backends.registry import BACKENDS, backend_class
 from ccl_dispatch.tuner.cli.options import add_json, print_json
+from ccl_dispatch.tuner.cli.terminal import tell_who_watches
 from ccl_dispatch.tuner.files import temporary_folder
 from ccl_dispatch.tuner.machine import WORKER_BYTES
 from ccl_dispatch.tuner.torch_import import broken_torch
@@ -77,6 +78,7 @@ def _checks(ready: list[str], gpus: int) -> dict[str, dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {}
     for device, names in on.items():
         count = gpus if device == "cuda" else 0
+        tell_who_watches(f"checking {', '.join(names)} on {device}; without: --no-check")
         placement = Placement(device, count, shared=0 < count < RANKS)
         with tempfile.TemporaryDirectory(prefix="ccl-dispatch-doctor-", dir=logs) as folder:
             for name, check in check_backends(names, placement, Path(folder)).items():

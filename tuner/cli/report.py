@@ -11,6 +11,7 @@ from ccl_dispatch.runtime.errors import OutputError, UsageError
 from ccl_dispatch.runtime.units import counted
 from ccl_dispatch.tuner.cli.options import add_storage
 from ccl_dispatch.tuner.cli.places import check_writable, no_empty_folders
+from ccl_dispatch.tuner.cli.terminal import tell_who_watches
 from ccl_dispatch.tuner.files import write_in_one_step
 from ccl_dispatch.tuner.study import SweepStudy, open_storage
 
@@ -53,6 +54,7 @@ def run(options: argparse.Namespace) -> int:
         with open_storage(options.storage, write=False) as storage:
             study = SweepStudy.load(storage, options.study)
             report = make_report(study.meta, study.table_results())
+    tell_who_watches(f"drawing the curves of {counted(len(report.cells), 'cell')}")
     try:
         if options.format == "html":
             write_in_one_step(str(out), page(report))

@@ -42,6 +42,12 @@ def is_coloured() -> bool:
     return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
+def tell_who_watches(text: str) -> None:
+    """What takes many seconds, to whoever waits for it at a terminal; a log needs none of it."""
+    if sys.stderr.isatty():
+        print(text, file=sys.stderr)
+
+
 def columns() -> int:
     """The width of the terminal ($COLUMNS goes first); 0 where there is none, so that a file gets whole lines."""
     return shutil.get_terminal_size((0, 0)).columns if sys.stdout.isatty() else 0
