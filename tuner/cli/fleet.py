@@ -31,7 +31,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--confidence",
         type=float,
         default=DEFAULT_CONFIDENCE,
-        metavar="C",
+        metavar="SHARE",
         help="that no node is named by mistake, over all of them together (default: %(default)g)",
     )
     add_json(parser)

@@ -59,7 +59,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--seconds",
         type=float,
         default=_DEFAULTS.seconds,
-        metavar="S",
+        metavar="SECONDS",
         help="of wall time at most (default: %(default)g)",
     )
     parser.add_argument(
