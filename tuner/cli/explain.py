@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+import os
+import sys
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 
 from ccl_dispatch.runtime.document import nearest
@@ -12,8 +14,8 @@ from ccl_dispatch.runtime.find import VARIABLE, Considered, search
 from ccl_dispatch.runtime.load import load_table
 from ccl_dispatch.runtime.platform import judge
 from ccl_dispatch.runtime.probe import this_platform
+from ccl_dispatch.runtime.switch import EDITED_VARIABLE, RECORD_VARIABLE, TIMEOUT_VARIABLE, Switch, read_switch
 from ccl_dispatch.runtime.switch import VARIABLE as SWITCH
-from ccl_dispatch.runtime.switch import Switch, read_switch
 from ccl_dispatch.runtime.table import Table
 from ccl_dispatch.runtime.units import parse_size
 from ccl_dispatch.runtime.vocabulary import COLLECTIVES, DIMS, ITEMSIZE, MODES, dtype_name
@@ -76,6 +78,8 @@ def _taken(options: argparse.Namespace) -> int:
     """Why a table is or is not taken on this machine: the named one, or all that serving would look at."""
     switch = read_switch()
     if options.table is None:
+        for line in _misspelt(os.environ):
+            print(line, file=sys.stderr)
         found = search(edited=switch.served_edited)
         considered, taken = found.considered, found.table
         lines = [f"looked in {', '.join(found.folders)}"] if found.folders else [f"${VARIABLE} names the table"]
@@ -103,6 +107,14 @@ def _taken(options: argparse.Namespace) -> int:
     else:
         print("\n".join((*_idle(switch), *lines)))
     return 0 if taken is not None and switch.state not in _IDLE else 1
+
+
+def _misspelt(environment: Iterable[str]) -> Iterator[str]:
+    """A line for each variable that begins as ours do and is none: whoever set it takes it for obeyed."""
+    ours = (SWITCH, VARIABLE, EDITED_VARIABLE, TIMEOUT_VARIABLE, RECORD_VARIABLE)
+    for name in sorted(environment):
+        if name.startswith(SWITCH) and name not in ours:
+            yield f"${name} is set, and there is no such variable. {nearest(name, ours)}"
 
 
 def _idle(switch: Switch) -> tuple[str, ...]:

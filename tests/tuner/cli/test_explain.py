@@ -116,6 +116,16 @@ def test_a_part_of_a_call_without_its_size_is_refused(home: Path, part: tuple[st
         assert f"{part[0]} without a size: expected a call, which is --shape or --size with --dtype" in done.stderr
 
 
+def test_a_variable_that_is_misspelt_is_told(home: Path) -> None:
+    """Beside the answer, which is as without it, for people and programs alike."""
+    told = "$CCL_DISPATCH_TABEL is set, and there is no such variable. Did you mean 'CCL_DISPATCH_TABLE'?"
+    for words in ((), ("--json",)):
+        plain, slip = _explain(home, *words), _explain(home, *words, CCL_DISPATCH_TABEL="x.yaml", CCL_DISPATCH="on")
+        assert (slip.returncode, slip.stdout) == (plain.returncode, plain.stdout)
+        assert told not in plain.stderr
+        assert told in slip.stderr
+
+
 def test_what_is_taken_of_edited_tables_is_as_the_environment_says(home: Path) -> None:
     """With $CCL_DISPATCH_EDITED=warn a table that was edited is taken, as engines take it."""
     good = home / "ccl-dispatch" / "tables" / "good.yaml"
