@@ -166,7 +166,8 @@ def _band_lines(table: Table, cell: CellTable, most: int) -> Iterator[Line]:
             yield whole
         else:
             yield head.plus(claim)
-            yield Line.of(f"{'':{len(head)}}{rest}")
+            # Below the claim, or further to the left where names are long.
+            yield Line.of(f"{'':{max(min(len(head), most - len(rest)), 4)}}{rest}")
         start = band.up_to
 
 

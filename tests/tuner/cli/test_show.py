@@ -68,6 +68,8 @@ def test_a_band_that_is_too_long_for_the_terminal_goes_on_below_its_evidence(pat
     at = next(number for number, text in enumerate(parted) if text not in whole)
     assert f"{parted[at]} {parted[at + 1].strip()}" == max(bands, key=len)
     assert parted[at + 1].index("[") == parted[at].index("faster")
+    narrow = [line.text() for line in details(table, width=60)]
+    assert max(len(text) for text in narrow if text.lstrip().startswith("[")) == 60
 
 
 def test_the_edge_of_two_bands_reads_the_same_in_both(tmp_path: Path) -> None:
