@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import shlex
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -27,6 +28,7 @@ from ccl_dispatch.tuner.measurements.rows import platforms
 from ccl_dispatch.tuner.samples import PointResult
 from ccl_dispatch.tuner.search import RegretSampler, SearchSpace
 from ccl_dispatch.tuner.study import StudyMeta, SweepStudy, open_storage
+from ccl_dispatch.tuner.study.databases import without_password
 from ccl_dispatch.tuner.study.sweep_study import described_studies
 
 EXAMPLE = """\
@@ -93,18 +95,22 @@ def run(options: argparse.Namespace) -> int:
     source = _source(files, readings)
     meta = _meta(options, points, source, timing, _device(options, measurements))
     space = SearchSpace.of((point.cell.name, point.size) for point in points)
+    shown = without_password(options.storage)
     with open_storage(options.storage, write=True) as storage:
         if options.study in described_studies(storage):
             there = SweepStudy.load(storage, options.study)
             if there.trials():
-                _check_same_import(there.meta, meta, options.storage)
+                _check_same_import(there.meta, meta, shown)
         study = SweepStudy.create_or_continue(storage, meta, RegretSampler(space, meta.candidates))
         with study.filled_by("import", files):
             added = add_missing(study, space, points)
     known = len(points) - added
     print(
-        f"{options.storage}: study {options.study!r} with {counted(len(points), 'imported point')} of "
+        f"{shown}: study {options.study!r} with {counted(len(points), 'imported point')} of "
         f"{counted(len(space.cells), 'cell')}" + (f", {known} of them there already" if known else "")
+    )
+    print(
+        f"next: ccl-dispatch build --storage {shlex.quote(shown)} --study {shlex.quote(options.study)} --out table.yaml"
     )
     return 0
 
