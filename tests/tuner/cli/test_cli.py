@@ -135,7 +135,7 @@ def test_a_copy_of_a_file_is_no_second_measurement(tmp_path: Path) -> None:
     twice = ccl_dispatch(*words, folder=tmp_path)
     assert twice.returncode == 0, twice.stderr
     assert f"copy.csv: holds the same as {MI300X}, left out" in twice.stderr
-    assert twice.stdout.partition(": ")[2] == once.stdout.partition(": ")[2]
+    assert twice.stdout.replace("b.journal", "a.journal") == once.stdout
 
 
 def test_logs_of_two_backends_become_a_table(tmp_path: Path) -> None:
