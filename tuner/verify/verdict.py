@@ -172,7 +172,7 @@ class Verification:
         yield ""
         width = max((len(cell.cell.name) for cell in self.cells), default=0)
         for cell in self.cells:
-            yield f"{cell.cell.name:<{width}}  {cell.verdict:<11}  {_cost_text(cell.cost)}{_seen_text(cell)}"
+            yield f"{cell.cell.name:<{width}}  {cell.verdict:<11}  {_cost_text(cell)}{_seen_text(cell)}"
             yield from (f"    {reason}" for reason in cell.why)
         for left_out, reason in self.left_out:
             yield f"{left_out.name}: not verified: {reason}"
@@ -222,10 +222,10 @@ def worst_first(choices: Sequence[Choice], most: int = 3) -> list[Choice]:
     return sorted(choices, key=lambda choice: -choice.low)[:most]
 
 
-def _cost_text(cost: Cost | None) -> str:
-    if cost is None:
-        return "no candidate could be timed"
-    return f"keeping it costs {cost.mean:.2%} [{cost.low:.2%}, {cost.high:.2%}]"
+def _cost_text(cell: CellVerdict) -> str:
+    if cell.cost is None:
+        return "no candidate could be timed" if cell.visits else "the time was up before its turn"
+    return f"keeping it costs {cell.cost.mean:.2%} [{cell.cost.low:.2%}, {cell.cost.high:.2%}]"
 
 
 def _seen_text(cell: CellVerdict) -> str:
