@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from statistics import NormalDist
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -136,3 +139,43 @@ def test_whoever_has_most_of_the_samples_has_most_of_the_say() -> None:
     alone = slack(points[:1], 1.0, 0.1, 0.95)
     assert 0.85 * alone < slack(points, 1.0, 0.1, 0.95) < alone
     assert slack(points, 1.0, 0.1, 0.95, [1.0] * 10) < 0.4 * alone
+
+
+@given(st.integers(0, 40), st.floats(-5, 5))
+def test_where_a_curve_lies_says_nothing_of_how_visits_differ(seed: int, shift: float) -> None:
+    """Whether the candidate takes half as long or twice, and in whatever order a size's visits came, with an outlier
+    among them or none: the same is found.
+    """
+    cell = again(seed % 5, seed)
+    found = likely_ratio([cell], 0.07)
+    moved = {
+        size: PointSamples.joined([PointSamples(tuple(v + shift for v in visit)) for visit in point.by_visit()][::-1])
+        for size, point in cell.items()
+    }
+    assert likely_ratio([moved], 0.07) == found
+
+
+@given(st.lists(st.lists(st.integers(1, 3), min_size=1, max_size=4), min_size=1, max_size=4), st.data())
+def test_the_slack_is_that_of_a_weighted_mean_of_visits(lengths: list[list[int]], data: st.DataObject) -> None:
+    """Each visit counts by its share of its point's samples, each point by its share of the weights, and what visits
+    are off by adds up in squares; where no weights are given, as if each sample had one.
+    """
+    given_weights = data.draw(st.lists(st.floats(0.01, 10), min_size=len(lengths), max_size=len(lengths)))
+    points = [PointSamples((0.1,) * sum(visits), visits=tuple(visits)) for visits in lengths]
+    for weights in (None, given_weights):
+        counts = weights or [sum(visits) for visits in lengths]
+        shares = [
+            weight / sum(counts) * length / sum(visits)
+            for weight, visits in zip(counts, lengths, strict=True)
+            for length in visits
+        ]
+        expected = NormalDist().inv_cdf(0.95) * 0.7 * 0.1 * math.hypot(*shares)
+        assert slack(points, 0.7, 0.1, 0.95, weights) == pytest.approx(expected)
+
+
+def test_what_long_visits_show_widens_what_they_prove_and_takes_no_sample_away() -> None:
+    """Known from long visits, how far they differ is settled; then repetitions bear witness one by one."""
+    cells = [cell(2.0, sizes=SIZES_AGAIN, visits=2, repeats=LONG)]
+    noise = with_visits(Noise(0.07), cells)
+    assert (noise.settled, noise.whole, noise.visit) == (True, False, visit_ratio(cells))
+    assert votes(cells[0].values(), noise) == ([v for point in cells[0].values() for v in point.repeats], 0.07)
