@@ -70,8 +70,8 @@ def group_faults(results: Sequence[PointResult]) -> list[FaultGroup]:
     groups = []
     for key, faults in sorted(found.items()):
         sizes = [size for size, _ in faults]
-        # One that left something in the log says most.
-        _, first = min(faults, key=lambda item: (not item[1].log, item[0], item[1].detail, item[1].log))
+        # One that left something in the log says most; of several ranks that tell the same it is the first.
+        _, first = min(faults, key=lambda item: (not item[1].log, item[0], item[1].detail, item[1].log, item[1].rank))
         detail = f"rank {first.rank}: {first.detail}"
         groups.append(FaultGroup(*key, len(faults), min(sizes), max(sizes), detail, _shortened(first.log)))
     return groups
