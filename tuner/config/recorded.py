@@ -14,7 +14,6 @@ from ccl_dispatch.runtime.recording import SCHEMA, SUFFIX
 from ccl_dispatch.runtime.units import counted
 from ccl_dispatch.runtime.vocabulary import COLLECTIVES, DIMS, ITEMSIZE, MODES
 from ccl_dispatch.tuner.config.model import SweepConfig, WorkloadShape
-from ccl_dispatch.tuner.sizes import shape_size
 
 KEYS = ("recorded", "top")
 # Each shape is measured exactly, so there are only so many; the rest is too seldom to matter.
@@ -98,7 +97,7 @@ def _call(reader: Reader) -> tuple[str, WorkloadShape, int]:
     dtype = reader.text(reader.need("dtype"))
     shape = tuple(reader.integer(item, minimum=1) for item in reader.items(reader.need("shape")))
     # A dtype that this version has no size for can't be tuned; its calls are left out by never fitting.
-    known = dtype in ITEMSIZE and shape and shape_size(shape, dtype) > 0
+    known = dtype in ITEMSIZE and shape
     entry = WorkloadShape(
         shape=shape,
         dtype=dtype if known else next(iter(ITEMSIZE)),
