@@ -49,7 +49,8 @@ def updates_of(table: Table) -> list[Mapping[str, Any]]:
 
 def tuned_anew(table: Table) -> frozenset[str]:
     """The names of the cells whose bands come from samples of such an update."""
-    return frozenset(str(name) for entry in updates_of(table) for name in entry.get("cells") or ())
+    listed = (entry.get("cells") for entry in updates_of(table))
+    return frozenset(str(name) for names in listed if isinstance(names, list) for name in names)
 
 
 def check_replaceable(
