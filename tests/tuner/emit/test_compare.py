@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from itertools import pairwise
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -43,6 +46,24 @@ def test_both_directions_tell_the_same(a: Table, b: Table) -> None:
     assert there.octaves == pytest.approx(back.octaves)
     assert compare(a, a).changes == ()
     assert compare(a, a).octaves[0] == 0
+    assert there.octaves == pytest.approx(_octaves(a, b))
+
+
+def _octaves(a: Table, b: Table) -> tuple[float, float]:
+    """Over how many octaves of what either measured two tables decide differently, and of how many."""
+    changed = measured = 0.0
+    for cell in {each.cell for each in (*a.cells, *b.cells)}:
+        there = [each for each in (*a.cells, *b.cells) if each.cell == cell]
+        low, high = min(each.measured_from for each in there), max(each.measured_to for each in there)
+        measured += math.log2(high / low)
+        inner = {end for each in there for end in (each.measured_from - 1, *(band.up_to for band in each.bands))}
+        for start, end in pairwise(sorted({low, high} | {size for size in inner if low < size < high})):
+            uses = {
+                table.dispatcher(cell.collective, cell.world_size).select(end, dtype=cell.dtype, mode=cell.mode)
+                for table in (a, b)
+            }
+            changed += math.log2(end / start) if len(uses) > 1 else 0.0
+    return changed, measured
 
 
 def test_gains_are_told_as_seen_from_before_to_after() -> None:
@@ -135,6 +156,12 @@ def test_a_crossover_that_the_other_table_contradicts_is_not_called_equal() -> N
     wide = make_table((cell._replace(crossovers=(Crossover(1000, 16, 65536, "aiter", "rccl"),)),))
     (change,) = compare(wide, make_table((make_cell(CELL, 16, [65536], ["aiter"]),))).changes
     assert (change.low, change.high, change.crossover) == (1001, 65536, None)
+    # A border of its own that may lie there, be it at the last size, says that it does not know either.
+    for low, high, equal in ((65536, 70000, True), (512, 1001, True), (65537, 70000, False), (512, 1000, False)):
+        other = make_cell(CELL, 16, [65536, 70000], ["aiter", "rccl"])
+        other = other._replace(crossovers=(Crossover(65536, low, high, "aiter", "rccl"),))
+        changes = compare(wide, make_table((other,))).changes
+        assert changes[0].crossover == ((16, 65536) if equal else None)
     tie = Band(65536, "rccl", "tie", "aiter", 0.0, (-0.1, 0.1), 3, 30)
     undecided = make_table((make_cell(CELL, 16, [65536], ["rccl"])._replace(bands=(tie,)),))
     (change,) = compare(wide, undecided).changes

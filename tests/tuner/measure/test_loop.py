@@ -221,6 +221,7 @@ def test_a_repetition_counts_as_its_slowest_rank(factor: float) -> None:
     assert timings.latencies["b"] == pytest.approx([1e-3 * max(1.0, factor)] * len(timings.latencies["b"]))
     assert timings.by_rank["b"][0] == pytest.approx([1e-3] * len(timings.latencies["b"]))
     assert timings.by_rank["b"][1] == pytest.approx([1e-3 * factor] * len(timings.latencies["b"]))
+    assert timings.first == pytest.approx({"a": 2e-3 * max(1.0, factor), "b": 1e-3 * max(1.0, factor)})
 
 
 def test_regions_are_long_enough_for_the_clock() -> None:
@@ -228,6 +229,9 @@ def test_regions_are_long_enough_for_the_clock() -> None:
     timings, _ = timed({"a": [1e-3], "b": [1e-5]}, TwoRanks(region_seconds=50.5e-5))
     assert timings.calls == {"a": 1, "b": 51}
     assert timings.latencies["b"] == pytest.approx([1e-5] * len(timings.latencies["b"]))
+    # As long as the slowest rank takes: each takes as many calls.
+    assert timed({"a": [1e-3], "b": [1e-5]}, TwoRanks(2.0, 50.5e-5))[0].calls == {"a": 1, "b": 26}
+    assert timed({"a": [1e-3], "b": [1e-5]}, TwoRanks(0.5, 50.5e-5))[0].calls == {"a": 1, "b": 51}
 
 
 def test_isolated_calls_each_start_at_a_barrier_and_streams_at_one() -> None:
