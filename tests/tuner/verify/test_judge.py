@@ -151,3 +151,12 @@ def test_all_that_was_found_is_told_in_lines() -> None:
     assert f"{CELL.name[:-1]}8: not verified: two GPUs" in lines
     assert "random sizes (--seed 3): none" in list(_verification(()).lines())
     assert lines[-1].endswith(", 2 rounds set aside because the machine was busy)")
+
+
+@pytest.mark.parametrize(
+    ("visits", "words"), [(0, "the time was up before its turn"), (2, "no candidate could be timed")]
+)
+def test_a_cell_without_a_cost_says_why(visits: int, words: str) -> None:
+    """A cell that was never visited is not one whose candidates fail."""
+    cell = replace(_judged(_evidence())[0], verdict=UNSURE, cost=None, seen=None, visits=visits)
+    assert any(line.endswith(words) for line in _verification((cell,)).lines())
