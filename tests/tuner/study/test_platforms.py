@@ -12,7 +12,7 @@ from ccl_dispatch.runtime.errors import StorageError
 from ccl_dispatch.runtime.vocabulary import Cell
 from ccl_dispatch.tuner.search import RegretSampler, SearchSpace
 from ccl_dispatch.tuner.study import StudyMeta, SweepStudy, open_storage
-from ccl_dispatch.tuner.study.platforms import own_path
+from ccl_dispatch.tuner.study.platforms import beside, listed, of_config, own_path
 
 CELL = Cell("all_gather", "eager", "first", "bfloat16", 8)
 META, RESULTS = made_study([CELL])
@@ -64,3 +64,17 @@ def test_a_table_of_another_platform_has_a_name_of_its_own() -> None:
     """In a folder that nodes share no platform's table replaces another's."""
     assert own_path(Path("runs/table.yaml"), "cpu@1a2b3c4d", "cpu") == Path("runs/table@1a2b3c4d.yaml")
     assert own_path(Path("runs/table.yaml"), "cpu", "cpu") == Path("runs/table.yaml")
+
+
+def test_studies_to_choose_from_say_what_each_is() -> None:
+    """The first one of a config by its device, those beside it by what differs; what is no sweep's is called that."""
+    other = replace(META, name="other", platform=META.platform._replace(device=""))
+    metas = {"other": other, f"{META.name}@1": UPGRADED, "foreign": None, META.name: META}
+    assert listed(metas) == (
+        "foreign (not made by this version of ccl-dispatch), made <up> (made up & odd), "
+        'made <up>@1 (another platform: versions.torch: "0" against "1"), other (platform unknown)'
+    )
+    assert of_config(metas, META.name) == [f"{META.name}@1", META.name]
+    assert of_config(["cpu2", "cpu-2@1", "cpu@1"], "cpu") == ["cpu@1"]
+    assert beside(META).name == beside(META).name != beside(UPGRADED).name
+    assert of_config([beside(META).name], META.name) == [beside(META).name]

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -124,3 +125,30 @@ def test_a_folder_that_takes_no_files_is_told(right: Verified) -> None:
     """As an error of a result that can't be written, with the reference's name."""
     with pytest.raises(OutputError, match=r"/proc/r\.json: can't be added to: "):
         keep_reference(right, Path("/proc/r.json"))
+
+
+def _on(right: Verified, architecture: str) -> Verified:
+    """As if it had been made on devices of that architecture."""
+    platform = right.setup.platform._replace(architecture=architecture)
+    return replace(right, setup=replace(right.setup, platform=platform))
+
+
+@pytest.mark.parametrize("what", ["verdict", "platform", "reference"])
+def test_only_what_is_like_the_table_is_kept(right: Verified, tmp_path: Path, what: str) -> None:
+    """Nothing of a run that found a change, nor of another platform: later runs would be held against that."""
+    target = tmp_path / "r.json"
+    keep_reference(_on(right, "gfx942") if what == "reference" else right, target)
+    before = target.read_bytes()
+    changed = {
+        "verdict": lambda: replace(
+            right,
+            verification=replace(
+                right.verification,
+                cells=tuple(replace(cell, verdict="not sure") for cell in right.verification.cells),
+            ),
+        ),
+        "platform": lambda: replace(right, setup=replace(right.setup, differs=("link: xgmi, here pcie",))),
+        "reference": lambda: _on(right, "gfx950"),
+    }[what]()
+    assert f"nothing was added to {target}: " in keep_reference(changed, target)
+    assert target.read_bytes() == before
