@@ -322,3 +322,16 @@ def test_what_repeats_have_in_common_is_read_once(monkeypatch: pytest.MonkeyPatc
     found = parsed(*(f"all_gather,,bfloat16,8,,64640,{name},{20 + place}" for place, name in enumerate(names)))
     assert [(row.backend, row.latency_us) for row in found.rows] == [(n, 20.0 + at) for at, n in enumerate(names)]
     assert len(asked) == len({id(row.cell) for row in found.rows}) == 2
+
+
+def test_rows_of_several_platforms_are_taken_where_they_are_said_to_be_one() -> None:
+    """Else they are refused, in whatever column order, unless a choice leaves one."""
+    data = "\n".join((f"platform,{HEADER}", f"one,{GOOD}", f"other,{GOOD}")).encode()
+    with pytest.raises(MeasurementFileError, match="rows of several platforms"):
+        parse_measurements(data, "m.csv")
+    assert len(parse_measurements(data, "m.csv", one_platform=False).rows) == 2
+    assert len(parse_measurements(data, "m.csv", {"platform": "other"}).rows) == 1
+    with pytest.raises(
+        MeasurementFileError, match=r"no column 'plattform' .*The columns are platform, .*, latency_us, dim$"
+    ):
+        parse_measurements(data, "m.csv", {"plattform": "other"})

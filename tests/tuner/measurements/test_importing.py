@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from itertools import product
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ccl_dispatch.runtime.errors import UsageError
 from ccl_dispatch.runtime.vocabulary import Cell
@@ -182,3 +185,18 @@ def test_calls_timed_in_different_ways_are_not_compared() -> None:
     assert common_timing({"b": quiet}) == "isolated"
     with pytest.raises(UsageError, match="a back to back, c isolated"):
         common_timing({"a": loud, "c": _reading("c", timing="isolated")})
+
+
+@given(st.permutations(range(12)))
+def test_the_order_of_rows_makes_no_other_points(order: list[int]) -> None:
+    """They rise by cell and size, as studies that are merged have to be alike."""
+    cells = (CELL, CELL._replace(world_size=4), CELL._replace(mode="graph"))
+    rows = [
+        Row(cell, name, size, float(number), (), {})
+        for number, (cell, size, name) in enumerate(product(cells, (64, 32), ("nccl", "other")), 1)
+    ]
+    points = import_measurements(Measurements("m.csv", tuple(rows[place] for place in order)), "nccl")
+    assert points == import_measurements(Measurements("m.csv", tuple(rows)), "nccl")
+    assert [(point.cell, point.size) for point in points] == [
+        (cell, size) for cell in sorted(cells) for size in (32, 64)
+    ]
