@@ -19,7 +19,9 @@ def test_every_quoted_message_is_brought_about() -> None:
     code = "\n".join(path.read_text() for path in (root / "tuner").rglob("*.py"))
     # The literals of one message may stand on several lines.
     said = re.sub(r'"\s*\n\s*f?"', "", code)
-    for quote in all_quotes():
+    quotes = all_quotes()
+    assert quotes
+    for quote in quotes:
         if not any(quote.startswith(beginning) for beginning in asked):
             # What is filled in, and where one text ends that another one continues.
             parts = [part.strip(" :;()") for part in re.split(r"\.\.\.|[.:;] ", quote)]

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from ccl_dispatch.runtime.table import CellTable
-from ccl_dispatch.runtime.units import short_size
+from ccl_dispatch.runtime.units import counted, short_size
 from ccl_dispatch.runtime.vocabulary import Cell
 from ccl_dispatch.tuner.samples import PointResult
 from ccl_dispatch.tuner.verify.visits import Place, Visit
@@ -64,7 +64,7 @@ def right_again(results: Sequence[PointResult], candidates: Sequence[str], exclu
                 own[result.size] = own.get(result.size, True) and bool(result.latencies_us.get(name))
     for (cell, name), own in sorted(right.items()):
         sizes = [short_size(size) for size in sorted(own) if own[size]]
-        more = f" and {len(sizes) - _NAMED} more sizes" if len(sizes) > _NAMED else ""
+        more = f" and {counted(len(sizes) - _NAMED, 'more size')}" if len(sizes) > _NAMED else ""
         if sizes:
             yield (
                 f"{cell.name}: {name}, which the table excludes there, was right at {', '.join(sizes[:_NAMED])}{more}; "
