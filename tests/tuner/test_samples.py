@@ -18,8 +18,11 @@ RESULT = PointResult(CELL, 16, {"a": (1.0, 2.0), "b": (2.0, 2.0, 9.0)}, first_us
 @pytest.mark.parametrize(
     ("wrong", "words"),
     [
-        *(({"cell": CELL._replace(**{key: "other"})}, "no cell") for key in ("collective", "mode", "dim", "dtype")),
-        *(({"cell": CELL._replace(world_size=count)}, "no cell") for count in (0, 2.0)),
+        *(
+            ({"cell": Cell(**{**CELL._asdict(), key: "other"})}, "no cell")
+            for key in ("collective", "mode", "dim", "dtype")
+        ),
+        *(({"cell": Cell(*CELL[:4], count)}, "no cell") for count in (0, -2)),
         *(({"size": size}, "expected bytes above 0") for size in (0, -16, 16.0)),
         *(({"latencies_us": {"a": (1.0, us)}}, "a has a latency of") for us in (0.0, -1.0, math.inf, math.nan)),
         *(({"first_us": {"b": us}}, "b has a latency of") for us in (0.0, math.inf)),
@@ -49,8 +52,11 @@ def test_ratios_are_of_one_repetition() -> None:
 def test_an_exclusion_says_something_of_other_sizes_unless_it_is_of_an_odd_size() -> None:
     """A size that is no multiple of 16 B may be unsupported alone; whatever else failed there may fail elsewhere."""
     exclusions = tuple(PointExclusion(name, name, "") for name in ("unsupported", "crashed"))
-    assert replace(RESULT, exclusions=exclusions).unusable() == ({"unsupported", "crashed"}, frozenset())
-    assert replace(RESULT, exclusions=exclusions, size=24).unusable() == ({"crashed"}, {"unsupported"})
+    assert replace(RESULT, exclusions=exclusions).unusable() == (frozenset({"unsupported", "crashed"}), frozenset())
+    assert replace(RESULT, exclusions=exclusions, size=24).unusable() == (
+        frozenset({"crashed"}),
+        frozenset({"unsupported"}),
+    )
 
 
 def test_a_fault_is_put_down_to_whom_it_excluded() -> None:

@@ -71,6 +71,11 @@ def test_calls_count_once_for_all_ranks_that_made_them(tmp_path: Path) -> None:
         for entry in parse_config(text.replace("TOP", "9"), str(tmp_path / "c.yaml")).workload
     ]
     assert found == [(2, (4, 64), 1.0), (4, (4, 64), 1.0), (2, (32,), 0.4), (2, (512,), 0.25)]
+    one = SMALL + f"workload: {{recorded: {tmp_path}/b.workload.yaml}}\n"
+    assert [(entry.shape, entry.weight) for entry in parse_config(one, str(tmp_path / "c.yaml")).workload] == [
+        ((4, 64), 1.0),
+        ((512,), 0.357143),
+    ]
     first = parse_config(text.replace("TOP", "3"), str(tmp_path / "c.yaml")).workload
     assert [entry.shape for entry in first] == [shape for _, shape, _ in found[:3]]
 

@@ -117,6 +117,12 @@ def test_faults_are_told_in_words() -> None:
     (again, excluded) = (next(g.lines("- ")) for g in group_faults([PointResult(CELL, 16, {}, faults=faults)])[::-1])
     assert again == "- aiter wrong output once at 16 B, went away when it was measured again: rank 0: "
     assert excluded == "- aiter hung once at 16 B, excluded for it: rank 0: "
+    nobody = PointResult(CELL, 16, {}, faults=(PointFault("", "hung", 0, "", "a log"),) * 2)
+    (group,) = group_faults([nobody, replace(nobody, size=64)])
+    assert list(group.lines("")) == [
+        f"no backend hung 4 times at {group.sizes}, went away when it was measured again: rank 0: ",
+        "    | a log",
+    ]
 
 
 def test_other_work_is_told_from_a_share_that_disturbs_on() -> None:
@@ -140,7 +146,7 @@ def test_a_rank_is_slow_where_visits_show_it_beyond_noise() -> None:
     """By more than a tenth, from enough visits, and only where there are others to hold it against."""
 
     def visits(slower: float, count: int = 12) -> list[PointResult]:
-        return [PointResult(CELL, 16, {}, rank_medians_us={"a": (1.0, slower, 1.0)})] * count
+        return [PointResult(CELL, 16, {}, rank_medians_us={"alone": (9.0,), "a": (1.0, slower, 1.0)})] * count
 
     assert [(rank.rank, rank.slower, rank.visits) for rank in slow_ranks(visits(1.2))] == [(1, 0.2, 12)]
     assert slow_ranks(visits(1.09)) == slow_ranks(visits(1.2, count=3)) == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import combinations
 from typing import Any
@@ -27,7 +28,7 @@ def _table() -> Table:
     return make_table(tuple(make_cell(cell, 16, [65536, 1 << 20], ["aiter", "rccl"]) for cell in (CELL, OTHER)))
 
 
-def _evidence(gain: float = 0.3, visits: int = 8, busy: bool = False, **results: PointResult) -> Evidence:
+def _evidence(gain: float = 0.3, visits: int = 8, busy: bool = False, results: Sequence[PointResult] = ()) -> Evidence:
     """Visits of every size, in which `aiter` gains that much (log)."""
     rng = random.Random(1)
     seen = {
@@ -35,7 +36,7 @@ def _evidence(gain: float = 0.3, visits: int = 8, busy: bool = False, **results:
         for cell in (CELL, OTHER)
         for size in SIZES
     }
-    return Evidence(seen, tuple(results.values()), dict.fromkeys((CELL, OTHER), SIZES), 4, busy)
+    return Evidence(seen, results, dict.fromkeys((CELL, OTHER), SIZES), 4, busy)
 
 
 def _result(size: int, cell: Cell = CELL, **excluded: str) -> PointResult:
@@ -55,7 +56,7 @@ def test_a_busy_machine_proves_nothing_but_wrong_outputs() -> None:
         busy = _judged(_evidence(gain, busy=True))
         assert [cell.verdict for cell in busy] == [UNSURE] * 2
         assert all("other work used the machine all the time" in cell.why[-1] for cell in busy)
-    refused, unsure = _judged(_evidence(busy=True, one=_result(64, aiter="wrong_output")))
+    refused, unsure = _judged(_evidence(busy=True, results=[_result(64, aiter="wrong_output")]))
     assert (refused.verdict, unsure.verdict) == (WRONG, UNSURE)
 
 
@@ -63,14 +64,14 @@ def test_what_can_not_be_used_is_told_once_for_neighbours() -> None:
     """Sizes of one reason are joined, in their order, whatever came in which order; backends that the table does not
     use there, and other cells, do not matter.
     """
-    results = {
-        "b": _result(256, aiter="crashed", symm_mem="hung"),
-        "a": _result(64, aiter="crashed"),
-        "c": _result(1024, aiter="hung"),
-        "unused": _result(1 << 18, aiter="crashed"),
-        "elsewhere": _result(4096, OTHER, symm_mem="crashed"),
-    }
-    found, other = _judged(_evidence(**results))
+    results = [
+        _result(256, aiter="crashed", symm_mem="hung"),
+        _result(64, aiter="crashed"),
+        _result(1024, aiter="hung"),
+        _result(1 << 18, aiter="crashed"),
+        _result(4096, OTHER, symm_mem="crashed"),
+    ]
+    found, other = _judged(_evidence(results=results))
     assert found.verdict == WRONG
     assert found.refusals == (
         Refusal("aiter", "crashed", "at 64", 64, 256),
@@ -87,14 +88,14 @@ def test_what_was_seldom_visited_is_open() -> None:
     assert [cell.verdict for cell in cells] == [UNSURE] * 2
     assert "7 of 7 sizes, such as 16 B, were visited less than 2 times" in cells[0].why[-1]
     assert (cells[0].points, cells[0].visits) == (len(SIZES), len(SIZES))
-    answered = {str(size): _result(size, symm_mem="crashed") for size in SIZES}
-    assert [cell.verdict for cell in _judged(replace(scarce, results=tuple(answered.values())))] == [RIGHT, UNSURE]
+    answered = [_result(size, symm_mem="crashed") for size in SIZES]
+    assert [cell.verdict for cell in _judged(replace(scarce, results=answered))] == [RIGHT, UNSURE]
 
 
 def test_more_measuring_is_for_what_it_could_settle() -> None:
     """All but what is right, and what can't be used any more."""
     right, wrong = _judged(_evidence())[0], _judged(_evidence(-0.3))[0]
-    refused = _judged(_evidence(one=_result(64, aiter="crashed")))[0]
+    refused = _judged(_evidence(results=[_result(64, aiter="crashed")]))[0]
     assert [suspicious([cell]) for cell in (right, wrong, refused)] == [False, True, False]
     assert suspicious([right, wrong, refused])
     assert not suspicious([right, refused])
