@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
-from made_configs import SMALL
+from made_configs import SMALL, full
+from made_studies import keep_study, made_study
 from made_tables import make_cell, make_table
 
 from ccl_dispatch.runtime.errors import UsageError
@@ -14,9 +17,10 @@ from ccl_dispatch.tuner.config.parsing import parse_config
 from ccl_dispatch.tuner.device import Placement
 from ccl_dispatch.tuner.fleet.merging import merged_meta
 from ccl_dispatch.tuner.plan import make_plan
-from ccl_dispatch.tuner.study import StudyMeta
+from ccl_dispatch.tuner.study import StudyMeta, SweepStudy, open_storage
 from ccl_dispatch.tuner.sweep import study_meta
-from ccl_dispatch.tuner.verify.setup import config_of_study, config_of_table
+from ccl_dispatch.tuner.verify import update
+from ccl_dispatch.tuner.verify.setup import _not_here, config_of_study, config_of_table
 
 CELL = make_cell(Cell("all_gather", "eager", "first", "bfloat16", 2), 64, [1024], ["aiter"])
 TABLE = make_table((CELL,))._replace(baseline="gloo", candidates=("shm",))
@@ -70,3 +74,43 @@ def test_a_study_that_measured_in_an_unknown_way_wants_a_config(key: str) -> Non
     newer = {**meta.identity, key: {**meta.identity[key], "tail": 0.99}}
     with pytest.raises(UsageError, match=r"study 'small' is of another version .*'tail'.* Give the --config"):
         config_of_study(replace(meta, identity=newer), TABLE)
+
+
+@pytest.mark.parametrize(
+    ("gpus", "told"), [(None, None), (5, None), (4, None), (3, "needs as many GPUs, this process")]
+)
+def test_a_cell_is_verified_where_its_ranks_have_room(gpus: int | None, told: str | None) -> None:
+    """As many as there are GPUs, or any number; and by a config of its collective alone."""
+    cell = Cell("all_gather", "eager", "first", "bfloat16", 4)
+    reason = _not_here(cell, full(), gpus)
+    assert (reason is None) == (told is None)
+    assert (told or "") in (reason or "")
+    assert _not_here(cell._replace(collective="all_reduce"), full(), gpus) == "c.yaml is for all_gather"
+
+
+@pytest.mark.parametrize(
+    ("ago", "name", "seed", "written", "goes_on"),
+    [
+        (60, "t", 7, False, True),
+        (-60, "t", 7, False, True),
+        (2 * update._STALE_SECONDS, "t", 7, False, False),
+        (-2 * update._CLOCK_SECONDS, "t", 7, False, False),
+        (60, "other", 7, False, False),
+        (60, "t", 8, False, False),
+        (60, "t", 7, True, False),
+    ],
+)
+def test_an_update_goes_on_that_was_cut_short_lately(
+    tmp_path: Path, ago: int, name: str, seed: int, written: bool, goes_on: bool
+) -> None:
+    """Of the same table with the same config, whose own table was not written; else there is a new one."""
+    config = full(seed=7)
+    began = time.strftime(update._TIME, time.gmtime(time.time() - ago))
+    meta, results = made_study([Cell("all_gather", "eager", "first", "bfloat16", 2)])
+    meta = replace(meta, name=f"{name}{update._UPDATE_OF}{began}", identity=full(seed=seed).identity())
+    assert update._cut_short(str(tmp_path / "s.journal"), config, "t") is None
+    journal = keep_study(tmp_path / "s.journal", meta, results[:1])
+    if written:
+        with open_storage(journal, write=True) as storage:
+            SweepStudy.load(storage, meta.name).study.set_user_attr(update._WRITTEN, "t.yaml")
+    assert update._cut_short(journal, config, "t") == (meta.name if goes_on else None)
