@@ -7,7 +7,7 @@ from statistics import NormalDist
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ccl_dispatch.tuner.curves import Noise, PointSamples
@@ -141,6 +141,7 @@ def test_whoever_has_most_of_the_samples_has_most_of_the_say() -> None:
     assert slack(points, 1.0, 0.1, 0.95, [1.0] * 10) < 0.4 * alone
 
 
+@settings(deadline=None)
 @given(st.integers(0, 40), st.floats(-5, 5))
 def test_where_a_curve_lies_says_nothing_of_how_visits_differ(seed: int, shift: float) -> None:
     """Whether the candidate takes half as long or twice, and in whatever order a size's visits came, with an outlier
@@ -155,6 +156,7 @@ def test_where_a_curve_lies_says_nothing_of_how_visits_differ(seed: int, shift: 
     assert likely_ratio([moved], 0.07) == found
 
 
+@settings(deadline=None)
 @given(st.lists(st.lists(st.integers(1, 3), min_size=1, max_size=4), min_size=1, max_size=4), st.data())
 def test_the_slack_is_that_of_a_weighted_mean_of_visits(lengths: list[list[int]], data: st.DataObject) -> None:
     """Each visit counts by its share of its point's samples, each point by its share of the weights, and what visits

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_tables import make_table
 
@@ -49,6 +49,7 @@ _RESULTS = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(_RESULTS, st.randoms(use_true_random=False))
 def test_every_fault_is_in_one_group_whatever_their_order(results: list[PointResult], rng: Any) -> None:
     """A group has all faults of a cell, culprit, reason and outcome, from the smallest to the largest size at which

@@ -6,7 +6,7 @@ from itertools import product
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ccl_dispatch.runtime.errors import UsageError
@@ -187,6 +187,7 @@ def test_calls_timed_in_different_ways_are_not_compared() -> None:
         common_timing({"a": loud, "c": _reading("c", timing="isolated")})
 
 
+@settings(deadline=None)
 @given(st.permutations(range(12)))
 def test_the_order_of_rows_makes_no_other_points(order: list[int]) -> None:
     """They rise by cell and size, as studies that are merged have to be alike."""

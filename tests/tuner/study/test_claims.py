@@ -7,7 +7,7 @@ import random
 from collections.abc import Iterable
 from typing import Any
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from optuna.distributions import CategoricalDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
@@ -57,6 +57,7 @@ def _of_point(trials: Iterable[FrozenTrial], cell: str, index: int) -> list[Froz
     return [trial for trial in trials if (trial.params.get(CELL), trial.params.get(SIZE_INDEX)) == (cell, index)]
 
 
+@settings(deadline=None)
 @given(_TRIALS)
 def test_a_trial_counts_unless_it_was_given_up_without_samples(trials: list[FrozenTrial]) -> None:
     """From when it has its point."""
@@ -66,6 +67,7 @@ def test_a_trial_counts_unless_it_was_given_up_without_samples(trials: list[Froz
         assert counts(trial) == (is_decided(trial) and not lost)
 
 
+@settings(deadline=None)
 @given(_TRIALS, st.sampled_from("ab"), st.integers(0, 1), st.integers(0, 11))
 def test_a_visit_has_a_number_that_no_other_one_has(
     trials: list[FrozenTrial], cell: str, index: int, before: int
@@ -80,6 +82,7 @@ def test_a_visit_has_a_number_that_no_other_one_has(
     assert all(lower in numbers for lower in range(len(imported), visit))
 
 
+@settings(deadline=None)
 @given(_TRIALS, st.integers(0, 11))
 def test_finished_trials_are_read_once_and_none_is_lost(trials: list[FrozenTrial], first: int) -> None:
     """However often a study is looked at while it grows, and also once all of its trials are finished."""
@@ -95,6 +98,7 @@ def test_finished_trials_are_read_once_and_none_is_lost(trials: list[FrozenTrial
             assert [trial.number for trial in found] == sorted({trial.number for trial in found})
 
 
+@settings(deadline=None)
 @given(_TRIALS, st.one_of(st.integers(0, 11), st.just(math.inf)))
 def test_a_table_has_all_up_to_the_first_end_that_nothing_was_asked_for_since(
     trials: list[FrozenTrial], until: float
@@ -106,6 +110,7 @@ def test_a_table_has_all_up_to_the_first_end_that_nothing_was_asked_for_since(
     assert table_before(trials, until) == min([*ends, until])
 
 
+@settings(deadline=None)
 @given(_TRIALS, st.integers(0, 5), st.integers(0, 11), st.sampled_from(_BUDGETS))
 def test_a_search_ends_with_the_first_that_ended_with_its_budget(
     trials: list[FrozenTrial], since: int, before: int, budget: dict[str, float]

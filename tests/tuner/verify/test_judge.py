@@ -101,6 +101,12 @@ def test_more_measuring_is_for_what_it_could_settle() -> None:
     assert not suspicious([right, refused])
 
 
+@pytest.fixture(scope="module")
+def right() -> CellVerdict:
+    """Of a cell in which nothing has changed."""
+    return _judged(_evidence())[0]
+
+
 def _verification(cells: tuple[CellVerdict, ...], **changes: Any) -> Verification:
     told = Verification(
         "t.yaml", "sha256:" + "0" * 64, "measured", (), "c.yaml", "kept", cells, (), (), {}, 3, 2, 1, 0, 9.6, "settled"
@@ -111,9 +117,8 @@ def _verification(cells: tuple[CellVerdict, ...], **changes: Any) -> Verificatio
 @pytest.mark.parametrize(
     "words", [part for count in range(5) for part in combinations((WRONG, DRIFTED, UNSURE, RIGHT), count)]
 )
-def test_the_whole_is_as_the_worst_cell(words: tuple[str, ...]) -> None:
+def test_the_whole_is_as_the_worst_cell(words: tuple[str, ...], right: CellVerdict) -> None:
     """A proven change is a no, whatever is unsure besides; what is unsure is no yes."""
-    right = _judged(_evidence())[0]
     told = _verification(tuple(replace(right, verdict=word) for word in words))
     assert told.verdict == next(iter(words), RIGHT)
     assert told.exit_code == {WRONG: 1, DRIFTED: 1, UNSURE: 3, RIGHT: 0}[told.verdict]
