@@ -24,10 +24,8 @@ class Pattern:
     Inputs then differ by rank and by position, any rank can make what any other sends, and nothing has to be generated
     per point. The places change with every round: what a backend kept from the round before is wrong in this one.
 
-    Attributes:
-        largest: the largest per-rank input in bytes.
-
     Args:
+        largest: the largest per-rank input in bytes.
         seed: the same on every rank.
         device: where inputs and outputs are.
     """
@@ -35,7 +33,6 @@ class Pattern:
     def __init__(self, largest: int, seed: int, device: Device | None = None) -> None:
         import torch
 
-        self.largest = largest
         generator = torch.Generator().manual_seed(seed)
         size = _round_up(largest) + _PLACES * _STEP
         words = torch.randint(-(2**62), 2**62, (size // 8,), dtype=torch.int64, generator=generator)

@@ -134,3 +134,13 @@ def test_an_unwritten_bool_is_wrong_too() -> None:
     assert int(target.max()) == 1
     wrong = _mistakes(target, point, 1)
     assert f"{point.size * 4} of {point.size * 4} bytes are wrong ({point.size * 4} of them unwritten)" in wrong
+
+
+def test_what_ranks_send_is_like_nothing_else_that_they_send() -> None:
+    """Bytes of all values, hardly any like its neighbour, and pieces of 16 bytes that no other rank or round has."""
+    sent = torch.cat([PATTERN.input(_point(size=1024), rank, turn) for rank in range(4) for turn in range(8)])
+    counts = torch.bincount(sent.long(), minlength=256)
+    assert 64 < int(counts.min()) <= int(counts.max()) < 256, "128 of each are expected"
+    assert float((sent[1:] == sent[:-1]).double().mean()) < 0.02
+    pieces = {bytes(piece.tolist()) for piece in sent.view(-1, 16)}
+    assert len(pieces) == len(sent) // 16

@@ -180,6 +180,7 @@ def test_what_is_timed_was_right_on_every_rank_before_and_after(
         assert (report.timings.latencies if report.timings else {}).keys() == timed.keys()
         assert len(report.conditions) == (2 if timed else 0)
         assert report.check_executions == {name: 1 + (name in again) for name in usable}
+        assert 0 < report.check_seconds < 60 or not usable
         counted = report.timings.executions if report.timings else {}
         assert {name: count for name, count in runs[rank].items() if count} == {
             name: count + counted.get(name, 0) for name, count in report.check_executions.items()

@@ -45,6 +45,8 @@ class StandIn:
         self.executions: Counter[str] = Counter()
         self.running = False
         self.stopped_seconds = 0.0
+        #: Numbers of runs that fail, whoever takes part, while nothing runs.
+        self.failing: set[int] = set()
         self.unmade: list[str] = []
         self.left_out: list[str] = []
 
@@ -67,6 +69,8 @@ class StandIn:
         present = tuple(name for name in NAMES if name not in (*request.without, *self.left_out))
         self.ran.append(present)
         guilty = next((name for name in present if name in self.causes), None)
+        if len(self.ran) - 1 in self.failing:
+            self.passing = [""]
         if self.passing or guilty is not None:
             victim = self.passing.pop(0) if self.passing else self.causes[str(guilty)]
             self.running = False
@@ -115,6 +119,9 @@ def test_whoever_makes_it_fail_pays_and_nobody_else(
     result = _measurer(monkeypatch, pool, retries, max_faults=1000).measure(_request())
     assert _excluded(result) == causes.keys()
     assert len(result.exclusions) == len(causes)
+    for item in result.exclusions:
+        shown = causes[item.backend] == item.backend
+        assert item.detail.endswith(f"; without {item.backend} nothing fails") != shown
     left = {"base", *NAMES} - causes.keys()
     assert set(result.latencies_us) == (left if len(left) > 1 else set())
     assert {fault.blamed for fault in result.faults} == causes.keys()
@@ -131,6 +138,16 @@ def test_what_goes_away_costs_nobody(monkeypatch: pytest.MonkeyPatch, data: st.D
     assert _excluded(result) == set()
     assert set(result.latencies_us) == {"base", *NAMES}
     assert [(fault.backend, fault.blamed) for fault in result.faults] == [(name, "") for name in passing]
+
+
+def test_who_was_acquitted_is_not_suspected_of_what_came_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After two faults of nobody's each candidate is right beside the baseline; one more is then the first one."""
+    pool = StandIn()
+    pool.failing = {0, 1, 6}
+    result = _measurer(monkeypatch, pool).measure(_request())
+    assert pool.ran == [NAMES, NAMES, (), *((name,) for name in NAMES), NAMES, NAMES]
+    assert [(fault.backend, fault.blamed) for fault in result.faults] == [("", "")] * 3
+    assert result.executions == dict(pool.executions)
 
 
 @pytest.mark.parametrize("victim", ["base", ""])
