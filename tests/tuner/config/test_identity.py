@@ -13,8 +13,10 @@ from hypothesis import strategies as st
 from made_configs import FULL, full, refusal, written
 
 from ccl_dispatch.runtime.vocabulary import Cell
-from ccl_dispatch.tuner.config.model import WorkloadShape, config_digest, differences
+from ccl_dispatch.tuner.backends.base import LAST_DIM_ROWS
+from ccl_dispatch.tuner.config.model import WorkloadShape, alignment, config_digest, differences
 from ccl_dispatch.tuner.config.parsing import parse_config
+from ccl_dispatch.tuner.sizes import ALIGNMENT
 
 _SETS = ("world_sizes", "dtypes", "modes", "dims", "workload")
 
@@ -86,3 +88,12 @@ def test_what_is_asked_for_has_to_be_there_together(replays: Callable[[dict[str,
     told = str(refusal(replays({"dtypes": ["int8"], "world_sizes": [4]})))
     assert "are asked for together" in told
     assert "It has all_gather/eager/first/int8/ws2, all_gather/eager/first/uint8/ws4" in told
+
+
+@settings(deadline=None)
+@given(st.integers(1, 2000), st.integers(0, 2000), st.sampled_from(["first", "last"]))
+def test_sizes_along_a_last_dim_are_whole_rows_where_there_are_such(low: int, more: int, dim: str) -> None:
+    """Else, and along the first dim, multiples of what every backend takes."""
+    rows = any(size % (ALIGNMENT * LAST_DIM_ROWS) == 0 for size in range(low, low + more + 1))
+    wanted = ALIGNMENT * LAST_DIM_ROWS if dim == "last" and rows else ALIGNMENT
+    assert alignment(_CELLS[0]._replace(dim=dim), low, low + more) == wanted

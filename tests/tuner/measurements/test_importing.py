@@ -188,10 +188,10 @@ def test_calls_timed_in_different_ways_are_not_compared() -> None:
 
 
 @settings(deadline=None)
-@given(st.permutations(range(12)))
+@given(st.permutations(range(32)))
 def test_the_order_of_rows_makes_no_other_points(order: list[int]) -> None:
     """They rise by cell and size, as studies that are merged have to be alike."""
-    cells = (CELL, CELL._replace(world_size=4), CELL._replace(mode="graph"))
+    cells = [CELL._replace(world_size=size, mode=mode) for size in (8, 2, 16, 4) for mode in ("graph", "eager")]
     rows = [
         Row(cell, name, size, float(number), (), {})
         for number, (cell, size, name) in enumerate(product(cells, (64, 32), ("nccl", "other")), 1)
