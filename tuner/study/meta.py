@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -16,6 +16,18 @@ OTHER_VERSION = (
     "Use the version of ccl-dispatch that made it: its `export` writes the samples as a CSV, which `import` here "
     "brings in"
 )
+
+
+def of_another_sweep(name: str, url: str, changed: Sequence[str]) -> StorageError:
+    """The study `name` in the storage at `url` can't be continued: its config differs by the lines `changed`."""
+    fix = "Give another --storage, or another `name` in the config"
+    if any(": nothing against " in line or line.endswith(" against nothing") for line in changed):
+        # A key that a version has added: who only upgraded has changed nothing.
+        fix += ". Where the study is of another version of ccl-dispatch, `build` makes a table of it all the same"
+    return StorageError(
+        f"study {name!r} in {url} holds samples of another sweep; what differs, the study's first: "
+        f"{'; '.join(changed)}. {fix}"
+    )
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,7 @@ from ccl_dispatch.tuner.study.claims import ENDED, WHY, counts, is_decided, tabl
 from ccl_dispatch.tuner.study.dashboard import describe_study, trial_attributes
 from ccl_dispatch.tuner.study.filling import Recorded, cut_short, filled_by, without_copies
 from ccl_dispatch.tuner.study.keeper import BEAT
-from ccl_dispatch.tuner.study.meta import OTHER_VERSION, StudyMeta
+from ccl_dispatch.tuner.study.meta import OTHER_VERSION, StudyMeta, of_another_sweep
 from ccl_dispatch.tuner.study.platforms import beside, listed, platform_differences
 from ccl_dispatch.tuner.study.storage import Storage
 
@@ -76,7 +76,7 @@ class SweepStudy:
                 optuna.delete_study(study_name=meta.name, storage=storage.optuna)
                 return cls.create_or_continue(storage, meta, sampler)
         if changed:
-            raise _of_another_sweep(storage, meta.name, changed)
+            raise of_another_sweep(meta.name, storage.url, changed)
         if other:
             own = beside(meta)
             logger.warning(
@@ -89,7 +89,7 @@ class SweepStudy:
             )
             study, found = _opened(storage, own, sampler)
             if changed := differences(found.identity, meta.identity):
-                raise _of_another_sweep(storage, own.name, changed)
+                raise of_another_sweep(own.name, storage.url, changed)
         return cls(study, found, storage)
 
     @classmethod
@@ -386,13 +386,6 @@ def _meta_of(study: optuna.Study, where: str) -> StudyMeta:
     if not isinstance(data, Mapping):
         raise StorageError(f"study {study.study_name!r} in {where} was not made by ccl-dispatch")
     return StudyMeta.from_json(data, f"{where}, study {study.study_name!r}")
-
-
-def _of_another_sweep(storage: Storage, name: str, changed: Sequence[str]) -> StorageError:
-    return StorageError(
-        f"study {name!r} in {storage.url} holds samples of another sweep; what differs, the study's first: "
-        f"{'; '.join(changed)}. Give another --storage, or another `name` in the config"
-    )
 
 
 def _short(log_ratios: Sequence[float]) -> tuple[float, ...]:

@@ -55,9 +55,14 @@ def test_a_library_that_was_upgraded_begins_a_study_of_its_own(
 def test_another_config_is_still_refused(tmp_path: Path) -> None:
     """Samples of another config are told apart from those of another platform, and are an error."""
     path = tmp_path / "s.journal"
-    _continue(path, META, 1)
-    with pytest.raises(StorageError, match="holds samples of another sweep"):
-        _continue(path, replace(META, identity={"seed": 1}), 1)
+    _continue(path, replace(META, identity={"seed": 1}), 1)
+    with pytest.raises(StorageError, match=r"holds samples of another sweep.*seed: 1 against 2") as refused:
+        _continue(path, replace(META, identity={"seed": 2}), 1)
+    assert "version" not in str(refused.value)
+    # A key that one of the two does not know: who has only upgraded has changed nothing.
+    for identity in ({"seed": 1, "later": 8}, {}):
+        with pytest.raises(StorageError, match="Where the study is of another version of ccl-dispatch, `build`"):
+            _continue(path, replace(META, identity=identity), 1)
 
 
 def test_a_table_of_another_platform_has_a_name_of_its_own() -> None:
