@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+from named_memory import named_memory
 from sweeping import (
     FULL,
     is_quoted,
@@ -44,7 +45,7 @@ def test_killed_at_random_moments(tmp_path: Path) -> None:
     After each kill no process and no shared memory is left; every sample that was stored is in the study to its end,
     unchanged. A study that is complete is begun anew, so that all moments come again.
     """
-    shared = _shared_memory()
+    shared = named_memory()
     rng = random.Random(17)
     interrupted = taken_over = turn = study = 0
     while turn < MOMENTS:
@@ -65,7 +66,7 @@ def test_killed_at_random_moments(tmp_path: Path) -> None:
             taken_over += is_quoted(errors, "of the visits that an ended sweep was at")
             assert process.returncode in {0, -signal.SIGKILL}, errors
             assert left_behind(tmp_path) == {}
-            assert _shared_memory() <= shared
+            assert named_memory() <= shared
             found = stored(journal)
             assert {number: found.get(number) for number in kept} == kept
             kept = found
@@ -79,11 +80,6 @@ def test_killed_at_random_moments(tmp_path: Path) -> None:
         assert left == {"study.journal", "study.journal.owner", "study.copy", "study.copy.owner", "table.yaml", "logs"}
     print(f"{turn} moments, {interrupted} of them before the end; {taken_over} runs took trials over")  # noqa: T201
     assert interrupted > 0
-
-
-def _shared_memory() -> set[Path]:
-    """What has a name in shared memory, but for that of a database server, which other tests may start meanwhile."""
-    return {path for path in Path("/dev/shm").iterdir() if not path.name.startswith("PostgreSQL.")}
 
 
 def test_a_half_written_table_is_never_seen(tmp_path: Path) -> None:

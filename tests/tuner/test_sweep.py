@@ -19,6 +19,7 @@ import optuna
 import pytest
 from command import COMMAND, ccl_dispatch
 from fleets import write_config
+from named_memory import named_memory
 from sweeping import FULL
 
 from ccl_dispatch.runtime import Table, load_table
@@ -306,7 +307,7 @@ def test_a_real_sweep_survives_interruptions(tmp_path: Path) -> None:
     marker = f"CCL_DISPATCH_TEST={tmp_path}"
     environment = {**os.environ, **dict([marker.split("=", 1)])}
     command = [*COMMAND, "sweep", "real.yaml"]
-    shared_before = _shared_memory()
+    shared_before = named_memory()
     rng = random.Random(7)
     kept: dict[int, str] = {}
     for turn in range(20 if os.environ.get(FULL) else 4):
@@ -323,7 +324,7 @@ def test_a_real_sweep_survives_interruptions(tmp_path: Path) -> None:
             expected = {signal.SIGINT: 130, signal.SIGKILL: -signal.SIGKILL, signal.SIGTERM: 143}[number]
             assert process.returncode == expected, errors
         assert _left_behind(marker) == []
-        assert _shared_memory() <= shared_before
+        assert named_memory() <= shared_before
         before = len(kept)
         kept = _still_there(journal, kept)
         assert len(kept) > before or not measuring
@@ -336,12 +337,6 @@ def test_a_real_sweep_survives_interruptions(tmp_path: Path) -> None:
     built = ccl_dispatch("build", "--storage", str(journal), "--out", "built.yaml", folder=tmp_path)
     assert built.returncode == 0, built.stderr
     assert (tmp_path / "built.yaml").read_bytes() == (tmp_path / "runs/real/table.yaml").read_bytes()
-
-
-def _shared_memory() -> set[str]:
-    """Names in /dev/shm, but for those of a database and of a browser that tests beside this one may run."""
-    others = ("PostgreSQL.", ".org.chromium.", ".com.google.Chrome.")
-    return {path.name for path in Path("/dev/shm").iterdir() if not path.name.startswith(others)}
 
 
 def _left_behind(marker: str, grace: float = 3.0) -> list[str]:
