@@ -16,6 +16,11 @@ from ccl_dispatch.runtime.table import Table
 JOURNAL_OPENING = b'{"op_code":'
 
 
+def are_measurements(head: bytes) -> bool:
+    """Whether a file that begins so is a measurement CSV, by the heading of its columns."""
+    return b",latency_us" in head.partition(b"\n")[0]
+
+
 def load_table(path: str | os.PathLike[str] | None = None, *, edited: str | None = None) -> Table:
     """The table in the file `path`, or without one the table for this machine.
 
@@ -71,7 +76,7 @@ def read_file(path: str, edited: str = "refuse", patience: float | None = None) 
             fix=f"`ccl-dispatch build {storage} --out table.yaml` makes its table, "
             f"`ccl-dispatch report {storage} --out report.html` shows it",
         )
-    if b",latency_us" in data.partition(b"\n")[0]:
+    if are_measurements(data):
         raise TableError(
             "these are measurements, expected a table",
             source=path,

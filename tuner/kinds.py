@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 
-from ccl_dispatch.runtime.load import JOURNAL_OPENING
+from ccl_dispatch.runtime.load import JOURNAL_OPENING, are_measurements
 from ccl_dispatch.runtime.table import SCHEMA
 
 JOURNAL, DATABASE, TABLE = "the journal of a study", "an SQLite database", "a table"
@@ -23,7 +23,7 @@ def kind_of(head: bytes) -> str:
         return JOURNAL
     if head.startswith(b"SQLite format 3\0"):
         return DATABASE
-    if b",latency_us" in head.partition(b"\n")[0]:
+    if are_measurements(head):
         return MEASUREMENTS
     if _has_key(head, b"schema", _TABLE):
         return TABLE

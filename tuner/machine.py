@@ -82,9 +82,10 @@ def check_machine(plan: Plan, unavailable: Callable[[str], str | None]) -> Place
     if placement.type == "cpu":
         memory = host_memory()
         check_room(plan, memory.available, HostDevice().cache_bytes, memory.whose)
-        _tell_of_throttling(plan)
-        return placement
-    return _check_gpus(plan, placement)
+    else:
+        placement = _check_gpus(plan, placement)
+    _tell_of_throttling(plan)
+    return placement
 
 
 def _check_gpus(plan: Plan, placement: Placement) -> Placement:
@@ -125,7 +126,6 @@ def _check_gpus(plan: Plan, placement: Placement) -> Placement:
     per_device = -(-ranks // count)
     whose = f"each rank's part of {properties.name}"
     check_room(plan, int(properties.total_memory) // per_device, gpu_cache_bytes(0), whose)
-    _tell_of_throttling(plan)
     return replace(placement, count=count, own=own)
 
 

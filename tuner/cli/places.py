@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from ccl_dispatch.runtime.errors import UsageError
@@ -72,18 +72,22 @@ def check_writable(path: Path, option: str, kind: str = "") -> None:
         ) from problem
 
 
-def check_appendable(logs: Iterable[Path], option: str) -> None:
-    """See that what is appended to can be: in a folder that takes files those of another user may not.
+def closed_log(folder: Path) -> Path | None:
+    """A log there that can't be appended to, if any: in a folder that takes files those of another user may not."""
+    return next((log for log in folder.glob("*.log") if not os.access(log, os.W_OK)), None)
+
+
+def check_appendable(folder: Path, option: str) -> None:
+    """See that workers can append to the logs that are in the folder already.
 
     Raises:
-        UsageError: one can't.
+        UsageError: to one they can't.
     """
-    for log in logs:
-        if not os.access(log, os.W_OK):
-            raise UsageError(
-                f"the log {log}, which was there before, can't be appended to: look whose it is. Remove it, or give "
-                f"another {option}"
-            )
+    if (log := closed_log(folder)) is not None:
+        raise UsageError(
+            f"the log {log}, which was there before, can't be appended to: look whose it is. Remove it, or give "
+            f"another {option}"
+        )
 
 
 def check_apart(files: Mapping[str, Path | None]) -> None:

@@ -182,7 +182,7 @@ def _make_places(config: SweepConfig, journal: Path | None, out: Path, logs: Pat
         for place in reversed(logs.relative_to(out.parent).parents):
             make_folder(out.parent / place, "--out")
         check_writable(logs / "nursery.log", "--out")
-        check_appendable(logs.glob("*.log"), "--out")
+        check_appendable(logs, "--out")
     if options.summary:
         check_writable(Path(options.summary), "--summary")
     events = _events_file(options)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import math
-import os
 import shutil
 import sys
 import tempfile
@@ -19,7 +18,7 @@ import optuna
 from ccl_dispatch.runtime.errors import CclDispatchError, OutputError, UsageError
 from ccl_dispatch.tuner.cli.export import rows_of
 from ccl_dispatch.tuner.cli.options import add_json, print_json
-from ccl_dispatch.tuner.cli.places import check_apart, check_writable, make_folder, no_empty_folders
+from ccl_dispatch.tuner.cli.places import check_apart, check_writable, closed_log, make_folder, no_empty_folders
 from ccl_dispatch.tuner.cli.sweep import config_path
 from ccl_dispatch.tuner.config.parsing import load_config
 from ccl_dispatch.tuner.files import try_to_write
@@ -240,7 +239,7 @@ def _log_folder(wanted: str | None, table: Path, *, replayed: bool) -> Iterator[
 
 def _takes_logs(folder: Path) -> bool:
     """Whether workers can log there, also into the logs of others that are there already."""
-    if not folder.is_dir() or not all(os.access(log, os.W_OK) for log in folder.glob("*.log")):
+    if not folder.is_dir() or closed_log(folder) is not None:
         return False
     try:
         try_to_write(str(folder / "nursery.log"))

@@ -110,9 +110,9 @@ def location_interval(values: Sequence[float], confidence: float, scale: float, 
     """
     middle = median(values)
     samples = np.asarray(values, dtype=float)
-    wanted = evidence_wanted(confidence)
-    low = _lower_bound(samples, middle, wanted, scale, rounded_up(correlation))
-    high = -_lower_bound(-samples, -middle, wanted, scale, rounded_up(correlation))
+    wanted, correlation = evidence_wanted(confidence), rounded_up(correlation)
+    low = _lower_bound(samples, middle, wanted, scale, correlation)
+    high = -_lower_bound(-samples, -middle, wanted, scale, correlation)
     return Interval(middle, low, high)
 
 

@@ -73,7 +73,8 @@ def missing_proofs(
         points = [samples[grid.sizes[place]] for place in measured]
         pool, scale = votes(points, noise)
         apart = slack(points, noise.visit, scale, confidence) if points and not noise.whole else 0.0
-        wanted, correlation = (evidence_wanted(confidence), 1.0) if noise.whole else _wanted(points, confidence)
+        # Where visits are the samples, nothing lies beside them in time.
+        wanted, correlation = _wanted([] if noise.whole else points, confidence)
         if pool and log_evidence(pool, threshold + apart, scale, correlation) >= wanted:
             continue
         missing = 1 if threshold <= 0 else samples_missing(pool, threshold + apart, scale, wanted, correlation)
